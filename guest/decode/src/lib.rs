@@ -1,0 +1,1 @@
+//! Decode specification compiler.
