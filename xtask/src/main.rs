@@ -1,2 +1,60 @@
-//! The task runner.
-fn main() {}
+//! The task runner: everything a developer or a CI job does with this
+//! workspace is `cargo xtask TASK`.
+
+mod cpio;
+mod debian;
+mod guests;
+mod kmod;
+mod packages;
+mod tools;
+
+use std::process::ExitCode;
+
+use tools::Result;
+
+/// One task: its name, its arguments, what it does, and the function.
+struct Task {
+    name: &'static str,
+    usage: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Result<()>,
+}
+
+const TASKS: &[Task] = &[Task {
+    name: "guests",
+    usage: "[--force] [--list] [NAME…]",
+    about: "fill the cache of guest kernels and images",
+    run: guests::run,
+}];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some(name) = arguments.first() else {
+        print!("{}", help());
+        return ExitCode::SUCCESS;
+    };
+    if matches!(name.as_str(), "help" | "--help" | "-h") {
+        print!("{}", help());
+        return ExitCode::SUCCESS;
+    }
+    let Some(task) = TASKS.iter().find(|task| task.name == name) else {
+        eprintln!("xtask: unknown task '{name}'\n\n{}", help());
+        return ExitCode::FAILURE;
+    };
+    match (task.run)(&arguments[1..]) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask {name}: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn help() -> String {
+    let mut text = String::from("usage: cargo xtask TASK [ARGUMENT…]\n\n");
+    for task in TASKS {
+        let call = format!("{} {}", task.name, task.usage);
+        text.push_str(&format!("  {call:42} {}\n", task.about));
+    }
+    text
+}
