@@ -1,0 +1,135 @@
+//! Wires: one-bit levels from a device to whatever the board tied them to.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Listens to numbered input lines: an interrupt controller, a processor.
+///
+/// Called while the driving device is locked; an implementation locks only itself.
+pub trait LineSink: Send + Sync {
+    /// Input `line` now has this level. Called on changes only, and in their order.
+    fn set_line(&self, line: u32, level: bool);
+}
+
+/// A one-bit output of a device. Clones are the same wire; the default is tied to nothing.
+#[derive(Clone, Default)]
+pub struct Wire(Option<Arc<Inner>>);
+
+struct Inner {
+    level: Mutex<bool>,
+    rises: AtomicU32,
+    sink: Arc<dyn LineSink>,
+    line: u32,
+}
+
+impl Wire {
+    /// A wire to input `line` of `sink`.
+    pub fn to(sink: Arc<dyn LineSink>, line: u32) -> Self {
+        Self(Some(Arc::new(Inner {
+            level: Mutex::new(false),
+            rises: AtomicU32::new(0),
+            sink,
+            line,
+        })))
+    }
+
+    /// Drives the level; the listener hears of changes at once.
+    pub fn set(&self, level: bool) {
+        let Some(inner) = &self.0 else { return };
+        let mut now = inner.level.lock().unwrap_or_else(PoisonError::into_inner);
+        if *now != level {
+            *now = level;
+            inner.rises.fetch_add(u32::from(level), Ordering::Relaxed);
+            inner.sink.set_line(inner.line, level);
+        }
+    }
+
+    /// High, then low.
+    pub fn pulse(&self) {
+        self.set(true);
+        self.set(false);
+    }
+
+    /// Present level.
+    pub fn level(&self) -> bool {
+        self.0.as_ref().is_some_and(|i| *i.level.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Number of low-to-high edges so far.
+    pub fn rises(&self) -> u32 {
+        self.0.as_ref().map_or(0, |i| i.rises.load(Ordering::Relaxed))
+    }
+}
+
+/// Several inputs onto one wire: high while any is high (shared PCI interrupts).
+pub struct OrGate {
+    inputs: Vec<AtomicBool>,
+    output: Mutex<Wire>,
+}
+
+impl OrGate {
+    /// A gate with `inputs` inputs that drives `output`.
+    pub fn new(inputs: u32, output: Wire) -> Arc<Self> {
+        let inputs = (0..inputs).map(|_| AtomicBool::new(false)).collect();
+        Arc::new(Self { inputs, output: Mutex::new(output) })
+    }
+}
+
+impl LineSink for OrGate {
+    fn set_line(&self, line: u32, level: bool) {
+        let Some(input) = self.inputs.get(line as usize) else { return };
+        let output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        input.store(level, Ordering::Relaxed);
+        output.set(self.inputs.iter().any(|i| i.load(Ordering::Relaxed)));
+    }
+}
+
+/// A sink for tests: remembers levels and every change.
+#[derive(Default)]
+pub struct RecordedLines(Mutex<Vec<(u32, bool)>>);
+
+impl RecordedLines {
+    /// A recorder and a wire to its line 0.
+    pub fn wire() -> (Arc<Self>, Wire) {
+        let lines = Arc::new(Self::default());
+        (Arc::clone(&lines), Wire::to(lines, 0))
+    }
+
+    /// Changes since the last call.
+    pub fn take(&self) -> Vec<(u32, bool)> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl LineSink for RecordedLines {
+    fn set_line(&self, line: u32, level: bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((line, level));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_hear_changes_only() {
+        let (lines, wire) = RecordedLines::wire();
+        wire.set(false);
+        wire.set(true);
+        wire.set(true);
+        wire.pulse();
+        assert_eq!(lines.take(), [(0, true), (0, false)]);
+        assert_eq!(wire.rises(), 1);
+        Wire::default().set(true);
+    }
+
+    #[test]
+    fn an_or_gate_is_high_while_any_input_is() {
+        let (lines, wire) = RecordedLines::wire();
+        let gate = OrGate::new(2, wire);
+        for (line, level) in [(0, true), (1, true), (0, false), (1, false), (9, true)] {
+            gate.set_line(line, level);
+        }
+        assert_eq!(lines.take(), [(0, true), (0, false)]);
+    }
+}

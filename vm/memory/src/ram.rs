@@ -1,0 +1,276 @@
+//! RAM blocks.
+#![expect(unsafe_code, reason = "guest RAM is a host mapping that guests change at any time")]
+
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+/// Granule of code tracking, in bytes.
+pub const PAGE: u64 = 4096;
+
+/// Learns of writes to pages that hold translated code.
+pub trait CodeWatcher: Send + Sync {
+    /// `len` bytes at host address `host` were written; both are inside one RAM block.
+    fn code_written(&self, host: u64, len: u64);
+}
+
+/// A block of guest RAM: zero-filled, mapped at a fixed host address as long as it lives.
+///
+/// Guests and devices change it concurrently. All access is through volatile or atomic
+/// operations; no reference to its bytes is ever handed out.
+pub struct Ram {
+    name: String,
+    base: NonNull<u8>,
+    len: u64,
+    /// One bit per page: translated code came from it.
+    code: Box<[AtomicU64]>,
+    watcher: OnceLock<Weak<dyn CodeWatcher>>,
+}
+
+// SAFETY: the mapping belongs to the block until it is dropped, and all access through `base` is
+// volatile or atomic.
+unsafe impl Send for Ram {}
+// SAFETY: as above.
+unsafe impl Sync for Ram {}
+
+impl Ram {
+    /// Maps `len` bytes (rounded up to whole pages) of zeros. Host memory is used page by page as
+    /// the guest touches it.
+    ///
+    /// # Errors
+    /// The host has no address space or memory for it.
+    pub fn new(name: &str, len: u64) -> io::Result<Arc<Self>> {
+        let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
+        let len = len.max(1).checked_next_multiple_of(PAGE).ok_or_else(too_large)?;
+        let size = usize::try_from(len).map_err(|_| too_large())?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: an anonymous mapping at an address of the kernel's choice aliases nothing.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), size, protection, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the range is the mapping just made; the call is advice only.
+        unsafe { libc::madvise(base, size, libc::MADV_HUGEPAGE) };
+        let base = NonNull::new(base.cast()).ok_or_else(too_large)?;
+        let words = (len / PAGE).div_ceil(64) as usize;
+        let code = (0..words).map(|_| AtomicU64::new(0)).collect();
+        Ok(Arc::new(Self { name: name.into(), base, len, code, watcher: OnceLock::new() }))
+    }
+
+    /// Name of the block, such as `riscv_virt_board.ram`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Length in bytes, a multiple of the page size.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Never: a block has at least a page.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Host address of the first byte. Page-aligned; valid while the block lives.
+    pub fn host_address(&self) -> u64 {
+        self.base.as_ptr() as u64
+    }
+
+    /// Says who learns of writes to translated code; the first call counts.
+    pub fn watch_code(&self, watcher: Weak<dyn CodeWatcher>) {
+        let _ = self.watcher.set(watcher);
+    }
+
+    /// Marks the page at `offset` as one that code was translated from.
+    pub fn set_code(&self, offset: u64) {
+        let page = offset / PAGE;
+        if let Some(word) = self.code.get((page / 64) as usize) {
+            word.fetch_or(1 << (page % 64), Ordering::SeqCst);
+        }
+    }
+
+    /// Forgets that code was translated from the page at `offset`.
+    pub fn clear_code(&self, offset: u64) {
+        let page = offset / PAGE;
+        if let Some(word) = self.code.get((page / 64) as usize) {
+            word.fetch_and(!(1 << (page % 64)), Ordering::SeqCst);
+        }
+    }
+
+    /// Whether code was translated from the page at `offset`.
+    pub fn has_code(&self, offset: u64) -> bool {
+        let page = offset / PAGE;
+        let word = self.code.get((page / 64) as usize);
+        word.is_some_and(|w| w.load(Ordering::SeqCst) >> (page % 64) & 1 != 0)
+    }
+
+    /// Tells the watcher if a write of `len` bytes at `offset` touched translated code. Called by
+    /// every writer but generated code, which never writes to such pages.
+    pub fn note_write(&self, offset: u64, len: u64) {
+        if len == 0 {
+            return;
+        }
+        let last = offset.saturating_add(len - 1) / PAGE;
+        if (offset / PAGE..=last).any(|page| self.has_code(page * PAGE))
+            && let Some(watcher) = self.watcher.get().and_then(Weak::upgrade)
+        {
+            watcher.code_written(self.host_address() + offset, len);
+        }
+    }
+
+    /// Pointer to `len` bytes at `offset`, if they lie in the block.
+    fn at(&self, offset: u64, len: u64) -> Option<*mut u8> {
+        let end = offset.checked_add(len)?;
+        // SAFETY: the offset was checked against the mapping's length.
+        (end <= self.len).then(|| unsafe { self.base.as_ptr().add(offset as usize) })
+    }
+
+    /// Copies out of the block. False, and nothing copied, when the range leaves it.
+    #[must_use]
+    pub fn read(&self, offset: u64, buffer: &mut [u8]) -> bool {
+        let Some(from) = self.at(offset, buffer.len() as u64) else { return false };
+        let (chunks, rest) = buffer.as_chunks_mut::<8>();
+        for (i, chunk) in chunks.iter_mut().enumerate() {
+            // SAFETY: inside the range checked by `at`.
+            let from = unsafe { from.add(i * 8) };
+            // SAFETY: readable memory of the mapping; any alignment and any bytes are allowed.
+            *chunk = unsafe { from.cast::<[u8; 8]>().read_volatile() };
+        }
+        for (i, byte) in rest.iter_mut().enumerate() {
+            // SAFETY: inside the range checked by `at`.
+            let from = unsafe { from.add(chunks.len() * 8 + i) };
+            // SAFETY: readable memory of the mapping.
+            *byte = unsafe { from.read_volatile() };
+        }
+        true
+    }
+
+    /// Copies into the block. False, and nothing copied, when the range leaves it.
+    #[must_use]
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> bool {
+        let Some(to) = self.at(offset, bytes.len() as u64) else { return false };
+        let (chunks, rest) = bytes.as_chunks::<8>();
+        for (i, chunk) in chunks.iter().enumerate() {
+            // SAFETY: inside the range checked by `at`.
+            let to = unsafe { to.add(i * 8) };
+            // SAFETY: writable memory of the mapping; any alignment is allowed.
+            unsafe { to.cast::<[u8; 8]>().write_volatile(*chunk) };
+        }
+        for (i, byte) in rest.iter().enumerate() {
+            // SAFETY: inside the range checked by `at`.
+            let to = unsafe { to.add(chunks.len() * 8 + i) };
+            // SAFETY: writable memory of the mapping.
+            unsafe { to.write_volatile(*byte) };
+        }
+        self.note_write(offset, bytes.len() as u64);
+        true
+    }
+}
+
+macro_rules! atomics {
+    ($($load:ident $store:ident $exchange:ident $t:ty, $atomic:ty;)*) => { impl Ram { $(
+        /// Loads a little-endian value with acquire ordering, in one piece when aligned. `None`
+        /// outside the block.
+        pub fn $load(&self, offset: u64) -> Option<$t> {
+            let at = self.at(offset, size_of::<$t>() as u64)?.cast::<$t>();
+            let value = if at.is_aligned() {
+                // SAFETY: aligned memory of the mapping, accessed only atomically or volatile.
+                unsafe { <$atomic>::from_ptr(at) }.load(Ordering::Acquire)
+            } else {
+                // SAFETY: readable memory of the mapping; the array type needs no alignment.
+                <$t>::from_ne_bytes(unsafe { at.cast::<[u8; size_of::<$t>()]>().read_volatile() })
+            };
+            Some(<$t>::from_le(value))
+        }
+
+        /// Stores a little-endian value with release ordering, in one piece when aligned. False
+        /// outside the block.
+        #[must_use]
+        pub fn $store(&self, offset: u64, value: $t) -> bool {
+            let Some(at) = self.at(offset, size_of::<$t>() as u64) else { return false };
+            let (at, value) = (at.cast::<$t>(), value.to_le());
+            if at.is_aligned() {
+                // SAFETY: aligned memory of the mapping, accessed only atomically or volatile.
+                unsafe { <$atomic>::from_ptr(at) }.store(value, Ordering::Release);
+            } else {
+                // SAFETY: writable memory of the mapping; the array type needs no alignment.
+                unsafe { at.cast::<[u8; size_of::<$t>()]>().write_volatile(value.to_ne_bytes()) };
+            }
+            self.note_write(offset, size_of::<$t>() as u64);
+            true
+        }
+
+        /// Replaces `old` by `new` if that is what is there; returns what was there. `None` when
+        /// misaligned or outside the block.
+        pub fn $exchange(&self, offset: u64, old: $t, new: $t) -> Option<$t> {
+            let at = self.at(offset, size_of::<$t>() as u64)?.cast::<$t>();
+            if !at.is_aligned() {
+                return None;
+            }
+            // SAFETY: aligned memory of the mapping, accessed only atomically or volatile.
+            let cell = unsafe { <$atomic>::from_ptr(at) };
+            let (old, new) = (old.to_le(), new.to_le());
+            let was = cell.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst);
+            if was.is_ok() {
+                self.note_write(offset, size_of::<$t>() as u64);
+            }
+            Some(<$t>::from_le(was.unwrap_or_else(|w| w)))
+        }
+    )* } };
+}
+
+atomics! {
+    load_u8 store_u8 exchange_u8 u8, AtomicU8;
+    load_u16 store_u16 exchange_u16 u16, AtomicU16;
+    load_u32 store_u32 exchange_u32 u32, AtomicU32;
+    load_u64 store_u64 exchange_u64 u64, AtomicU64;
+}
+
+impl Drop for Ram {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `new` with this length and nothing refers to it any more.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len as usize) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn ranges_that_leave_the_block_are_refused() {
+        let ram = Ram::new("ram", 5000).unwrap();
+        assert_eq!(ram.len(), 8192);
+        assert!(ram.write(8190, &[1, 2]));
+        assert!(!ram.write(8191, &[1, 2]));
+        assert!(!ram.read(u64::MAX, &mut [0; 2]));
+        assert_eq!(ram.load_u16(8190), Some(0x0201));
+        assert_eq!(ram.load_u32(8190), None);
+        assert_eq!(ram.exchange_u16(8190, 0x0201, 7), Some(0x0201));
+        assert_eq!(ram.load_u8(8190), Some(7));
+    }
+
+    struct Log(Mutex<Vec<(u64, u64)>>);
+    impl CodeWatcher for Log {
+        fn code_written(&self, host: u64, len: u64) {
+            self.0.lock().unwrap().push((host, len));
+        }
+    }
+
+    #[test]
+    fn writes_to_code_pages_are_told() {
+        let ram = Ram::new("ram", 4 * PAGE).unwrap();
+        let log = Arc::new(Log(Mutex::default()));
+        ram.watch_code(Arc::downgrade(&log) as Weak<dyn CodeWatcher>);
+        ram.set_code(2 * PAGE);
+        assert!(ram.write(PAGE, &[0; 4]));
+        assert!(ram.write(2 * PAGE - 2, &[0; 4]));
+        ram.clear_code(2 * PAGE);
+        assert!(ram.store_u32(2 * PAGE, 1));
+        assert_eq!(*log.0.lock().unwrap(), [(ram.host_address() + 2 * PAGE - 2, 4)]);
+    }
+}
