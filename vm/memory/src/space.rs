@@ -455,7 +455,7 @@ mod tests {
             self.0
         }
         fn read(&self, offset: u64, size: u32) -> u64 {
-            (0..u64::from(size)).fold(0, |v, i| v | (offset + i & 0xff) << (8 * i))
+            (0..u64::from(size)).fold(0, |v, i| v | ((offset + i) & 0xff) << (8 * i))
         }
         fn write(&self, offset: u64, size: u32, value: u64) {
             self.1.lock().unwrap().push((offset, size, value));
