@@ -6,11 +6,15 @@
 //! controllers, processors, the machine's reset line) only lock themselves, never a device that
 //! drives them. See `docs/decisions/0002-wires-notify-at-once.md`.
 
+mod bench;
 mod class;
+mod control;
 mod registers;
 mod wire;
 
+pub use bench::{RecordedControl, SeededRandom, assert_saves_and_restores, hammer_registers};
 pub use class::{Bus, Category, DeviceClass, Property};
+pub use control::{Cause, MachineControl};
 pub use memory::AccessRules;
 pub use state::{RestoreError, SavedState, Value};
 pub use trace::guest_error;
@@ -44,6 +48,13 @@ pub trait MmioDevice: Device {
     fn write(&mut self, offset: u64, size: u32, value: u64);
 }
 
+/// A device with numbered input lines: an interrupt controller. Its [`Shared`] form is a
+/// [`LineSink`], under the rules that hold for those.
+pub trait LineDevice: Send {
+    /// Input `line` now has this level. Lines that do not exist are ignored.
+    fn set_line(&mut self, line: u32, level: bool);
+}
+
 /// A device in its lock, shared by the address space, timers, back ends and the machine.
 pub struct Shared<D>(Arc<Mutex<D>>);
 
@@ -51,6 +62,11 @@ impl<D> Shared<D> {
     /// Puts `device` into its lock.
     pub fn new(device: D) -> Self {
         Self(Arc::new(Mutex::new(device)))
+    }
+
+    /// Puts a device into its lock that needs a handle on itself, for its timers.
+    pub fn new_cyclic(build: impl FnOnce(Weak<D>) -> D) -> Self {
+        Self(Arc::new_cyclic(|weak| Mutex::new(build(Weak(std::sync::Weak::clone(weak))))))
     }
 
     /// Locks the device. A handler that panicked leaves a state that is still safe to use.
@@ -109,6 +125,12 @@ impl<D: MmioDevice> IoHandler for Shared<D> {
     }
 }
 
+impl<D: LineDevice> LineSink for Shared<D> {
+    fn set_line(&self, line: u32, level: bool) {
+        self.lock().set_line(line, level);
+    }
+}
+
 /// What the machine keeps of each device to reset, save and restore it.
 pub trait Part: Send + Sync {
     /// See [`Device::reset`].
@@ -132,17 +154,4 @@ impl<D: Device> Part for Shared<D> {
     fn restore(&self, value: &Value) -> Result<(), RestoreError> {
         self.lock().restore(value)
     }
-}
-
-/// Checks that `device` saves, restores and saves the same: every device's tests call it with the
-/// device in an interesting state and a fresh one.
-///
-/// # Panics
-/// The second save differs, or the first does not restore.
-pub fn assert_saves_and_restores(device: &dyn Device, fresh: &mut dyn Device) {
-    let saved = device.save();
-    let bytes = state::encode(&saved);
-    let decoded = state::decode(&bytes).expect("an encoded state decodes");
-    fresh.restore(&decoded).expect("a saved state restores");
-    assert_eq!(fresh.save(), saved, "save, restore, save differs");
 }
