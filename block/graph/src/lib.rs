@@ -1,1 +1,30 @@
-//! The block graph.
+//! The block graph: nodes, the disk a device owns, and the queue that serves it.
+//!
+//! A [`Node`] is a protocol (a file), a format (qcow2) or a filter; it knows its children and
+//! answers blocking calls from any number of threads. A [`Disk`] adds what every device needs
+//! whatever lies below: bounds, read-only state, write-cache mode, discard and detect-zeroes
+//! policy. A [`Queue`] takes requests without blocking, keeps overlapping ones in order, and runs
+//! them on an [`Executor`].
+//!
+//! Decision: nodes block, and parallelism comes from the executor's threads. Several requests of
+//! one disk run at the same time; only metadata changes serialise. An io_uring executor can
+//! replace the pool behind the same [`Queue`] without touching a device.
+
+mod disk;
+mod error;
+mod executor;
+mod node;
+mod queue;
+mod ranges;
+mod registry;
+
+pub use disk::{DetectZeroes, Disk, DiskOptions};
+pub use error::OpenError;
+pub use executor::Executor;
+pub use node::{
+    Child, Extent, ExtentKind, Limits, Memory, Node, NodeInfo, Role, SECTOR, WriteFlags, ZeroFlags,
+    check_range, is_zero,
+};
+pub use queue::{Completion, Op, Queue, Request};
+pub use ranges::{RangeGuard, RangeLocks, Sharing};
+pub use registry::{Registry, valid_node_name};

@@ -1,0 +1,162 @@
+//! A disk: a node together with the policy its user chose.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::{Limits, Node, WriteFlags, ZeroFlags, check_range, is_zero};
+
+/// What to do with a write of nothing but zeroes (`detect-zeroes=`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DetectZeroes {
+    /// Write them.
+    #[default]
+    Off,
+    /// Turn them into a write-zeroes request.
+    On,
+    /// Likewise, and allow the space to be given back.
+    Unmap,
+}
+
+/// The policy of a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskOptions {
+    /// Writes are refused.
+    pub read_only: bool,
+    /// Discards reach the image (`discard=unmap`); else they do nothing.
+    pub discard: bool,
+    /// What happens to writes of zeroes.
+    pub detect_zeroes: DetectZeroes,
+    /// A volatile write cache is shown to the guest; without it every write is stable when done.
+    pub write_cache: bool,
+}
+
+impl Default for DiskOptions {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            discard: false,
+            detect_zeroes: DetectZeroes::Off,
+            write_cache: true,
+        }
+    }
+}
+
+/// What a device owns: a node, bounds and policy. All calls may come from any thread.
+pub struct Disk {
+    node: Arc<dyn Node>,
+    options: DiskOptions,
+    write_cache: AtomicBool,
+}
+
+impl Disk {
+    /// A disk on top of `node`.
+    pub fn new(node: Arc<dyn Node>, options: DiskOptions) -> Self {
+        let write_cache = AtomicBool::new(options.write_cache);
+        Self { node, options, write_cache }
+    }
+
+    /// The node below.
+    pub fn node(&self) -> &Arc<dyn Node> {
+        &self.node
+    }
+
+    /// Length in bytes; a guest sees whole sectors of it.
+    pub fn size(&self) -> u64 {
+        self.node.size()
+    }
+
+    /// Whether writes are refused.
+    pub fn read_only(&self) -> bool {
+        self.options.read_only || self.node.read_only()
+    }
+
+    /// Whether discards have an effect.
+    pub fn discards(&self) -> bool {
+        self.options.discard
+    }
+
+    /// Block sizes to show to the guest.
+    pub fn limits(&self) -> Limits {
+        self.node.limits()
+    }
+
+    /// Whether a volatile write cache is in use.
+    pub fn write_cache(&self) -> bool {
+        self.write_cache.load(Ordering::Relaxed)
+    }
+
+    /// Turns the volatile write cache on or off, as guests may (virtio `writeback`, SCSI `WCE`).
+    pub fn set_write_cache(&self, on: bool) {
+        self.write_cache.store(on, Ordering::Relaxed);
+    }
+
+    /// Reads inside the disk.
+    ///
+    /// # Errors
+    /// `InvalidInput` outside the disk, else the node's.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        check_range(offset, buf.len() as u64, self.size())?;
+        self.node.read_at(offset, buf)
+    }
+
+    /// Writes inside the disk.
+    ///
+    /// # Errors
+    /// As [`Disk::read_at`]; `PermissionDenied` on a read-only disk.
+    pub fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> io::Result<()> {
+        self.writable(offset, buf.len() as u64)?;
+        let fua = flags.fua || !self.write_cache();
+        if self.options.detect_zeroes != DetectZeroes::Off && is_zero(buf) {
+            let unmap = self.options.detect_zeroes == DetectZeroes::Unmap && self.options.discard;
+            return self.node.write_zeroes(offset, buf.len() as u64, ZeroFlags { fua, unmap });
+        }
+        self.node.write_at(offset, buf, WriteFlags { fua })
+    }
+
+    /// Makes a range inside the disk read as zeroes.
+    ///
+    /// # Errors
+    /// As [`Disk::write_at`].
+    pub fn write_zeroes(&self, offset: u64, len: u64, flags: ZeroFlags) -> io::Result<()> {
+        self.writable(offset, len)?;
+        let fua = flags.fua || !self.write_cache();
+        let unmap = flags.unmap && self.options.discard;
+        self.node.write_zeroes(offset, len, ZeroFlags { fua, unmap })
+    }
+
+    /// Forgets a range inside the disk, if discards have an effect.
+    ///
+    /// # Errors
+    /// As [`Disk::write_at`].
+    pub fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.writable(offset, len)?;
+        if !self.options.discard {
+            return Ok(());
+        }
+        self.node.discard(offset, len)
+    }
+
+    /// Makes everything completed before the call stable.
+    ///
+    /// # Errors
+    /// The node's.
+    pub fn flush(&self) -> io::Result<()> {
+        if self.read_only() { Ok(()) } else { self.node.flush() }
+    }
+
+    fn writable(&self, offset: u64, len: u64) -> io::Result<()> {
+        check_range(offset, len, self.size())?;
+        if self.read_only() {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the disk is read-only"));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Nobody is left to tell; what a guest cared for it has flushed.
+        let _ = self.flush();
+    }
+}
