@@ -1,1 +1,22 @@
-//! The intermediate representation.
+//! The intermediate representation: what guest code means, once, for every code generator.
+//!
+//! A [`Unit`] is a flat list of fixed-size operations in program order. Operands are guest
+//! registers, named directly; temporaries, assigned once; or constants. Control enters at the top
+//! and leaves through exits; between operations there may be labels, at which temporaries are
+//! dead and every guest register has one place. Operations are declared once, in [`ops`].
+//!
+//! Values are 64 bits wide. An operation of type [`Type::I32`] reads the low halves of its
+//! operands and its result is zero-extended; so `sext` and `zext` are the only width changes.
+//! Floating-point values are bit patterns in the low bits of a register of their own class.
+
+mod builder;
+mod ops;
+mod print;
+mod unit;
+
+pub use builder::Builder;
+pub use ops::{AmoOp, Cond, Effects, FpCond, MemOp, OpKind, Rounding, Type};
+pub use unit::{
+    Const, ExitKind, GuestReg, HelperId, Hint, Label, Op, Operand, RegClass, RegInfo, Temp, Unit,
+    Value, VerifyError,
+};

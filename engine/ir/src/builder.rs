@@ -1,0 +1,516 @@
+//! The builder: what front ends see.
+//!
+//! Operations on constants are folded and identities vanish here, so that front ends need not
+//! look for special cases. Results are temporaries; [`Builder::set_reg`] moves the last result
+//! straight into its guest register where it can.
+//!
+//! An operand that names a guest register means its value *when the operation runs*: compute all
+//! results before setting the registers they read.
+
+use crate::ops::{AmoOp, Cond, Effects, FpCond, MemOp, OpKind, Rounding, Type};
+use crate::unit::{
+    Const, ExitKind, GuestReg, HelperId, Hint, Label, Op, Operand, Temp, Unit, Value,
+};
+
+/// Appends operations to a unit.
+pub struct Builder<'a> {
+    unit: &'a mut Unit,
+}
+
+macro_rules! binary {
+    ($($(#[$doc:meta])* $name:ident $name32:ident $kind:ident;)*) => { $(
+        $(#[$doc])*
+        pub fn $name(&mut self, a: Operand, b: Operand) -> Operand {
+            self.binary(OpKind::$kind, Type::I64, a, b)
+        }
+        /// The same on the low 32 bits; the result is zero-extended.
+        pub fn $name32(&mut self, a: Operand, b: Operand) -> Operand {
+            self.binary(OpKind::$kind, Type::I32, a, b)
+        }
+    )* };
+}
+
+macro_rules! unary {
+    ($($(#[$doc:meta])* $name:ident $name32:ident $kind:ident;)*) => { $(
+        $(#[$doc])*
+        pub fn $name(&mut self, a: Operand) -> Operand {
+            self.emit(OpKind::$kind, Type::I64, 0, [a, Operand::NONE, Operand::NONE])
+        }
+        /// The same on the low 32 bits; the result is zero-extended.
+        pub fn $name32(&mut self, a: Operand) -> Operand {
+            self.emit(OpKind::$kind, Type::I32, 0, [a, Operand::NONE, Operand::NONE])
+        }
+    )* };
+}
+
+impl<'a> Builder<'a> {
+    /// A builder that appends to `unit`.
+    pub fn new(unit: &'a mut Unit) -> Self {
+        Self { unit }
+    }
+
+    /// The unit so far.
+    pub fn unit(&self) -> &Unit {
+        self.unit
+    }
+
+    /// Guest instructions so far.
+    pub fn insns(&self) -> u32 {
+        self.unit.insns
+    }
+
+    /// Begins the guest instruction at `pc`, `len` bytes long. Faults of the operations that
+    /// follow are its faults.
+    pub fn insn(&mut self, pc: u64, len: u32) {
+        let at = self.imm(pc);
+        self.unit.insns += 1;
+        self.unit.len = (pc.wrapping_sub(self.unit.pc) as u32).wrapping_add(len);
+        self.effect(OpKind::Insn, Type::I64, len as u16, [at, Operand::NONE, Operand::NONE]);
+    }
+
+    /// A constant.
+    pub fn imm(&mut self, value: u64) -> Operand {
+        let recent = self.unit.consts.iter().rev().take(8).position(|c| *c == value);
+        let index = match recent {
+            Some(back) => self.unit.consts.len() - 1 - back,
+            None => {
+                self.unit.consts.push(value);
+                self.unit.consts.len() - 1
+            }
+        };
+        Const(index as u32).into()
+    }
+
+    /// A guest register's value at the operation that reads it.
+    pub fn reg(&self, reg: GuestReg) -> Operand {
+        reg.into()
+    }
+
+    /// Assigns a guest register. The value must not be used again afterwards unless it is a
+    /// constant: read the register instead.
+    pub fn set_reg(&mut self, reg: GuestReg, value: Operand) {
+        if value == reg.into() {
+            return;
+        }
+        if let (Value::Temp(_), Some(last)) = (value.value(), self.unit.ops.last_mut())
+            && last.dst == value
+        {
+            last.dst = reg.into();
+            return;
+        }
+        self.push(OpKind::Mov, Type::I64, 0, reg.into(), [value, Operand::NONE, Operand::NONE]);
+    }
+
+    /// Assigns a guest register of the floating-point class; like [`Builder::set_reg`].
+    pub fn set_float_reg(&mut self, reg: GuestReg, value: Operand) {
+        if value == reg.into() {
+            return;
+        }
+        if let (Value::Temp(_), Some(last)) = (value.value(), self.unit.ops.last_mut())
+            && last.dst == value
+        {
+            last.dst = reg.into();
+            return;
+        }
+        self.push(OpKind::Mov, Type::F64, 0, reg.into(), [value, Operand::NONE, Operand::NONE]);
+    }
+
+    /// A copy of a value as it is now, safe from later changes of the register it names.
+    pub fn copy(&mut self, value: Operand) -> Operand {
+        self.emit(OpKind::Mov, Type::I64, 0, [value, Operand::NONE, Operand::NONE])
+    }
+
+    binary! {
+        /// a + b
+        add add32 Add;
+        /// a − b
+        sub sub32 Sub;
+        /// a & b
+        and and32 And;
+        /// a | b
+        or or32 Or;
+        /// a ^ b
+        xor xor32 Xor;
+        /// a & !b
+        andnot andnot32 AndNot;
+        /// a << (b mod 64)
+        shl shl32 Shl;
+        /// a >> (b mod 64), zeros shifted in
+        shr shr32 Shr;
+        /// a >> (b mod 64), sign shifted in
+        sar sar32 Sar;
+        /// Rotate left.
+        rotl rotl32 Rotl;
+        /// Rotate right.
+        rotr rotr32 Rotr;
+        /// Low half of the product.
+        mul mul32 Mul;
+        /// Signed quotient; by zero: all ones; overflow: a.
+        div div32 Div;
+        /// Unsigned quotient; by zero: all ones.
+        divu divu32 DivU;
+        /// Signed remainder; by zero: a; overflow: 0.
+        rem rem32 Rem;
+        /// Unsigned remainder; by zero: a.
+        remu remu32 RemU;
+        /// Signed minimum.
+        min min32 Min;
+        /// Signed maximum.
+        max max32 Max;
+        /// Unsigned minimum.
+        minu minu32 MinU;
+        /// Unsigned maximum.
+        maxu maxu32 MaxU;
+    }
+
+    unary! {
+        /// Leading zeros; of zero: the width.
+        clz clz32 Clz;
+        /// Trailing zeros; of zero: the width.
+        ctz ctz32 Ctz;
+        /// Set bits.
+        popcnt popcnt32 Popcnt;
+        /// Bytes in reverse order.
+        bswap bswap32 Bswap;
+    }
+
+    /// High half of the signed product.
+    pub fn mulh(&mut self, a: Operand, b: Operand) -> Operand {
+        self.binary(OpKind::MulHigh, Type::I64, a, b)
+    }
+
+    /// High half of the unsigned product.
+    pub fn mulhu(&mut self, a: Operand, b: Operand) -> Operand {
+        self.binary(OpKind::MulHighU, Type::I64, a, b)
+    }
+
+    /// High half of signed a times unsigned b.
+    pub fn mulhsu(&mut self, a: Operand, b: Operand) -> Operand {
+        self.binary(OpKind::MulHighSU, Type::I64, a, b)
+    }
+
+    /// !a
+    pub fn not(&mut self, a: Operand) -> Operand {
+        let ones = self.imm(u64::MAX);
+        self.xor(a, ones)
+    }
+
+    /// −a
+    pub fn neg(&mut self, a: Operand) -> Operand {
+        let zero = self.imm(0);
+        self.sub(zero, a)
+    }
+
+    /// Sign extension from the low `bits` (8, 16 or 32).
+    pub fn sext(&mut self, a: Operand, bits: u16) -> Operand {
+        if let Some(v) = self.unit.as_const(a) {
+            let shift = 64 - u32::from(bits);
+            return self.imm(((v << shift).cast_signed() >> shift).cast_unsigned());
+        }
+        self.emit(OpKind::Sext, Type::I64, bits, [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// Zero extension from the low `bits` (8, 16 or 32).
+    pub fn zext(&mut self, a: Operand, bits: u16) -> Operand {
+        if let Some(v) = self.unit.as_const(a) {
+            let shift = 64 - u32::from(bits);
+            return self.imm(v << shift >> shift);
+        }
+        self.emit(OpKind::Zext, Type::I64, bits, [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// 1 if the condition holds of the 64-bit values, else 0.
+    pub fn setcond(&mut self, cond: Cond, a: Operand, b: Operand) -> Operand {
+        if let (Some(x), Some(y)) = (self.unit.as_const(a), self.unit.as_const(b)) {
+            return self.imm(u64::from(cond.holds(x, y)));
+        }
+        self.emit(OpKind::SetCond, Type::I64, cond as u16, [a, b, Operand::NONE])
+    }
+
+    /// `yes` if `a` is not zero, else `no`.
+    pub fn select(&mut self, a: Operand, yes: Operand, no: Operand) -> Operand {
+        match self.unit.as_const(a) {
+            Some(0) => no,
+            Some(_) => yes,
+            None => self.emit(OpKind::Select, Type::I64, 0, [a, yes, no]),
+        }
+    }
+
+    /// Loads from `base + offset` into an integer.
+    pub fn load(&mut self, mem: MemOp, base: Operand, offset: i64) -> Operand {
+        let offset = self.imm(offset.cast_unsigned());
+        self.emit(OpKind::Load, Type::I64, mem.code(), [base, offset, Operand::NONE])
+    }
+
+    /// Stores the low bytes of an integer at `base + offset`.
+    pub fn store(&mut self, mem: MemOp, base: Operand, offset: i64, value: Operand) {
+        let offset = self.imm(offset.cast_unsigned());
+        self.effect(OpKind::Store, Type::I64, mem.code(), [base, offset, value]);
+    }
+
+    /// Loads a float (F32: `U32`, F64: `U64`) from `base + offset`.
+    pub fn load_float(&mut self, ty: Type, mem: MemOp, base: Operand, offset: i64) -> Operand {
+        let offset = self.imm(offset.cast_unsigned());
+        self.emit(OpKind::Load, ty, mem.code(), [base, offset, Operand::NONE])
+    }
+
+    /// Stores a float at `base + offset`.
+    pub fn store_float(
+        &mut self,
+        ty: Type,
+        mem: MemOp,
+        base: Operand,
+        offset: i64,
+        value: Operand,
+    ) {
+        let offset = self.imm(offset.cast_unsigned());
+        self.effect(OpKind::Store, ty, mem.code(), [base, offset, value]);
+    }
+
+    /// Atomic read-modify-write; the old value, extended as `mem` says.
+    pub fn amo(&mut self, op: AmoOp, mem: MemOp, at: Operand, value: Operand) -> Operand {
+        let aux = mem.code() | (op as u16) << MemOp::BITS;
+        self.emit(OpKind::Amo, Type::I64, aux, [at, value, Operand::NONE])
+    }
+
+    /// Atomic compare-and-swap; the old value, extended as `mem` says.
+    pub fn cas(&mut self, mem: MemOp, at: Operand, expected: Operand, new: Operand) -> Operand {
+        self.emit(OpKind::Cas, Type::I64, mem.code(), [at, expected, new])
+    }
+
+    /// A full memory barrier.
+    pub fn fence(&mut self) {
+        self.effect(OpKind::Fence, Type::I64, 0, [Operand::NONE; 3]);
+    }
+
+    /// Calls a helper with up to three arguments; its result.
+    pub fn call(&mut self, helper: HelperId, args: &[Operand]) -> Operand {
+        let zero = self.imm(0);
+        let arg = |i: usize| args.get(i).copied().unwrap_or(zero);
+        self.emit(OpKind::Call, Type::I64, helper.0, [arg(0), arg(1), arg(2)])
+    }
+
+    /// Calls a helper whose result does not matter.
+    pub fn call_effect(&mut self, helper: HelperId, args: &[Operand]) {
+        let zero = self.imm(0);
+        let arg = |i: usize| args.get(i).copied().unwrap_or(zero);
+        self.effect(OpKind::Call, Type::I64, helper.0, [arg(0), arg(1), arg(2)]);
+    }
+
+    /// The bits of an integer as a float value.
+    pub fn to_float(&mut self, ty: Type, a: Operand) -> Operand {
+        self.emit(OpKind::ToFloat, ty, 0, [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// The low `bits` (32 or 64) of a float value as an integer, zero-extended.
+    pub fn to_int(&mut self, a: Operand, bits: u16) -> Operand {
+        self.emit(OpKind::ToInt, Type::I64, bits, [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// An F32 value with the upper half of its register all ones, as RISC-V keeps it.
+    pub fn fbox(&mut self, a: Operand) -> Operand {
+        self.emit(OpKind::FBox, Type::F32, 0, [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// The F32 value in a register if its upper half is all ones, else the default NaN.
+    pub fn funbox(&mut self, a: Operand) -> Operand {
+        self.emit(OpKind::FUnbox, Type::F32, 0, [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// A two-operand floating-point operation: `FAdd`, `FSub`, `FMul`, `FDiv`.
+    pub fn float2(&mut self, kind: OpKind, ty: Type, a: Operand, b: Operand) -> Operand {
+        self.emit(kind, ty, 0, [a, b, Operand::NONE])
+    }
+
+    /// Square root.
+    pub fn fsqrt(&mut self, ty: Type, a: Operand) -> Operand {
+        self.emit(OpKind::FSqrt, ty, 0, [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// ±(a · b) ± c with one rounding.
+    pub fn fmuladd(
+        &mut self,
+        ty: Type,
+        (negate_product, negate_addend): (bool, bool),
+        [a, b, c]: [Operand; 3],
+    ) -> Operand {
+        let aux = u16::from(negate_product) | u16::from(negate_addend) << 1;
+        self.emit(OpKind::FMulAdd, ty, aux, [a, b, c])
+    }
+
+    /// Compares floats; an integer 0 or 1.
+    pub fn fcompare(&mut self, ty: Type, cond: FpCond, a: Operand, b: Operand) -> Operand {
+        self.emit(OpKind::FCompare, ty, cond as u16, [a, b, Operand::NONE])
+    }
+
+    /// Converts to `ty` from the other of F32 and F64.
+    pub fn fconvert(&mut self, ty: Type, a: Operand) -> Operand {
+        self.emit(OpKind::FConvert, ty, 0, [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// A `bits`-wide (32 or 64) integer as a float.
+    pub fn ffrom_int(&mut self, ty: Type, signed: bool, bits: u16, a: Operand) -> Operand {
+        let kind = if signed { OpKind::FFromInt } else { OpKind::FFromUInt };
+        self.emit(kind, ty, bits, [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// A float as a signed integer of `bits` (32 or 64) bits.
+    pub fn fto_int(&mut self, ty: Type, bits: u16, rounding: Rounding, a: Operand) -> Operand {
+        let aux = bits | (rounding as u16) << 8;
+        self.emit(OpKind::FToInt, ty, aux, [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// A new label, to be placed once.
+    pub fn label(&mut self) -> Label {
+        self.unit.labels += 1;
+        Label(self.unit.labels - 1)
+    }
+
+    /// Places a label. Temporaries do not live across it.
+    pub fn place(&mut self, label: Label) {
+        self.effect(OpKind::Label, Type::I64, label.0, [Operand::NONE; 3]);
+    }
+
+    /// Goes to a label.
+    pub fn branch(&mut self, label: Label) {
+        let to = self.imm(u64::from(label.0));
+        self.effect(OpKind::Branch, Type::I64, 0, [to, Operand::NONE, Operand::NONE]);
+    }
+
+    /// Goes to a label if the condition holds.
+    pub fn branch_if(&mut self, cond: Cond, a: Operand, b: Operand, label: Label) {
+        let to = self.imm(u64::from(label.0));
+        self.effect(OpKind::BranchIf, Type::I64, cond as u16, [a, b, to]);
+    }
+
+    /// Leaves for guest address `pc` if the condition holds.
+    pub fn exit_if(&mut self, cond: Cond, a: Operand, b: Operand, pc: u64) {
+        let to = self.imm(pc);
+        self.effect(OpKind::ExitIf, Type::I64, cond as u16, [a, b, to]);
+    }
+
+    /// Leaves for guest address `pc`.
+    pub fn exit(&mut self, pc: u64, hint: Hint) {
+        let to = self.imm(pc);
+        self.effect(OpKind::Exit, Type::I64, hint as u16, [to, Operand::NONE, Operand::NONE]);
+    }
+
+    /// Leaves for a computed guest address.
+    pub fn exit_indirect(&mut self, target: Operand, hint: Hint) {
+        self.effect(
+            OpKind::ExitIndirect,
+            Type::I64,
+            hint as u16,
+            [target, Operand::NONE, Operand::NONE],
+        );
+    }
+
+    /// Leaves for the run loop, to go on at guest address `pc`.
+    pub fn exit_loop(&mut self, kind: ExitKind, pc: u64) {
+        let to = self.imm(pc);
+        self.effect(OpKind::ExitLoop, Type::I64, kind as u16, [to, Operand::NONE, Operand::NONE]);
+    }
+
+    fn binary(&mut self, kind: OpKind, ty: Type, a: Operand, b: Operand) -> Operand {
+        let (ca, cb) = (self.unit.as_const(a), self.unit.as_const(b));
+        if let (Some(x), Some(y)) = (ca, cb)
+            && let Some(v) = fold(kind, ty, x, y)
+        {
+            return self.imm(v);
+        }
+        if ty == Type::I64 {
+            let same = match (kind, ca, cb) {
+                (OpKind::Add | OpKind::Sub | OpKind::Or | OpKind::Xor, _, Some(0)) => Some(a),
+                (OpKind::Shl | OpKind::Shr | OpKind::Sar, _, Some(0)) => Some(a),
+                (OpKind::Add | OpKind::Or | OpKind::Xor, Some(0), _) => Some(b),
+                (OpKind::And, _, Some(u64::MAX)) => Some(a),
+                _ => None,
+            };
+            if let Some(same) = same {
+                return same;
+            }
+        }
+        self.emit(kind, ty, 0, [a, b, Operand::NONE])
+    }
+
+    fn emit(&mut self, kind: OpKind, ty: Type, aux: u16, args: [Operand; 3]) -> Operand {
+        let dst = Temp(self.unit.temps).into();
+        self.unit.temps += 1;
+        self.push(kind, ty, aux, dst, args);
+        dst
+    }
+
+    fn effect(&mut self, kind: OpKind, ty: Type, aux: u16, args: [Operand; 3]) {
+        debug_assert!(kind.effects() != Effects::NONE, "an operation for nothing");
+        self.push(kind, ty, aux, Operand::NONE, args);
+    }
+
+    fn push(&mut self, kind: OpKind, ty: Type, aux: u16, dst: Operand, [a, b, c]: [Operand; 3]) {
+        self.unit.ops.push(Op { kind, ty, aux, dst, a, b, c });
+    }
+}
+
+/// The value of an operation on constants, for those worth folding.
+fn fold(kind: OpKind, ty: Type, a: u64, b: u64) -> Option<u64> {
+    let value = match (kind, ty) {
+        (OpKind::Add, _) => a.wrapping_add(b),
+        (OpKind::Sub, _) => a.wrapping_sub(b),
+        (OpKind::And, _) => a & b,
+        (OpKind::Or, _) => a | b,
+        (OpKind::Xor, _) => a ^ b,
+        (OpKind::AndNot, _) => a & !b,
+        (OpKind::Shl, Type::I64) => a << (b & 63),
+        (OpKind::Shr, Type::I64) => a >> (b & 63),
+        (OpKind::Sar, Type::I64) => (a.cast_signed() >> (b & 63)).cast_unsigned(),
+        (OpKind::Shl, Type::I32) => a << (b & 31),
+        (OpKind::Shr, Type::I32) => (a & 0xffff_ffff) >> (b & 31),
+        (OpKind::Sar, Type::I32) => u64::from((a as i32 >> (b & 31)).cast_unsigned()),
+        _ => return None,
+    };
+    Some(if ty == Type::I32 { value & 0xffff_ffff } else { value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_fold_and_identities_vanish() {
+        let mut unit = Unit::default();
+        let mut b = Builder::new(&mut unit);
+        let (x, zero, five) = (b.reg(GuestReg(1)), b.imm(0), b.imm(5));
+        assert_eq!(b.add(x, zero), x);
+        let sum = b.add(five, five);
+        assert_eq!(b.unit().as_const(sum), Some(10));
+        let minus = b.imm(u64::MAX);
+        let word = b.add32(minus, zero);
+        assert_eq!(b.unit().as_const(word), Some(0xffff_ffff));
+        assert!(unit.ops.is_empty());
+    }
+
+    #[test]
+    fn a_result_goes_straight_into_its_register() {
+        let mut unit = Unit::default();
+        let mut b = Builder::new(&mut unit);
+        let (x, y) = (b.reg(GuestReg(1)), b.reg(GuestReg(2)));
+        let sum = b.add(x, y);
+        b.set_reg(GuestReg(3), sum);
+        b.exit(0x1000, Hint::Jump);
+        assert_eq!(unit.ops.len(), 2);
+        assert_eq!(unit.ops[0].dst, GuestReg(3).into());
+        assert_eq!(unit.verify(), Ok(()));
+    }
+
+    #[test]
+    fn temporaries_do_not_cross_labels() {
+        let mut unit = Unit::default();
+        let mut b = Builder::new(&mut unit);
+        let x = b.reg(GuestReg(1));
+        let sum = b.add(x, x);
+        let label = b.label();
+        b.place(label);
+        b.set_reg(GuestReg(2), sum);
+        b.exit(0, Hint::Jump);
+        assert_eq!(unit.verify().unwrap_err().index, 2);
+    }
+}

@@ -1,0 +1,427 @@
+//! The table of operations, and the small enums that qualify them.
+
+/// Type of an operation's result and operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Type {
+    /// Low 32 bits; results are zero-extended.
+    I32,
+    /// 64 bits.
+    I64,
+    /// Binary32 in the low half of a floating-point register; the upper half of a result is
+    /// unspecified until `boxed` or a store says more.
+    F32,
+    /// Binary64 in a floating-point register.
+    F64,
+}
+
+impl Type {
+    /// Whether values live in floating-point registers.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F64)
+    }
+}
+
+/// What an operation does beside computing its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effects(u8);
+
+impl Effects {
+    /// Only its result matters: dead when that is unused.
+    pub const NONE: Self = Self(0);
+    /// May end the unit with a guest exception; guest state must be exact.
+    pub const FAULTS: Self = Self(1);
+    /// Reads or writes guest memory or state that the operands do not name.
+    pub const STATE: Self = Self(2);
+    /// Leaves the unit, always or sometimes, or is the target of a branch.
+    pub const CONTROL: Self = Self(4);
+    /// May set floating-point exception flags.
+    pub const FLAGS: Self = Self(8);
+    const MEMORY: Self = Self(3);
+
+    /// Whether all of `other` are among these.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+macro_rules! operations {
+    ($($(#[$doc:meta])* $kind:ident $name:literal $arity:literal $effects:ident;)*) => {
+        /// What an operation computes. `a`, `b`, `c` are its operands, `aux` qualifies it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum OpKind { $($(#[$doc])* $kind),* }
+
+        impl OpKind {
+            /// Every operation.
+            pub const ALL: &[Self] = &[$(Self::$kind),*];
+            /// Name in listings.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name),* }
+            }
+            /// Number of operands.
+            pub fn arity(self) -> usize {
+                match self { $(Self::$kind => $arity),* }
+            }
+            /// What it does beside computing its result.
+            pub fn effects(self) -> Effects {
+                match self { $(Self::$kind => Effects::$effects),* }
+            }
+        }
+    };
+}
+
+operations! {
+    /// Copy.
+    Mov "mov" 1 NONE;
+    /// a + b
+    Add "add" 2 NONE;
+    /// a − b
+    Sub "sub" 2 NONE;
+    /// a & b
+    And "and" 2 NONE;
+    /// a | b
+    Or "or" 2 NONE;
+    /// a ^ b
+    Xor "xor" 2 NONE;
+    /// a & !b
+    AndNot "andnot" 2 NONE;
+    /// a << (b mod width)
+    Shl "shl" 2 NONE;
+    /// a >> (b mod width), zeros shifted in
+    Shr "shr" 2 NONE;
+    /// a >> (b mod width), sign shifted in
+    Sar "sar" 2 NONE;
+    /// Rotate left by b mod width.
+    Rotl "rotl" 2 NONE;
+    /// Rotate right by b mod width.
+    Rotr "rotr" 2 NONE;
+    /// Low half of a · b.
+    Mul "mul" 2 NONE;
+    /// High half of the signed product; 64-bit only.
+    MulHigh "mulh" 2 NONE;
+    /// High half of the unsigned product; 64-bit only.
+    MulHighU "mulhu" 2 NONE;
+    /// High half of signed a times unsigned b; 64-bit only.
+    MulHighSU "mulhsu" 2 NONE;
+    /// Signed quotient; by zero: all ones; overflow: a.
+    Div "div" 2 NONE;
+    /// Unsigned quotient; by zero: all ones.
+    DivU "divu" 2 NONE;
+    /// Signed remainder; by zero: a; overflow: 0.
+    Rem "rem" 2 NONE;
+    /// Unsigned remainder; by zero: a.
+    RemU "remu" 2 NONE;
+    /// Signed minimum.
+    Min "min" 2 NONE;
+    /// Signed maximum.
+    Max "max" 2 NONE;
+    /// Unsigned minimum.
+    MinU "minu" 2 NONE;
+    /// Unsigned maximum.
+    MaxU "maxu" 2 NONE;
+    /// Leading zeros; of zero: the width.
+    Clz "clz" 1 NONE;
+    /// Trailing zeros; of zero: the width.
+    Ctz "ctz" 1 NONE;
+    /// Set bits.
+    Popcnt "popcnt" 1 NONE;
+    /// Bytes in reverse order.
+    Bswap "bswap" 1 NONE;
+    /// Sign extension from the low `aux` bits (8, 16, 32) to 64.
+    Sext "sext" 1 NONE;
+    /// Zero extension from the low `aux` bits (8, 16, 32) to 64.
+    Zext "zext" 1 NONE;
+    /// 1 if a `aux: Cond` b, else 0.
+    SetCond "setcond" 2 NONE;
+    /// b if a ≠ 0 (all 64 bits), else c.
+    Select "select" 3 NONE;
+
+    /// Loads `aux: MemOp` at a + b (b a constant).
+    Load "load" 2 MEMORY;
+    /// Stores c as `aux: MemOp` at a + b (b a constant).
+    Store "store" 3 MEMORY;
+    /// Atomically: old = [a]; [a] = old `AmoOp` b. `aux` packs both; result: old, extended.
+    Amo "amo" 2 MEMORY;
+    /// Atomically: old = [a]; if old = b then [a] = c. Result: old, extended as `aux: MemOp` says;
+    /// b is compared in the operation's width.
+    Cas "cas" 3 MEMORY;
+    /// Orders memory accesses: full barrier.
+    Fence "fence" 0 STATE;
+
+    /// Calls helper `aux`, which may read and change all guest state and may fault.
+    Call "call" 3 MEMORY;
+
+    /// Same bits in a register of the other class (F64/F32 result: integer to float and back by type).
+    ToFloat "tofloat" 1 NONE;
+    /// Bits of float a as an integer; F32 operands (`aux` = 32) zero-extend.
+    ToInt "toint" 1 NONE;
+    /// Float a with the upper half of its register all ones (NaN-boxed); F32 only.
+    FBox "fbox" 1 NONE;
+    /// Low half of a if its upper half is all ones, else the default NaN; F32 only.
+    FUnbox "funbox" 1 NONE;
+    /// a + b, rounded as the unit's rounding mode says.
+    FAdd "fadd" 2 FLAGS;
+    /// a − b
+    FSub "fsub" 2 FLAGS;
+    /// a · b
+    FMul "fmul" 2 FLAGS;
+    /// a / b
+    FDiv "fdiv" 2 FLAGS;
+    /// √a
+    FSqrt "fsqrt" 1 FLAGS;
+    /// ±(a · b) ± c, rounded once; `aux` bit 0 negates the product, bit 1 negates c.
+    FMulAdd "fmuladd" 3 FLAGS;
+    /// 1 if a `aux: FpCond` b, else 0; integer result.
+    FCompare "fcompare" 2 FLAGS;
+    /// Converts between F32 and F64: to the operation's type from the other.
+    FConvert "fconvert" 1 FLAGS;
+    /// Signed integer (`aux` = 32 or 64 bits) to float.
+    FFromInt "ffromint" 1 FLAGS;
+    /// Unsigned integer (`aux` = 32 or 64 bits) to float.
+    FFromUInt "ffromuint" 1 FLAGS;
+    /// Float of the operation's type to signed integer, saturating, NaN to the maximum; `aux` packs
+    /// the width and the rounding. 32-bit results are sign-extended.
+    FToInt "ftoint" 1 FLAGS;
+
+    /// Begins guest instruction at pc a (a constant); `aux` is its length in bytes.
+    Insn "insn" 1 CONTROL;
+    /// A place to branch to, number `aux`.
+    Label "label" 0 CONTROL;
+    /// Goes to label b (a constant).
+    Branch "branch" 1 CONTROL;
+    /// Goes to label c (a constant) if a `aux: Cond` b; 64-bit or 32-bit compare by type.
+    BranchIf "branchif" 3 CONTROL;
+    /// Leaves for guest address c (a constant) if a `aux: Cond` b.
+    ExitIf "exitif" 3 CONTROL;
+    /// Leaves for guest address a (a constant); `aux: Hint`.
+    Exit "exit" 1 CONTROL;
+    /// Leaves for guest address a; `aux: Hint`.
+    ExitIndirect "exitind" 1 CONTROL;
+    /// Leaves for the run loop with pc = a (a constant); `aux: ExitKind`.
+    ExitLoop "exitloop" 1 CONTROL;
+}
+
+macro_rules! packed_enum {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$vdoc])* $variant),* }
+        impl $name {
+            /// Every value, in the order of their codes.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+            /// The value whose code is in the low bits of an operation's `aux`.
+            ///
+            /// # Panics
+            /// There is none: the builder made no such operation.
+            pub fn from_code(code: u16) -> Self {
+                Self::ALL[usize::from(code)]
+            }
+            /// Name in listings.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+        }
+    };
+}
+pub(crate) use packed_enum;
+
+packed_enum! {
+    /// Integer comparison.
+    Cond {
+        /// a = b
+        Eq "eq",
+        /// a ≠ b
+        Ne "ne",
+        /// signed a < b
+        Lt "lt",
+        /// signed a ≥ b
+        Ge "ge",
+        /// unsigned a < b
+        Ltu "ltu",
+        /// unsigned a ≥ b
+        Geu "geu",
+        /// signed a ≤ b
+        Le "le",
+        /// signed a > b
+        Gt "gt",
+        /// unsigned a ≤ b
+        Leu "leu",
+        /// unsigned a > b
+        Gtu "gtu",
+    }
+}
+
+impl Cond {
+    /// The condition that holds when this does not.
+    #[must_use]
+    pub fn negated(self) -> Self {
+        match self {
+            Self::Eq => Self::Ne,
+            Self::Ne => Self::Eq,
+            Self::Lt => Self::Ge,
+            Self::Ge => Self::Lt,
+            Self::Ltu => Self::Geu,
+            Self::Geu => Self::Ltu,
+            Self::Le => Self::Gt,
+            Self::Gt => Self::Le,
+            Self::Leu => Self::Gtu,
+            Self::Gtu => Self::Leu,
+        }
+    }
+
+    /// The condition that holds of (b, a) when this holds of (a, b).
+    #[must_use]
+    pub fn swapped(self) -> Self {
+        match self {
+            Self::Eq | Self::Ne => self,
+            Self::Lt => Self::Gt,
+            Self::Gt => Self::Lt,
+            Self::Ge => Self::Le,
+            Self::Le => Self::Ge,
+            Self::Ltu => Self::Gtu,
+            Self::Gtu => Self::Ltu,
+            Self::Geu => Self::Leu,
+            Self::Leu => Self::Geu,
+        }
+    }
+
+    /// Whether it holds of two 64-bit values.
+    pub fn holds(self, a: u64, b: u64) -> bool {
+        let (sa, sb) = (a.cast_signed(), b.cast_signed());
+        match self {
+            Self::Eq => a == b,
+            Self::Ne => a != b,
+            Self::Lt => sa < sb,
+            Self::Ge => sa >= sb,
+            Self::Ltu => a < b,
+            Self::Geu => a >= b,
+            Self::Le => sa <= sb,
+            Self::Gt => sa > sb,
+            Self::Leu => a <= b,
+            Self::Gtu => a > b,
+        }
+    }
+}
+
+packed_enum! {
+    /// Floating-point comparison; false when unordered.
+    FpCond {
+        /// a = b; a signalling NaN is invalid.
+        EqQuiet "eq",
+        /// a < b; any NaN is invalid.
+        LtSignal "lt",
+        /// a ≤ b; any NaN is invalid.
+        LeSignal "le",
+        /// a < b; a signalling NaN is invalid.
+        LtQuiet "ltq",
+        /// a ≤ b; a signalling NaN is invalid.
+        LeQuiet "leq",
+    }
+}
+
+packed_enum! {
+    /// Rounding of a conversion to an integer.
+    Rounding {
+        /// As the unit's rounding mode says.
+        Current "cur",
+        /// Towards zero.
+        TowardZero "rtz",
+    }
+}
+
+packed_enum! {
+    /// What an atomic read-modify-write does.
+    AmoOp {
+        /// new
+        Swap "swap",
+        /// old + new
+        Add "add",
+        /// old ^ new
+        Xor "xor",
+        /// old & new
+        And "and",
+        /// old | new
+        Or "or",
+        /// signed minimum
+        Min "min",
+        /// signed maximum
+        Max "max",
+        /// unsigned minimum
+        MinU "minu",
+        /// unsigned maximum
+        MaxU "maxu",
+    }
+}
+
+/// Width, extension and alignment rule of a memory access; guest memory is little-endian unless
+/// `BIG_ENDIAN` is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MemOp(u16);
+
+impl MemOp {
+    /// One byte, zero-extended.
+    pub const U8: Self = Self(0);
+    /// Two bytes, zero-extended.
+    pub const U16: Self = Self(1);
+    /// Four bytes, zero-extended.
+    pub const U32: Self = Self(2);
+    /// Eight bytes.
+    pub const U64: Self = Self(3);
+    /// One byte, sign-extended.
+    pub const S8: Self = Self(4);
+    /// Two bytes, sign-extended.
+    pub const S16: Self = Self(5);
+    /// Four bytes, sign-extended.
+    pub const S32: Self = Self(6);
+    const SIGNED: u16 = 4;
+    const ALIGNED: u16 = 8;
+    const BIG_ENDIAN: u16 = 16;
+    /// First bit above a `MemOp` in an operation's `aux`, where an [`AmoOp`] goes.
+    pub const BITS: u32 = 5;
+
+    /// The same access, which faults when misaligned.
+    #[must_use]
+    pub const fn aligned(self) -> Self {
+        Self(self.0 | Self::ALIGNED)
+    }
+    /// The same access to big-endian memory.
+    #[must_use]
+    pub const fn big_endian(self) -> Self {
+        Self(self.0 | Self::BIG_ENDIAN)
+    }
+    /// Width in bytes.
+    pub const fn size(self) -> u32 {
+        1 << (self.0 & 3)
+    }
+    /// Whether a narrow load is sign-extended.
+    pub const fn is_signed(self) -> bool {
+        self.0 & Self::SIGNED != 0
+    }
+    /// Whether a misaligned access faults.
+    pub const fn must_align(self) -> bool {
+        self.0 & Self::ALIGNED != 0
+    }
+    /// Whether memory is big-endian.
+    pub const fn is_big_endian(self) -> bool {
+        self.0 & Self::BIG_ENDIAN != 0
+    }
+    /// Packed for an operation's `aux`.
+    pub const fn code(self) -> u16 {
+        self.0
+    }
+    /// From the low bits of an operation's `aux`.
+    pub const fn from_code(code: u16) -> Self {
+        Self(code & 0x1f)
+    }
+    /// Extends a value of this width, held in the low bits, to 64 bits.
+    pub const fn extend(self, value: u64) -> u64 {
+        let shift = 64 - 8 * self.size();
+        if self.is_signed() {
+            ((value << shift).cast_signed() >> shift).cast_unsigned()
+        } else {
+            value << shift >> shift
+        }
+    }
+}

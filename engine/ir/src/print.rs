@@ -1,0 +1,76 @@
+//! Listings of units (`-d op`).
+
+use crate::{
+    Cond, ExitKind, FpCond, GuestReg, Hint, MemOp, Op, OpKind, Operand, RegInfo, Unit, Value,
+};
+use std::fmt::{self, Write};
+
+impl Unit {
+    /// The unit as text, with the ISA's register names.
+    pub fn listing(&self, regs: &[RegInfo]) -> String {
+        let mut text = String::new();
+        for op in &self.ops {
+            let _infallible = self.print(op, regs, &mut text);
+        }
+        text
+    }
+
+    fn print(&self, op: &Op, regs: &[RegInfo], out: &mut String) -> fmt::Result {
+        if op.kind == OpKind::Insn {
+            return writeln!(out, " ---- {:#x}", self.as_const(op.a).unwrap_or(0));
+        }
+        out.push_str("    ");
+        if !op.dst.is_none() {
+            self.operand(op.dst, regs, out)?;
+            out.push_str(" = ");
+        }
+        write!(
+            out,
+            "{}{}.{}",
+            op.kind.name(),
+            qualifier(op),
+            format!("{:?}", op.ty).to_lowercase()
+        )?;
+        for (i, operand) in op.operands().enumerate() {
+            out.push_str(if i == 0 { " " } else { ", " });
+            self.operand(operand, regs, out)?;
+        }
+        out.push('\n');
+        Ok(())
+    }
+
+    fn operand(&self, operand: Operand, regs: &[RegInfo], out: &mut String) -> fmt::Result {
+        match operand.value() {
+            Value::None => out.write_str("-"),
+            Value::Temp(t) => write!(out, "t{}", t.0),
+            Value::Reg(GuestReg(r)) => match regs.get(usize::from(r)) {
+                Some(info) => out.write_str(info.name),
+                None => write!(out, "r{r}"),
+            },
+            Value::Const(c) => write!(out, "{:#x}", self.constant(c)),
+        }
+    }
+}
+
+/// What `aux` adds to an operation's name.
+fn qualifier(op: &Op) -> String {
+    let mem = |m: MemOp| format!("{}{}", if m.is_signed() { 's' } else { 'u' }, m.size() * 8);
+    match op.kind {
+        OpKind::SetCond | OpKind::BranchIf | OpKind::ExitIf => {
+            format!("_{}", Cond::from_code(op.aux).name())
+        }
+        OpKind::FCompare => format!("_{}", FpCond::from_code(op.aux).name()),
+        OpKind::Load | OpKind::Store | OpKind::Cas => format!("_{}", mem(op.mem())),
+        OpKind::Amo => {
+            let amo = crate::AmoOp::from_code(op.aux >> MemOp::BITS);
+            format!("{}_{}", amo.name(), mem(op.mem()))
+        }
+        OpKind::Exit | OpKind::ExitIndirect => format!("_{}", Hint::from_code(op.aux).name()),
+        OpKind::ExitLoop => format!("_{}", ExitKind::from_code(op.aux).name()),
+        OpKind::Sext | OpKind::Zext | OpKind::ToInt | OpKind::FFromInt | OpKind::FFromUInt => {
+            op.aux.to_string()
+        }
+        OpKind::Call | OpKind::Label | OpKind::FMulAdd | OpKind::FToInt => format!("_{}", op.aux),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,273 @@
+//! Operands, operations and units.
+
+use crate::ops::{Cond, MemOp, OpKind, Type, packed_enum};
+use std::fmt;
+
+/// A guest register, by its row in the ISA's register table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GuestReg(pub u8);
+
+/// A temporary of one unit; assigned once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Temp(pub u32);
+
+/// A constant of one unit, by its place in the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Const(pub u32);
+
+/// A place to branch to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Label(pub u16);
+
+/// A function of the ISA that generated code calls, by its row in the ISA's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HelperId(pub u16);
+
+/// An operand or destination, packed into 32 bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Operand(u32);
+
+/// An operand, unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Absent.
+    None,
+    /// A temporary.
+    Temp(Temp),
+    /// A guest register.
+    Reg(GuestReg),
+    /// A constant.
+    Const(Const),
+}
+
+impl Operand {
+    const TAG: u32 = 30;
+    const INDEX: u32 = (1 << Self::TAG) - 1;
+    /// No operand.
+    pub const NONE: Self = Self(0);
+
+    /// Unpacks.
+    pub fn value(self) -> Value {
+        let index = self.0 & Self::INDEX;
+        match self.0 >> Self::TAG {
+            0 => Value::None,
+            1 => Value::Temp(Temp(index)),
+            2 => Value::Reg(GuestReg(index as u8)),
+            _ => Value::Const(Const(index)),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_none(self) -> bool {
+        self == Self::NONE
+    }
+}
+
+impl From<Temp> for Operand {
+    fn from(t: Temp) -> Self {
+        Self(1 << Self::TAG | t.0 & Self::INDEX)
+    }
+}
+impl From<GuestReg> for Operand {
+    fn from(r: GuestReg) -> Self {
+        Self(2 << Self::TAG | u32::from(r.0))
+    }
+}
+impl From<Const> for Operand {
+    fn from(c: Const) -> Self {
+        Self(3 << Self::TAG | c.0 & Self::INDEX)
+    }
+}
+impl fmt::Debug for Operand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.value())
+    }
+}
+
+/// One operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Op {
+    /// What it does.
+    pub kind: OpKind,
+    /// Type of its operands and result.
+    pub ty: Type,
+    /// Condition, memory access, helper…: what the kind's documentation says.
+    pub aux: u16,
+    /// Where the result goes: a temporary, a guest register, or nowhere.
+    pub dst: Operand,
+    /// First operand.
+    pub a: Operand,
+    /// Second operand.
+    pub b: Operand,
+    /// Third operand.
+    pub c: Operand,
+}
+
+impl Op {
+    /// The operands in order.
+    pub fn operands(&self) -> impl Iterator<Item = Operand> {
+        [self.a, self.b, self.c].into_iter().take(self.kind.arity())
+    }
+    /// `aux` as a condition.
+    pub fn cond(&self) -> Cond {
+        Cond::from_code(self.aux)
+    }
+    /// `aux` as a memory access.
+    pub fn mem(&self) -> MemOp {
+        MemOp::from_code(self.aux)
+    }
+}
+
+packed_enum! {
+    /// What kind of jump leaves a unit, for prediction.
+    Hint {
+        /// Neither call nor return.
+        Jump "jump",
+        /// A call: the next instruction is where a return will go.
+        Call "call",
+        /// A return.
+        Return "return",
+    }
+}
+
+packed_enum! {
+    /// Why a unit goes back to the run loop.
+    ExitKind {
+        /// Look the next unit up afresh: something that translation depends on may have changed, or
+        /// an interrupt may have become possible.
+        Lookup "lookup",
+        /// Wait for an interrupt.
+        Halt "halt",
+        /// The helper before has set the pc and all else.
+        Redirected "redirected",
+    }
+}
+
+/// Class of a guest register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegClass {
+    /// 64 bits in a general register of the host.
+    Int,
+    /// 64 bits in a floating-point register of the host.
+    Float,
+}
+
+/// A row of an ISA's register table.
+#[derive(Clone, Copy, Debug)]
+pub struct RegInfo {
+    /// Name in the manual.
+    pub name: &'static str,
+    /// Class.
+    pub class: RegClass,
+    /// Byte offset in the ISA's state struct; the register takes 8 bytes there.
+    pub offset: u32,
+    /// Rank for a host register of its own: 1 is pinned first, 0 never.
+    pub pin: u8,
+}
+
+/// A translation unit.
+#[derive(Clone, Debug, Default)]
+pub struct Unit {
+    /// Operations in program order.
+    pub ops: Vec<Op>,
+    /// Constants.
+    pub consts: Vec<u64>,
+    /// Number of temporaries.
+    pub temps: u32,
+    /// Number of labels.
+    pub labels: u16,
+    /// Guest address of the first instruction.
+    pub pc: u64,
+    /// Bytes of guest code, from `pc` on, that the unit was made from.
+    pub len: u32,
+    /// Guest instructions in it.
+    pub insns: u32,
+    /// Which set of translations memory accesses use.
+    pub mmu: u8,
+    /// Whether it may contain exits to other guest addresses than in its own page.
+    pub flags: u32,
+}
+
+impl Unit {
+    /// Empties the unit, keeping its memory.
+    pub fn clear(&mut self) {
+        let (mut ops, mut consts) =
+            (std::mem::take(&mut self.ops), std::mem::take(&mut self.consts));
+        ops.clear();
+        consts.clear();
+        *self = Self { ops, consts, ..Self::default() };
+    }
+
+    /// A constant's value.
+    pub fn constant(&self, c: Const) -> u64 {
+        self.consts[c.0 as usize]
+    }
+
+    /// The operand's value, if it is a constant.
+    pub fn as_const(&self, operand: Operand) -> Option<u64> {
+        match operand.value() {
+            Value::Const(c) => Some(self.constant(c)),
+            _ => None,
+        }
+    }
+
+    /// Checks what builders guarantee and generators rely on: temporaries are assigned once and
+    /// before use, none lives across a label, constants and labels exist, nothing follows the end.
+    ///
+    /// # Errors
+    /// The first operation that breaks a rule.
+    pub fn verify(&self) -> Result<(), VerifyError> {
+        let mut assigned = vec![false; self.temps as usize];
+        for (index, op) in self.ops.iter().enumerate() {
+            let fail = |problem| Err(VerifyError { index, problem });
+            for operand in op.operands() {
+                match operand.value() {
+                    Value::None => return fail("operand is missing"),
+                    Value::Temp(t) if !assigned.get(t.0 as usize).is_some_and(|a| *a) => {
+                        return fail("temporary is read before it is assigned, or across a label");
+                    }
+                    Value::Const(c) if c.0 as usize >= self.consts.len() => {
+                        return fail("constant does not exist");
+                    }
+                    _ => {}
+                }
+            }
+            match op.dst.value() {
+                Value::Const(_) => return fail("result goes to a constant"),
+                Value::Temp(t) => match assigned.get_mut(t.0 as usize) {
+                    Some(seen @ false) => *seen = true,
+                    _ => return fail("temporary is assigned twice or does not exist"),
+                },
+                _ => {}
+            }
+            if op.kind == OpKind::Label {
+                assigned.fill(false);
+            }
+        }
+        let ends = self.ops.last().is_some_and(|op| {
+            matches!(op.kind, OpKind::Exit | OpKind::ExitIndirect | OpKind::ExitLoop)
+        });
+        if ends {
+            Ok(())
+        } else {
+            Err(VerifyError { index: self.ops.len(), problem: "no exit at the end" })
+        }
+    }
+}
+
+/// A unit that breaks a rule of the IR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifyError {
+    /// Index of the operation.
+    pub index: usize,
+    /// What is wrong.
+    pub problem: &'static str,
+}
+
+impl fmt::Display for VerifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "operation {}: {}", self.index, self.problem)
+    }
+}
+
+impl std::error::Error for VerifyError {}

@@ -1,0 +1,285 @@
+//! The contract between the engine and a guest ISA.
+//!
+//! An ISA implements [`Guest`]: it translates instructions to IR, translates addresses, and takes
+//! traps and interrupts. The engine runs the IR, keeps caches of translations and of code, and
+//! offers [`Services`] to the ISA's slow paths. Neither names a device or a host.
+
+use ir::{Builder, GuestReg, MemOp, RegInfo};
+
+/// What a memory access is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Data read.
+    Load,
+    /// Data write.
+    Store,
+    /// Atomic read-modify-write: needs the right to write, faults as the ISA says.
+    Atomic,
+    /// Instruction fetch.
+    Fetch,
+}
+
+/// What a guest virtual page resolves to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// Guest physical address of the byte that was asked for.
+    pub gpa: u64,
+    /// Whether loads are allowed on this page without asking again.
+    pub read: bool,
+    /// Whether stores are allowed on this page without asking again (dirty bits are set…).
+    pub write: bool,
+    /// Whether fetches are allowed on this page without asking again.
+    pub execute: bool,
+    /// Whether the answer holds for the whole 4 KiB page. If not (a protection boundary lies in
+    /// it), it holds for this access alone and is not cached.
+    pub whole_page: bool,
+}
+
+/// Why a memory access failed, beside what address translation itself found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryFault {
+    /// Misaligned where the operation demands alignment.
+    Misaligned,
+    /// Nothing answers at the physical address.
+    Bus,
+}
+
+/// Everything that translation of a unit depends on beside the code itself. Two units at the same
+/// place with different modes are different units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Mode {
+    /// Guest address of the next instruction.
+    pub pc: u64,
+    /// Processor state that changes what code means: privilege, enabled units, rounding mode….
+    pub flags: u32,
+    /// Set of address translations in use, below [`MMU_SETS`].
+    pub mmu: u8,
+}
+
+/// Sets of address translations that a processor can have at a time.
+pub const MMU_SETS: usize = 4;
+
+/// Guest code, as the translator reads it.
+pub trait CodeSource {
+    /// The little-endian halfword at `gva` (even). `None` where it cannot be fetched from: end the
+    /// unit before, or, at the first instruction, call `fetch_fault`.
+    fn halfword(&mut self, gva: u64) -> Option<u16>;
+}
+
+/// What the engine does for an ISA's slow paths. All addresses are checked here.
+pub trait Services<G: Guest> {
+    /// Loads through address translation set `mmu`; the value is extended as `mem` says.
+    ///
+    /// # Errors
+    /// The trap to take.
+    fn load(&mut self, cpu: &mut Cpu<'_, G>, mmu: u8, mem: MemOp, gva: u64)
+    -> Result<u64, G::Trap>;
+    /// Stores through address translation set `mmu`.
+    ///
+    /// # Errors
+    /// The trap to take.
+    fn store(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        mem: MemOp,
+        gva: u64,
+        value: u64,
+    ) -> Result<(), G::Trap>;
+    /// Checks that an access of `size` bytes would succeed, without making it.
+    ///
+    /// # Errors
+    /// The trap to take.
+    fn probe(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        access: Access,
+        gva: u64,
+        size: u32,
+    ) -> Result<(), G::Trap>;
+    /// Loads `size` (1, 2, 4, 8) bytes from physical memory; `None` where nothing answers.
+    fn phys_load(&mut self, gpa: u64, size: u32) -> Option<u64>;
+    /// Atomically replaces `old` by `new` (`size` 4 or 8) in physical RAM: what was there. `None`
+    /// where there is no RAM.
+    fn phys_exchange(&mut self, gpa: u64, size: u32, old: u64, new: u64) -> Option<u64>;
+    /// Forgets cached address translations: of one page, or all.
+    fn flush_translations(&mut self, page: Option<u64>);
+    /// Levels of the processor's interrupt inputs.
+    fn lines(&self) -> u64;
+}
+
+/// A processor in a slow path: its state, its configuration, and the engine's services (which are
+/// taken out while a service runs, hence the methods here).
+pub struct Cpu<'a, G: Guest> {
+    /// The processor's configuration and wiring.
+    pub guest: &'a G,
+    /// The processor's registers.
+    pub state: &'a mut G::State,
+    services: Option<&'a mut dyn Services<G>>,
+}
+
+impl<'a, G: Guest> Cpu<'a, G> {
+    /// Puts the parts together.
+    pub fn new(guest: &'a G, state: &'a mut G::State, services: &'a mut dyn Services<G>) -> Self {
+        Self { guest, state, services: Some(services) }
+    }
+
+    fn with<T>(&mut self, run: impl FnOnce(&mut dyn Services<G>, &mut Self) -> T) -> T {
+        let services = self.services.take().expect("services do not call back into services");
+        let result = run(services, self);
+        self.services = Some(services);
+        result
+    }
+
+    /// See [`Services::load`].
+    ///
+    /// # Errors
+    /// The trap to take.
+    pub fn load(&mut self, mmu: u8, mem: MemOp, gva: u64) -> Result<u64, G::Trap> {
+        self.with(|s, cpu| s.load(cpu, mmu, mem, gva))
+    }
+
+    /// See [`Services::store`].
+    ///
+    /// # Errors
+    /// The trap to take.
+    pub fn store(&mut self, mmu: u8, mem: MemOp, gva: u64, value: u64) -> Result<(), G::Trap> {
+        self.with(|s, cpu| s.store(cpu, mmu, mem, gva, value))
+    }
+
+    /// See [`Services::probe`].
+    ///
+    /// # Errors
+    /// The trap to take.
+    pub fn probe(&mut self, mmu: u8, access: Access, gva: u64, size: u32) -> Result<(), G::Trap> {
+        self.with(|s, cpu| s.probe(cpu, mmu, access, gva, size))
+    }
+
+    /// See [`Services::phys_load`].
+    pub fn phys_load(&mut self, gpa: u64, size: u32) -> Option<u64> {
+        self.with(|s, _| s.phys_load(gpa, size))
+    }
+
+    /// See [`Services::phys_exchange`].
+    pub fn phys_exchange(&mut self, gpa: u64, size: u32, old: u64, new: u64) -> Option<u64> {
+        self.with(|s, _| s.phys_exchange(gpa, size, old, new))
+    }
+
+    /// See [`Services::flush_translations`].
+    pub fn flush_translations(&mut self, page: Option<u64>) {
+        self.with(|s, _| s.flush_translations(page));
+    }
+
+    /// See [`Services::lines`].
+    pub fn lines(&mut self) -> u64 {
+        self.with(|s, _| s.lines())
+    }
+}
+
+/// What a helper does: arguments in, a result or a trap out. The state's pc is exact.
+pub type HelperFn<G> = fn(&mut Cpu<'_, G>, [u64; 3]) -> Result<u64, <G as Guest>::Trap>;
+
+/// A function that generated code calls, as a row of the ISA's table.
+pub struct Helper<G: Guest> {
+    /// Name in listings.
+    pub name: &'static str,
+    /// The function.
+    pub run: HelperFn<G>,
+    /// Whether it reads or writes floating-point flags or the rounding mode in the state. Only for
+    /// such helpers the engine brings the state's flags up to date before and takes the rounding
+    /// mode over afterwards.
+    pub float: bool,
+}
+
+/// Floating-point exception flags that the host's units collected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FpFlags {
+    /// Invalid operation.
+    pub invalid: bool,
+    /// Division by zero.
+    pub div_by_zero: bool,
+    /// Overflow.
+    pub overflow: bool,
+    /// Underflow (tininess after rounding).
+    pub underflow: bool,
+    /// Inexact.
+    pub inexact: bool,
+}
+
+/// Rounding modes that every host has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostRounding {
+    /// To nearest, ties to even.
+    #[default]
+    Nearest,
+    /// Towards negative infinity.
+    Down,
+    /// Towards positive infinity.
+    Up,
+    /// Towards zero.
+    Zero,
+}
+
+/// A guest ISA: one processor's configuration and wiring, and what its instructions mean.
+pub trait Guest: Send + Sync + Sized + 'static {
+    /// The processor's registers, `#[repr(C)]`; the register table says what is where in it.
+    type State: Send + 'static;
+    /// An exception to be taken: cause and what goes with it.
+    type Trap: std::fmt::Debug;
+
+    /// The registers that IR can name.
+    fn registers() -> &'static [RegInfo];
+    /// The functions that IR can call.
+    fn helpers() -> &'static [Helper<Self>];
+    /// Reads a register of the table.
+    fn reg(state: &Self::State, reg: GuestReg) -> u64;
+    /// Writes a register of the table.
+    fn set_reg(state: &mut Self::State, reg: GuestReg, value: u64);
+
+    /// The state after power-on.
+    fn reset(&self) -> Self::State;
+    /// What translation depends on now.
+    fn mode(&self, state: &Self::State) -> Mode;
+    /// Sets the address of the next instruction.
+    fn set_pc(state: &mut Self::State, pc: u64);
+
+    /// Appends IR for the instructions from `mode.pc` on, `max_insns` at most, to the end of a
+    /// unit, which stays in the page it begins in but for its last instruction. Must end with an
+    /// exit. Illegal instructions are IR that raises the trap.
+    fn translate(
+        &self,
+        mode: &Mode,
+        max_insns: u32,
+        code: &mut dyn CodeSource,
+        b: &mut Builder<'_>,
+    );
+    /// Text of the instruction at the start of `code`, and its length in bytes.
+    fn disassemble(&self, pc: u64, code: &[u8]) -> (String, usize);
+
+    /// Translates an address and sets accessed and dirty bits.
+    ///
+    /// # Errors
+    /// The trap to take (page fault, access fault).
+    fn translate_address(
+        cpu: &mut Cpu<'_, Self>,
+        mmu: u8,
+        access: Access,
+        gva: u64,
+    ) -> Result<Mapping, Self::Trap>;
+    /// The same for the debugger: rights ignored, nothing changed.
+    fn debug_translate(cpu: &mut Cpu<'_, Self>, gva: u64) -> Option<u64>;
+    /// The trap for an access that failed after translation.
+    fn memory_trap(fault: MemoryFault, access: Access, gva: u64) -> Self::Trap;
+    /// Takes an exception: the state's pc is the faulting instruction's before, the handler's after.
+    fn raise(cpu: &mut Cpu<'_, Self>, trap: Self::Trap);
+    /// Takes the most urgent interrupt that is pending and enabled, if any; whether it did.
+    fn interrupt(cpu: &mut Cpu<'_, Self>) -> bool;
+    /// Whether a halted processor goes on: an interrupt is pending and individually enabled.
+    fn wakes(cpu: &mut Cpu<'_, Self>) -> bool;
+
+    /// The rounding mode for the host's units. Modes the host lacks are the front end's to avoid.
+    fn rounding(state: &Self::State) -> HostRounding;
+    /// Adds flags that the host's units collected.
+    fn add_fp_flags(state: &mut Self::State, flags: FpFlags);
+}
