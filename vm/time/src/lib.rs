@@ -4,6 +4,10 @@
 //! A [`Clock`] counts nanoseconds of virtual time. It follows the host's monotonic clock while
 //! the machine runs, stands still while it is paused, or moves only when told (`manual`).
 
+mod counter;
+
+pub use counter::Counter;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
