@@ -6,11 +6,6 @@
 //! after another, so an overlay is simply appended.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-
-use crate::tools::{At, Result};
 
 const FOLDER: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
@@ -88,36 +83,6 @@ impl Cpio {
     pub fn device(&mut self, name: &str, major: usize, minor: usize) {
         self.parents(name);
         self.entry(name, CHARACTER_DEVICE | 0o600, &[], (major, minor));
-    }
-
-    /// Adds what lies in a folder of the host.
-    ///
-    /// # Errors
-    /// When the host refuses to read it.
-    pub fn tree(&mut self, source: &Path, prefix: &str) -> Result<()> {
-        let listing = fs::read_dir(source).at("listing", source)?;
-        let mut paths = Vec::new();
-        for entry in listing {
-            paths.push(entry.at("listing", source)?.path());
-        }
-        paths.sort();
-        for path in paths {
-            let base = path.file_name().unwrap_or_default().to_string_lossy();
-            let name =
-                if prefix.is_empty() { base.into_owned() } else { format!("{prefix}/{base}") };
-            let kind = fs::symlink_metadata(&path).at("reading", &path)?;
-            if kind.is_symlink() {
-                let to = fs::read_link(&path).at("reading", &path)?;
-                self.symlink(&name, &to.to_string_lossy());
-            } else if kind.is_dir() {
-                self.folder(&name);
-                self.tree(&path, &name)?;
-            } else {
-                let body = fs::read(&path).at("reading", &path)?;
-                self.file(&name, kind.permissions().mode() & 0o777, &body);
-            }
-        }
-        Ok(())
     }
 
     /// Ends the archive and returns its bytes.

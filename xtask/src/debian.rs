@@ -83,11 +83,6 @@ impl Archive {
         Ok(Self { cache: cache.to_path_buf(), bases: bases()? })
     }
 
-    /// The base address of the main archive, for tools that want it.
-    pub fn base(&self) -> &str {
-        &self.bases[0]
-    }
-
     /// The index of the `main` component of one suite and architecture.
     ///
     /// # Errors

@@ -1,11 +1,15 @@
 //! The task runner: everything a developer or a CI job does with this
 //! workspace is `cargo xtask TASK`.
 
+mod boots;
 mod cpio;
 mod debian;
+mod expect;
 mod guests;
 mod kmod;
 mod packages;
+mod test;
+mod tidy;
 mod tools;
 
 use std::process::ExitCode;
@@ -20,12 +24,32 @@ struct Task {
     run: fn(&[String]) -> Result<()>,
 }
 
-const TASKS: &[Task] = &[Task {
-    name: "guests",
-    usage: "[--force] [--list] [NAME…]",
-    about: "fill the cache of guest kernels and images",
-    run: guests::run,
-}];
+const TASKS: &[Task] = &[
+    Task {
+        name: "test",
+        usage: "[--quick]",
+        about: "run everything CI runs; --quick leaves out the guest boots",
+        run: test::run,
+    },
+    Task {
+        name: "tidy",
+        usage: "",
+        about: "check layers, unsafe code, documents and forbidden text",
+        run: tidy::run,
+    },
+    Task {
+        name: "guests",
+        usage: "[--force] [--list] [NAME…]",
+        about: "fill the cache of guest kernels and images",
+        run: guests::run,
+    },
+    Task {
+        name: "boots",
+        usage: "[--with PROGRAM] [--list] [NAME…]",
+        about: "boot guests and check what they say",
+        run: boots::run,
+    },
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -1,0 +1,416 @@
+//! Guest boots: what a machine must say and answer, told as stories.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::expect::Session;
+use crate::guests;
+use crate::packages;
+use crate::tools::{self, At, Result, Scratch};
+
+/// The longest silence before what a story waits for: a slow, busy host.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// One line of a story.
+enum Step {
+    /// Wait until the machine says this.
+    Wait(&'static str),
+    /// Type this.
+    Type(&'static str),
+    /// The emulator ends with this exit code.
+    Exit(i32),
+}
+
+use Step::{Exit, Type, Wait};
+
+/// One start of the emulator.
+struct Run {
+    arguments: &'static [&'static str],
+    /// Words for the kernel, after the console; empty: no kernel of ours.
+    append: &'static str,
+    story: &'static [Step],
+}
+
+/// One test: its runs share a fresh copy of the guest's disk.
+struct Boot {
+    name: &'static str,
+    runs: &'static [Run],
+}
+
+const SELFTEST: &[Step] =
+    &[Wait("GUEST-READY riscv64"), Wait("GUEST-SELFTEST PASS"), Wait("GUEST-DONE 0"), Exit(0)];
+
+const TWO_LIVES: &[Step] = &[Wait("GUEST-READY"), Wait("GUEST-READY"), Type("\u{1}x"), Exit(0)];
+
+const FSCK: &[Step] = &[Wait("GUEST-FSCK clean"), Exit(0)];
+
+/// A disk is written in a first life, read in a second, and clean afterwards.
+macro_rules! disk {
+    ($name:literal, $($argument:literal),*) => {
+        Boot {
+            name: $name,
+            runs: &[
+                Run {
+                    arguments: &[$($argument),*],
+                    append: "guest.disk=vda guest.root guest.run=disktest",
+                    story: &[Wait("GUEST-INFO boot 1"), Wait("GUEST-SELFTEST PASS"), Exit(0)],
+                },
+                Run {
+                    arguments: &[$($argument),*],
+                    append: "guest.disk=vda guest.root guest.run=disktest",
+                    story: &[Wait("GUEST-TEST survived ok"), Wait("GUEST-SELFTEST PASS"), Exit(0)],
+                },
+                Run {
+                    arguments: &[$($argument),*],
+                    append: "guest.disk=vda guest.run=fsck",
+                    story: FSCK,
+                },
+            ],
+        }
+    };
+}
+
+/// A boot through the self-test.
+macro_rules! selftest {
+    ($name:literal $(, $argument:literal)*) => {
+        Boot { name: $name, runs: &[Run { arguments: &[$($argument),*], append: "guest.run=selftest", story: SELFTEST }] }
+    };
+}
+
+const BOOTS: &[Boot] = &[
+    selftest!("cpus-1"),
+    selftest!("cpus-2", "-smp", "2"),
+    selftest!("cpus-4", "-smp", "4"),
+    selftest!("one-thread", "-smp", "2", "-accel", "tcg,thread=single"),
+    selftest!("imsic", "-M", "virt,aia=aplic-imsic", "-cpu", "max", "-smp", "2"),
+    Boot {
+        name: "shell",
+        runs: &[Run {
+            arguments: &[],
+            append: "guest.run=shell",
+            story: &[
+                Wait("GUEST-READY"),
+                Wait("# "),
+                Type("echo $((6 * 7)) is right\n"),
+                Wait("42 is right"),
+                Wait("# "),
+                Type("echo be''gun; sleep 1000\n"),
+                Wait("begun"),
+                Type("\u{3}"),
+                Wait("# "),
+                Type("echo rea''dy; cat > /tmp/note\n"),
+                Wait("ready"),
+                Type("first line\n"),
+                Wait("first line"),
+                Type("\u{4}"),
+                Wait("# "),
+                Type("wc -c /tmp/note\n"),
+                Wait("11 /tmp/note"),
+                Type("exit\n"),
+                Wait("GUEST-DONE 0"),
+                Exit(0),
+            ],
+        }],
+    },
+    Boot {
+        name: "reboot",
+        runs: &[Run {
+            arguments: &["!reboot"],
+            append: "guest.run=none guest.exit=reboot",
+            story: TWO_LIVES,
+        }],
+    },
+    Boot {
+        name: "no-reboot",
+        runs: &[Run {
+            arguments: &[],
+            append: "guest.run=none guest.exit=reboot",
+            story: &[Wait("GUEST-DONE 0"), Exit(0)],
+        }],
+    },
+    Boot {
+        name: "panic",
+        runs: &[Run {
+            arguments: &[],
+            append: "guest.run=none guest.exit=panic panic=1",
+            story: &[Wait("Kernel panic"), Exit(0)],
+        }],
+    },
+    Boot {
+        name: "monitor",
+        runs: &[Run {
+            arguments: &[],
+            append: "guest.run=shell",
+            story: &[
+                Wait("# "),
+                Type("\u{1}c"),
+                Wait("(qemu)"),
+                Type("info status\n"),
+                Wait("VM status: running"),
+                Wait("(qemu)"),
+                Type("\u{1}c"),
+                Type("\n"),
+                Wait("# "),
+                Type("\u{1}c\n"),
+                Wait("(qemu)"),
+                Type("quit\n"),
+                Exit(0),
+            ],
+        }],
+    },
+    disk!("disk-pci", "-drive", "file={disk},if=none,id=d", "-device", "virtio-blk-pci,drive=d"),
+    disk!(
+        "disk-mmio",
+        "-drive",
+        "file={disk},if=none,id=d",
+        "-device",
+        "virtio-blk-device,drive=d"
+    ),
+    disk!(
+        "disk-packed",
+        "-blockdev",
+        "driver=qcow2,node-name=d,file.driver=file,file.filename={disk}",
+        "-device",
+        "virtio-blk-pci,drive=d,packed=on",
+        "-smp",
+        "2"
+    ),
+    Boot {
+        name: "disk-scsi",
+        runs: &[Run {
+            arguments: &[
+                "-device",
+                "virtio-scsi-pci",
+                "-drive",
+                "file={disk},if=none,id=d",
+                "-device",
+                "scsi-hd,drive=d",
+            ],
+            append: "guest.disk=sda guest.root guest.run=disktest",
+            story: &[Wait("GUEST-SELFTEST PASS"), Exit(0)],
+        }],
+    },
+    Boot {
+        name: "u-boot",
+        runs: &[Run {
+            arguments: &["-kernel", "{guest}/u-boot-smode.bin"],
+            append: "",
+            story: &[
+                Wait("Hit any key to stop autoboot"),
+                Type("\n"),
+                Wait("=> "),
+                Type("version\n"),
+                Wait("U-Boot 20"),
+                Wait("=> "),
+                Type("poweroff\n"),
+                Exit(0),
+            ],
+        }],
+    },
+];
+
+/// Boots in a row, since a lost interrupt does not show every time.
+const IN_A_ROW: usize = 24;
+
+const ROW: Run = Run {
+    arguments: &["-smp", "2"],
+    append: "guest.run=none",
+    story: &[Wait("GUEST-READY"), Wait("GUEST-DONE 0"), Exit(0)],
+};
+
+/// Who plays: a program and the name it is called by.
+#[derive(Clone)]
+pub struct Emulator {
+    program: PathBuf,
+}
+
+impl Emulator {
+    /// Ours, built in release.
+    ///
+    /// # Errors
+    /// When the build fails.
+    pub fn ours() -> Result<Self> {
+        let mut cargo = Command::new("cargo");
+        cargo.current_dir(tools::root()).args(["build", "--release", "--quiet", "-p", "tinamou"]);
+        tools::call(&mut cargo)?;
+        Ok(Self { program: tools::target().join("release/tinamou") })
+    }
+
+    /// Another one, to check the stories themselves or to compare.
+    pub fn other(program: &str) -> Self {
+        Self { program: PathBuf::from(program) }
+    }
+
+    /// A command that starts it as `qemu-system-riscv64`.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg0("qemu-system-riscv64");
+        command
+    }
+}
+
+/// `cargo xtask boots`.
+///
+/// # Errors
+/// When a boot fails.
+pub fn run(arguments: &[String]) -> Result<()> {
+    let mut program = None;
+    let mut rest = Vec::new();
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--with" => program = Some(words.next().ok_or("--with: which program?")?),
+            "--list" => {
+                BOOTS.iter().for_each(|boot| println!("{}", boot.name));
+                println!("in-a-row");
+                return Ok(());
+            }
+            name => rest.push(name.to_string()),
+        }
+    }
+    let emulator = match program {
+        Some(program) => Emulator::other(program),
+        None => Emulator::ours()?,
+    };
+    let failed = all(&emulator, &rest)?.iter().filter(|(_, done)| done.is_err()).count();
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} boots failed")) }
+}
+
+/// Runs the boots of these names (all, if none) and tells each as it ends.
+///
+/// # Errors
+/// When there is nothing to boot: the guest cannot be built, a name is unknown.
+pub fn all(emulator: &Emulator, names: &[String]) -> Result<Vec<(String, Result<()>)>> {
+    let known = |name: &String| name == "in-a-row" || BOOTS.iter().any(|boot| boot.name == name);
+    if let Some(name) = names.iter().find(|name| !known(name)) {
+        return Err(format!("unknown boot '{name}'; see cargo xtask boots --list"));
+    }
+    packages::need(&["opensbi"])?;
+    let guest = guests::folder("riscv64")?;
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    let mut todo: Vec<(String, &[Run])> = BOOTS
+        .iter()
+        .filter(|boot| wanted(boot.name))
+        .map(|boot| (boot.name.to_string(), boot.runs))
+        .collect();
+    if wanted("in-a-row") {
+        let row = (1..=IN_A_ROW).map(|turn| (format!("in-a-row-{turn}"), &[ROW] as &[Run]));
+        todo.extend(row);
+    }
+    todo.reverse();
+    let todo = Mutex::new(todo);
+    let told = Mutex::new(Vec::new());
+    let workers = thread::available_parallelism().map_or(1, usize::from).div_ceil(2).max(2);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let next = todo.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                    let Some((name, runs)) = next else { break };
+                    let start = Instant::now();
+                    let done = play(emulator, &guest, &name, runs);
+                    let took = start.elapsed().as_secs_f64();
+                    match &done {
+                        Ok(()) => println!("  boot {name} ok ({took:.1} s)"),
+                        Err(message) => println!("  boot {name} FAIL ({took:.1} s)\n{message}"),
+                    }
+                    told.lock().unwrap_or_else(PoisonError::into_inner).push((name, done));
+                }
+            });
+        }
+    });
+    Ok(told.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn play(emulator: &Emulator, guest: &Path, name: &str, runs: &[Run]) -> Result<()> {
+    let folder = tools::target().join("boots");
+    tools::make_folder(&folder)?;
+    let work = Scratch::new(&folder, name)?;
+    let disk = work.path().join("disk.qcow2");
+    let original = guest.join("root.qcow2");
+    let uses_disk = |run: &Run| run.arguments.iter().any(|word| word.contains("{disk}"));
+    if runs.iter().any(uses_disk) {
+        fs::copy(&original, &disk).at("copying", &original)?;
+    }
+    for run in runs {
+        let mut command = emulator.command();
+        command.args(command_line(run, guest, &disk));
+        let shown = tools::shown(&command);
+        let mut session = Session::start(&mut command)?;
+        let done = run.story.iter().try_for_each(|step| follow(&mut session, step));
+        done.map_err(|error| format!("  {shown}\n  {error}"))?;
+    }
+    Ok(())
+}
+
+/// The arguments of one run. `!reboot` lets the machine restart.
+fn command_line(run: &Run, guest: &Path, disk: &Path) -> Vec<String> {
+    let guest = guest.display().to_string();
+    let disk = disk.display().to_string();
+    let mut line: Vec<String> = Vec::new();
+    if !run.arguments.contains(&"-M") {
+        line.extend(["-M", "virt"].map(String::from));
+    }
+    line.extend(["-m", "512", "-nographic"].map(String::from));
+    if run.arguments.contains(&"!reboot") {
+        line.extend(["-action", "reboot=reset"].map(String::from));
+    } else {
+        line.push("-no-reboot".into());
+    }
+    for word in run.arguments.iter().filter(|word| !word.starts_with('!')) {
+        line.push(word.replace("{guest}", &guest).replace("{disk}", &disk));
+    }
+    if !run.append.is_empty() {
+        let kernel = format!("{guest}/kernel");
+        let initrd = format!("{guest}/initrd.gz");
+        let append = format!("console=ttyS0 {}", run.append);
+        line.extend(["-kernel".into(), kernel, "-initrd".into(), initrd]);
+        line.extend(["-append".into(), append]);
+    }
+    line
+}
+
+fn follow(session: &mut Session, step: &Step) -> Result<()> {
+    match step {
+        Wait(text) => session.wait_for(text, PATIENCE),
+        Type(text) => session.send(text),
+        Exit(code) => {
+            let status = session.wait_for_end(PATIENCE)?;
+            if status.code() == Some(*code) {
+                return Ok(());
+            }
+            Err(format!("it ended with {status}, not {code}\n{}", session.tail()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_in_a_command_line_are_filled_in() {
+        let run =
+            Run { arguments: &["-drive", "file={disk}"], append: "guest.run=none", story: &[] };
+        let line = command_line(&run, Path::new("/g"), Path::new("/d")).join(" ");
+        assert_eq!(
+            line,
+            "-M virt -m 512 -nographic -no-reboot -drive file=/d \
+             -kernel /g/kernel -initrd /g/initrd.gz -append console=ttyS0 guest.run=none"
+        );
+    }
+
+    #[test]
+    fn names_of_boots_are_unique() {
+        let mut names: Vec<&str> = BOOTS.iter().map(|boot| boot.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), BOOTS.len());
+    }
+}
