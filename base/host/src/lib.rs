@@ -1,0 +1,3 @@
+//! Operating-system calls that the standard library and rustix do not wrap.
+
+pub mod file;

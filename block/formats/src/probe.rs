@@ -1,0 +1,52 @@
+//! Which format an image has, by its first bytes and, where those say nothing, its name.
+
+/// How much of an image is looked at.
+pub const PROBE_BYTES: usize = 2048;
+
+/// Format, place and bytes of its signature. Formats we cannot open are here too: a guessed raw
+/// image must not turn into one of them, and a message should name what was found.
+const SIGNATURES: &[(&str, usize, &[u8])] = &[
+    ("qcow2", 0, b"QFI\xfb\x00\x00\x00\x02"),
+    ("qcow2", 0, b"QFI\xfb\x00\x00\x00\x03"),
+    ("qcow", 0, b"QFI\xfb\x00\x00\x00\x01"),
+    ("qed", 0, b"QED\0"),
+    ("vmdk", 0, b"KDMV"),
+    ("vmdk", 0, b"COWD"),
+    ("vmdk", 0, b"# Disk DescriptorFile"),
+    ("vdi", 64, b"\x7f\x10\xda\xbe"),
+    ("vpc", 0, b"conectix"),
+    ("vhdx", 0, b"vhdxfile"),
+    ("parallels", 0, b"WithoutFreeSpace"),
+    ("parallels", 0, b"WithouFreSpacExt"),
+    ("luks", 0, b"LUKS\xba\xbe"),
+    ("bochs", 0, b"Bochs Virtual HD Image"),
+    ("cloop", 0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop"),
+];
+
+/// The name of the format that `start` (up to [`PROBE_BYTES`] of the image) and the file's name
+/// suggest; `raw` if nothing does.
+pub fn format_of(start: &[u8], filename: &str) -> &'static str {
+    let found = SIGNATURES.iter().find(|(_, at, signature)| {
+        start.get(*at..).is_some_and(|rest| rest.starts_with(signature))
+    });
+    match found {
+        Some((format, ..)) => format,
+        None if filename.ends_with(".dmg") => "dmg",
+        None => "raw",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_formats_by_signature_and_short_files_are_raw() {
+        assert_eq!(format_of(b"QFI\xfb\x00\x00\x00\x03....", "x"), "qcow2");
+        assert_eq!(format_of(b"QFI\xfb\x00\x00\x00\x07....", "x"), "raw");
+        assert_eq!(format_of(b"", "x.qcow2"), "raw");
+        let mut vdi = [0; 80];
+        vdi[64..68].copy_from_slice(b"\x7f\x10\xda\xbe");
+        assert_eq!(format_of(&vdi, "x"), "vdi");
+    }
+}

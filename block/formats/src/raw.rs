@@ -1,0 +1,152 @@
+//! `raw`: the image is the disk, or a window of it (`offset=`, `size=`).
+//!
+//! A file whose length is no multiple of 512 ends in zeroes up to the next sector.
+
+use std::io;
+use std::sync::Arc;
+
+use graph::{
+    Child, Extent, Limits, Node, NodeInfo, OpenError, Role, SECTOR, WriteFlags, ZeroFlags,
+    check_range,
+};
+
+/// A raw image.
+pub struct Raw {
+    file: Arc<dyn Node>,
+    offset: u64,
+    /// Length if the user fixed it; else the file's.
+    size: Option<u64>,
+    /// The format was guessed: the guest must not be able to make the image look like another.
+    guard_first_sector: bool,
+}
+
+impl Raw {
+    /// The whole of `file`.
+    pub fn new(file: Arc<dyn Node>) -> Self {
+        Self { file, offset: 0, size: None, guard_first_sector: false }
+    }
+
+    /// The whole of `file`, whose format was guessed: writes that would give its first sector the
+    /// signature of another format are refused.
+    pub fn guessed(file: Arc<dyn Node>) -> Self {
+        Self { guard_first_sector: true, ..Self::new(file) }
+    }
+
+    /// The part of `file` from `offset` on, `size` bytes of it.
+    ///
+    /// # Errors
+    /// `Option` when the part is not inside the file.
+    pub fn window(file: Arc<dyn Node>, offset: u64, size: Option<u64>) -> Result<Self, OpenError> {
+        let whole = file.size();
+        if offset > whole {
+            return Err(OpenError::Option(format!(
+                "Offset ({offset}) cannot be greater than size of the containing file ({whole})"
+            )));
+        }
+        if let Some(size) = size {
+            if size % SECTOR != 0 {
+                return Err(OpenError::Option(format!(
+                    "Specified size is not multiple of {SECTOR}"
+                )));
+            }
+            if size > whole - offset {
+                return Err(OpenError::Option(format!(
+                    "The sum of offset ({offset}) and size ({size}) has to be smaller or equal \
+                     to the actual size of the containing file ({whole})"
+                )));
+            }
+        }
+        Ok(Self { file, offset, size, guard_first_sector: false })
+    }
+
+    fn place(&self, offset: u64, len: u64) -> io::Result<u64> {
+        check_range(offset, len, self.size())?;
+        Ok(self.offset + offset)
+    }
+
+    /// Refuses content that a prober would take for another format.
+    fn guard(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        if !self.guard_first_sector || offset >= SECTOR {
+            return Ok(());
+        }
+        let mut sector = vec![0; SECTOR as usize];
+        self.read_at(0, &mut sector[..SECTOR.min(self.size()) as usize])?;
+        let room = &mut sector[offset as usize..];
+        let n = room.len().min(buf.len());
+        room[..n].copy_from_slice(&buf[..n]);
+        match crate::probe::format_of(&sector, "") {
+            "raw" => Ok(()),
+            other => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("the first sector would look like a {other} image; specify format=raw"),
+            )),
+        }
+    }
+}
+
+impl Node for Raw {
+    fn size(&self) -> u64 {
+        self.size.unwrap_or_else(|| {
+            let rest = self.file.size().saturating_sub(self.offset);
+            rest.checked_next_multiple_of(SECTOR).unwrap_or(rest)
+        })
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let at = self.place(offset, buf.len() as u64)?;
+        // Only the last sector may be partly beyond the end.
+        let inside = self.file.size().saturating_sub(at).min(buf.len() as u64) as usize;
+        buf[inside..].fill(0);
+        self.file.read_at(at, &mut buf[..inside])
+    }
+
+    fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> io::Result<()> {
+        let at = self.place(offset, buf.len() as u64)?;
+        self.guard(offset, buf)?;
+        self.file.write_at(at, buf, flags)
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64, flags: ZeroFlags) -> io::Result<()> {
+        self.file.write_zeroes(self.place(offset, len)?, len, flags)
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.file.discard(self.place(offset, len)?, len)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.file.flush()
+    }
+
+    fn block_status(&self, offset: u64, len: u64) -> io::Result<Extent> {
+        let at = self.place(offset, len)?;
+        let extent = self.file.block_status(at, len)?;
+        Ok(Extent { host_offset: Some(at), ..extent })
+    }
+
+    fn truncate(&self, size: u64) -> io::Result<()> {
+        if self.size.is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "Cannot resize fixed-size raw disks",
+            ));
+        }
+        self.file.truncate(size.checked_add(self.offset).ok_or(io::ErrorKind::InvalidInput)?)
+    }
+
+    fn read_only(&self) -> bool {
+        self.file.read_only()
+    }
+
+    fn limits(&self) -> Limits {
+        self.file.limits()
+    }
+
+    fn children(&self) -> Vec<Child> {
+        vec![Child { role: Role::File, node: Arc::clone(&self.file) }]
+    }
+
+    fn info(&self) -> NodeInfo {
+        NodeInfo { driver: "raw", ..self.file.info() }
+    }
+}

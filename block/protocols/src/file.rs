@@ -1,0 +1,443 @@
+//! `file`: a file or block device of the host, through positioned reads and writes.
+//!
+//! Not modelled: `aio=native|io_uring` are accepted above and served by the same blocking calls
+//! from the executor's threads; persistent reservations; host CD-ROM ejection.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use graph::{
+    Extent, ExtentKind, Limits, Node, NodeInfo, OpenError, RangeLocks, Sharing, WriteFlags,
+    ZeroFlags,
+};
+use rustix::fs::{FallocateFlags, OFlags};
+use rustix::io::Errno;
+
+use crate::{Access, direct, lock};
+
+/// How the host's and the guest's caches are used (`cache=`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheMode {
+    /// The guest sees a volatile write cache; without it every write is stable when it completes.
+    pub writeback: bool,
+    /// The host's page cache is bypassed (`O_DIRECT`).
+    pub direct: bool,
+    /// Flushes do nothing: fast, and everything is lost with the host.
+    pub no_flush: bool,
+}
+
+impl Default for CacheMode {
+    fn default() -> Self {
+        Self { writeback: true, direct: false, no_flush: false }
+    }
+}
+
+impl CacheMode {
+    /// Every mode by its name.
+    pub const TABLE: &[(&str, Self)] = &[
+        ("writeback", Self { writeback: true, direct: false, no_flush: false }),
+        ("none", Self { writeback: true, direct: true, no_flush: false }),
+        ("off", Self { writeback: true, direct: true, no_flush: false }),
+        ("writethrough", Self { writeback: false, direct: false, no_flush: false }),
+        ("directsync", Self { writeback: false, direct: true, no_flush: false }),
+        ("unsafe", Self { writeback: true, direct: false, no_flush: true }),
+    ];
+
+    /// The mode called `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::TABLE.iter().find(|(n, _)| *n == name).map(|(_, mode)| *mode)
+    }
+}
+
+/// Whether to lock the file against other processes (`locking=`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Locking {
+    /// Where the file system can.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
+/// How to open a file.
+#[derive(Clone, Debug)]
+pub struct FileOptions {
+    /// Path on the host.
+    pub filename: String,
+    /// Only read.
+    pub read_only: bool,
+    /// Only read if writing is not allowed.
+    pub auto_read_only: bool,
+    /// Cache mode; `writeback` is the business of the disk above.
+    pub cache: CacheMode,
+    /// Discards punch holes; else they do nothing.
+    pub discard: bool,
+    /// Whether to lock.
+    pub locking: Locking,
+    /// What is done with the file, for the locks.
+    pub access: Access,
+}
+
+impl FileOptions {
+    /// Opens `filename` for a device that reads and writes it.
+    pub fn new(filename: &str) -> Self {
+        Self {
+            filename: filename.to_owned(),
+            read_only: false,
+            auto_read_only: false,
+            cache: CacheMode::default(),
+            discard: false,
+            locking: Locking::Auto,
+            access: Access::RAW_WRITE,
+        }
+    }
+}
+
+/// An open file or block device.
+pub struct File {
+    file: fs::File,
+    filename: String,
+    driver: &'static str,
+    read_only: bool,
+    direct: bool,
+    no_flush: bool,
+    discard: bool,
+    /// Length; kept here because every request asks for it.
+    size: AtomicU64,
+    limits: Limits,
+    /// The host can punch holes, zero ranges. Cleared by the first refusal.
+    can_punch: AtomicBool,
+    can_zero: AtomicBool,
+    /// A failed flush may have dropped dirty pages: nothing is stable any more.
+    flush_failed: AtomicBool,
+    /// Blocks in a read-modify-write cycle (direct mode only).
+    blocks: RangeLocks,
+}
+
+impl File {
+    /// Opens what `options` names.
+    ///
+    /// # Errors
+    /// `Host` when it cannot be opened, `Locked` when another process excludes it.
+    pub fn open(options: &FileOptions) -> Result<Self, OpenError> {
+        let path = options.filename.as_str();
+        let (file, read_only) = open_file(options)?;
+        let metadata = file.metadata().map_err(|e| OpenError::host(path, e))?;
+        let kind = metadata.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(OpenError::Option(format!(
+                "'file' driver requires '{path}' to be a regular file"
+            )));
+        }
+        if options.locking != Locking::Off {
+            let access = if read_only { options.access.read_only() } else { options.access };
+            lock::acquire(&file, path, access)?;
+        }
+        let mut limits = Limits::default();
+        let mut size = metadata.len();
+        if kind.is_block_device() {
+            size = rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0))
+                .map_err(|e| OpenError::host(path, e.into()))?;
+            limits = device_limits(&file);
+        }
+        Ok(Self {
+            file,
+            filename: path.to_owned(),
+            driver: if kind.is_block_device() { "host_device" } else { "file" },
+            read_only,
+            direct: options.cache.direct,
+            no_flush: options.cache.no_flush,
+            discard: options.discard,
+            size: AtomicU64::new(size),
+            limits,
+            can_punch: AtomicBool::new(true),
+            can_zero: AtomicBool::new(true),
+            flush_failed: AtomicBool::new(false),
+            blocks: RangeLocks::default(),
+        })
+    }
+
+    /// Creates a regular file of `size` bytes, emptying one that exists unless it is locked.
+    ///
+    /// # Errors
+    /// As [`File::open`].
+    pub fn create(path: &str, size: u64) -> Result<Self, OpenError> {
+        if !Path::new(path).exists() {
+            let made = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path);
+            made.map_err(|e| create_error(path, e))?;
+        }
+        let options = FileOptions { access: Access::FORMAT_WRITE, ..FileOptions::new(path) };
+        let file = Self::open(&options)?;
+        file.truncate(0).map_err(|e| create_error(path, e))?;
+        file.truncate(size).map_err(|e| create_error(path, e))?;
+        Ok(file)
+    }
+
+    /// A file without a name, gone when it is closed: the overlay of `snapshot=on`.
+    ///
+    /// # Errors
+    /// `Host` when the folder for temporary files cannot hold one.
+    pub fn temporary(folder: &Path) -> Result<Self, OpenError> {
+        let name = folder.display().to_string();
+        let flags = OFlags::TMPFILE.bits() as i32;
+        let opened = fs::OpenOptions::new().read(true).write(true).custom_flags(flags).open(folder);
+        let file = match opened {
+            Ok(file) => file,
+            Err(_) => unlinked(folder).map_err(|e| OpenError::host(&name, e))?,
+        };
+        Ok(Self {
+            file,
+            filename: format!("{name}/(deleted)"),
+            driver: "file",
+            read_only: false,
+            direct: false,
+            no_flush: true,
+            discard: true,
+            size: AtomicU64::new(0),
+            limits: Limits::default(),
+            can_punch: AtomicBool::new(true),
+            can_zero: AtomicBool::new(true),
+            flush_failed: AtomicBool::new(false),
+            blocks: RangeLocks::default(),
+        })
+    }
+
+    fn writable(&self) -> io::Result<()> {
+        if self.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
+    }
+
+    /// Grows the file so that `end` is inside. A write, not a truncation: that could cut off what
+    /// somebody else appends at the same time.
+    fn reach(&self, end: u64) -> io::Result<()> {
+        if end > self.size() { self.store(end - 1, &[0]) } else { Ok(()) }
+    }
+
+    /// Asks the host to zero a range; `false` if it cannot.
+    fn zero_by_host(&self, offset: u64, len: u64, unmap: bool) -> io::Result<bool> {
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let zero = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+        for (wanted, can, flags) in [(unmap, &self.can_punch, hole), (true, &self.can_zero, zero)] {
+            if !wanted || !can.load(Ordering::Relaxed) {
+                continue;
+            }
+            match rustix::fs::fallocate(&self.file, flags, offset, len) {
+                Ok(()) => return Ok(true),
+                Err(e) if unsupported(e) => can.store(false, Ordering::Relaxed),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(false)
+    }
+
+    fn store(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        let end = offset.checked_add(buf.len() as u64).ok_or(io::ErrorKind::InvalidInput)?;
+        if self.direct {
+            self.store_direct(offset, buf, end)?;
+        } else {
+            self.file.write_all_at(buf, offset)?;
+        }
+        self.size.fetch_max(end, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Unaligned writes exclude others of the same blocks; those that grow the file exclude all,
+    /// because they may have to cut it back.
+    fn store_direct(&self, offset: u64, buf: &[u8], end: u64) -> io::Result<()> {
+        let aligned = direct::is_aligned(offset, buf.len());
+        let grows = end > self.size();
+        let sharing = if aligned && !grows { Sharing::Shared } else { Sharing::Exclusive };
+        let blocks = if grows { (0, u64::MAX) } else { direct::blocks(offset, buf.len()) };
+        let _guard = self.blocks.lock(blocks.0, blocks.1, sharing);
+        direct::write(&self.file, offset, buf)?;
+        self.size.fetch_max(end, Ordering::AcqRel);
+        Ok(())
+    }
+}
+
+impl Node for File {
+    fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// Bytes beyond the end of the file read as zeroes.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        if self.direct {
+            return direct::read(&self.file, offset, buf);
+        }
+        let mut done = 0;
+        while done < buf.len() {
+            match self.file.read_at(&mut buf[done..], offset.saturating_add(done as u64)) {
+                Ok(0) => {
+                    buf[done..].fill(0);
+                    break;
+                }
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// A write beyond the end makes the file longer.
+    fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> io::Result<()> {
+        self.writable()?;
+        self.store(offset, buf)?;
+        if flags.fua { self.flush() } else { Ok(()) }
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64, flags: ZeroFlags) -> io::Result<()> {
+        self.writable()?;
+        let end = offset.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
+        self.reach(end)?;
+        if !self.zero_by_host(offset, len, flags.unmap)? {
+            let zeroes = vec![0; len.min(1 << 20) as usize];
+            let mut at = offset;
+            while at < end {
+                let n = (end - at).min(zeroes.len() as u64);
+                self.store(at, &zeroes[..n as usize])?;
+                at += n;
+            }
+        }
+        if flags.fua { self.flush() } else { Ok(()) }
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.writable()?;
+        if !self.discard || len == 0 || !self.can_punch.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, flags, offset, len) {
+            Ok(()) => Ok(()),
+            Err(e) if unsupported(e) => {
+                self.can_punch.store(false, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        if self.no_flush || self.read_only {
+            return Ok(());
+        }
+        if self.flush_failed.load(Ordering::Acquire) {
+            return Err(io::Error::other("an earlier flush failed, written data may be lost"));
+        }
+        self.file.sync_data().inspect_err(|_| {
+            if !self.direct {
+                self.flush_failed.store(true, Ordering::Release);
+            }
+        })
+    }
+
+    fn block_status(&self, offset: u64, len: u64) -> io::Result<Extent> {
+        use rustix::fs::SeekFrom::{Data, Hole};
+        let answer = |kind, len| Ok(Extent { kind, len, host_offset: Some(offset) });
+        let size = self.size();
+        if offset >= size {
+            return answer(ExtentKind::Zero, len);
+        }
+        let len = len.min(size - offset);
+        // The file position is shared and otherwise unused: all transfers are positioned.
+        match rustix::fs::seek(&self.file, Data(offset)) {
+            Err(Errno::NXIO) => answer(ExtentKind::Zero, len),
+            Ok(data) if data > offset => answer(ExtentKind::Zero, len.min(data - offset)),
+            Ok(_) => match rustix::fs::seek(&self.file, Hole(offset)) {
+                Ok(hole) if hole > offset => answer(ExtentKind::Data, len.min(hole - offset)),
+                _ => answer(ExtentKind::Data, len),
+            },
+            Err(_) => answer(ExtentKind::Data, len),
+        }
+    }
+
+    fn truncate(&self, size: u64) -> io::Result<()> {
+        self.writable()?;
+        if self.driver != "file" {
+            return if size <= self.size() {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::Unsupported.into())
+            };
+        }
+        self.file.set_len(size)?;
+        self.size.store(size, Ordering::Release);
+        Ok(())
+    }
+
+    fn read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn info(&self) -> NodeInfo {
+        let allocated = self.file.metadata().ok().map(|m| m.blocks() * 512);
+        NodeInfo {
+            driver: self.driver,
+            filename: self.filename.clone(),
+            allocated,
+            ..NodeInfo::default()
+        }
+    }
+}
+
+fn open_file(options: &FileOptions) -> Result<(fs::File, bool), OpenError> {
+    let path = options.filename.as_str();
+    let flags = if options.cache.direct { OFlags::DIRECT.bits() as i32 } else { 0 };
+    let open =
+        |write: bool| fs::OpenOptions::new().read(true).write(write).custom_flags(flags).open(path);
+    match open(!options.read_only) {
+        Ok(file) => Ok((file, options.read_only)),
+        Err(e) if !options.read_only && options.auto_read_only && refused(&e) => {
+            open(false).map(|f| (f, true)).map_err(|e| OpenError::host(path, e))
+        }
+        Err(e) if e.kind() == io::ErrorKind::IsADirectory => {
+            Err(OpenError::Option(format!("'file' driver requires '{path}' to be a regular file")))
+        }
+        Err(e) => Err(OpenError::host(path, e)),
+    }
+}
+
+/// Whether the host refuses writing in particular.
+fn refused(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+fn create_error(path: &str, source: io::Error) -> OpenError {
+    OpenError::Host { operation: format!("{path}: Could not create '{path}'"), source }
+}
+
+/// A file created under a name nobody else uses, which is removed at once.
+fn unlinked(folder: &Path) -> io::Result<fs::File> {
+    let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
+    for n in 0..100 {
+        let path = folder.join(format!("tinamou-{}-{n}.overlay", std::process::id()));
+        match fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+            Ok(file) => return fs::remove_file(&path).map(|()| file),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+fn device_limits(file: &fs::File) -> Limits {
+    let logical = rustix::fs::ioctl_blksszget(file).unwrap_or(512).max(512);
+    let physical = rustix::fs::ioctl_blkpbszget(file).unwrap_or(logical).max(logical);
+    Limits {
+        request_alignment: 1,
+        logical_block: logical,
+        physical_block: physical,
+        discard_granularity: physical,
+    }
+}
+
+fn unsupported(error: Errno) -> bool {
+    matches!(error, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV)
+}

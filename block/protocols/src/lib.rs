@@ -1,0 +1,10 @@
+//! Protocols: the nodes at the bottom of the block graph, which hold bytes.
+
+mod direct;
+mod file;
+mod lock;
+mod null;
+
+pub use file::{CacheMode, File, FileOptions, Locking};
+pub use lock::Access;
+pub use null::Null;

@@ -1,0 +1,113 @@
+//! Image locking as QEMU does it, so that either refuses what the other has in use.
+//!
+//! Observed with QEMU 10.0 in /proc/locks: an opening holds a shared OFD lock on byte 100 + n for
+//! each permission n it uses, and on byte 200 + n for each one it does not let others use. It may
+//! open if nobody else holds byte 200 + n of its permissions, nor byte 100 + n of those it refuses.
+//! Permissions: 0 consistent read, 1 write, 2 write unchanged, 3 resize.
+
+use std::fs::File;
+use std::io;
+
+use graph::OpenError;
+
+const USED: u64 = 100;
+const REFUSED: u64 = 200;
+
+/// Permission numbers with their names in messages.
+const PERMISSIONS: &[(u32, &str)] =
+    &[(0, "consistent read"), (1, "write"), (2, "write unchanged"), (3, "resize")];
+
+const READ: u32 = 1 << 0;
+const WRITE: u32 = 1 << 1;
+const RESIZE: u32 = 1 << 3;
+
+/// What an opening does with a file and lets others do; bit n is permission n.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    used: u32,
+    refused: u32,
+}
+
+impl Access {
+    /// A device or tool that reads a plain file.
+    pub const RAW_READ: Self = Self { used: READ, refused: WRITE };
+    /// A device that reads and writes a plain file of fixed length.
+    pub const RAW_WRITE: Self = Self { used: READ | WRITE, refused: WRITE };
+    /// A format that reads an image, or an overlay that reads its backing file.
+    pub const FORMAT_READ: Self = Self { used: READ, refused: WRITE | RESIZE };
+    /// A format that writes and grows an image.
+    pub const FORMAT_WRITE: Self = Self { used: READ | WRITE | RESIZE, refused: WRITE | RESIZE };
+    /// Nothing is refused to others (`share-rw=on`, `-U`).
+    pub const fn sharing(self) -> Self {
+        Self { used: self.used, refused: 0 }
+    }
+    /// The same without writing.
+    pub const fn read_only(self) -> Self {
+        Self { used: self.used & READ, refused: self.refused }
+    }
+}
+
+/// Takes the locks for `access`; they last as long as the open file description.
+pub(crate) fn acquire(file: &File, path: &str, access: Access) -> Result<(), OpenError> {
+    for (bit, _) in bits(access.used) {
+        lock(file, path, USED + bit)?;
+    }
+    for (bit, _) in bits(access.refused) {
+        lock(file, path, REFUSED + bit)?;
+    }
+    for (bit, permission) in bits(access.used) {
+        check(file, path, REFUSED + bit, permission, false)?;
+    }
+    for (bit, permission) in bits(access.refused) {
+        check(file, path, USED + bit, permission, true)?;
+    }
+    Ok(())
+}
+
+fn bits(mask: u32) -> impl Iterator<Item = (u64, &'static str)> {
+    let set = PERMISSIONS.iter().filter(move |(n, _)| mask & (1 << n) != 0);
+    set.map(|(n, name)| (u64::from(*n), *name))
+}
+
+fn lock(file: &File, path: &str, byte: u64) -> Result<(), OpenError> {
+    match host::file::lock_shared(file, byte, 1) {
+        Ok(()) => Ok(()),
+        Err(e) if not_available(&e) => Ok(()),
+        Err(e) => Err(OpenError::Host {
+            operation: format!("{path}: Failed to lock byte {byte}"),
+            source: e,
+        }),
+    }
+}
+
+fn check(
+    file: &File,
+    path: &str,
+    byte: u64,
+    permission: &'static str,
+    shared: bool,
+) -> Result<(), OpenError> {
+    match host::file::is_locked_by_others(file, byte, 1) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(OpenError::Locked {
+            path: path.to_owned(),
+            permission,
+            shared,
+            holder: host::file::lock_holder(file, byte, 1),
+        }),
+        Err(e) if not_available(&e) => Ok(()),
+        Err(e) => Err(OpenError::Host {
+            operation: format!("{path}: Failed to check byte {byte}"),
+            source: e,
+        }),
+    }
+}
+
+/// Some network file systems have no locks; the image is then opened without, as QEMU does.
+fn not_available(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error();
+    [Errno::INVAL, Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS]
+        .iter()
+        .any(|e| errno == Some(e.raw_os_error()))
+}
