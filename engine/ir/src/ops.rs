@@ -360,6 +360,26 @@ packed_enum! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MemOp(u16);
 
+impl AmoOp {
+    /// What memory holds afterwards: `old` and `value` are in the width of `mem`.
+    pub fn apply(self, mem: MemOp, old: u64, value: u64) -> u64 {
+        let shift = 64 - 8 * mem.size();
+        let signed = |v: u64| (v << shift).cast_signed();
+        let unsigned = |v: u64| v << shift;
+        match self {
+            Self::Swap => value,
+            Self::Add => old.wrapping_add(value),
+            Self::Xor => old ^ value,
+            Self::And => old & value,
+            Self::Or => old | value,
+            Self::Min => if signed(old) < signed(value) { old } else { value },
+            Self::Max => if signed(old) > signed(value) { old } else { value },
+            Self::MinU => if unsigned(old) < unsigned(value) { old } else { value },
+            Self::MaxU => if unsigned(old) > unsigned(value) { old } else { value },
+        }
+    }
+}
+
 impl MemOp {
     /// One byte, zero-extended.
     pub const U8: Self = Self(0);

@@ -108,6 +108,27 @@ impl Op {
     pub fn operands(&self) -> impl Iterator<Item = Operand> {
         [self.a, self.b, self.c].into_iter().take(self.kind.arity())
     }
+    /// Whether the result is a floating-point value.
+    pub fn result_is_float(&self) -> bool {
+        use OpKind as K;
+        match self.kind {
+            K::Mov | K::Load => self.ty.is_float(),
+            K::ToFloat | K::FBox | K::FUnbox | K::FAdd | K::FSub | K::FMul | K::FDiv => true,
+            K::FSqrt | K::FMulAdd | K::FConvert | K::FFromInt | K::FFromUInt => true,
+            _ => false,
+        }
+    }
+    /// Whether operand `index` is a floating-point value.
+    pub fn operand_is_float(&self, index: usize) -> bool {
+        use OpKind as K;
+        match self.kind {
+            K::Mov => self.ty.is_float(),
+            K::Store => index == 2 && self.ty.is_float(),
+            K::ToInt | K::FBox | K::FUnbox | K::FAdd | K::FSub | K::FMul | K::FDiv => true,
+            K::FSqrt | K::FMulAdd | K::FCompare | K::FConvert | K::FToInt => true,
+            _ => false,
+        }
+    }
     /// `aux` as a condition.
     pub fn cond(&self) -> Cond {
         Cond::from_code(self.aux)

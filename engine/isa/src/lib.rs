@@ -4,7 +4,7 @@
 //! traps and interrupts. The engine runs the IR, keeps caches of translations and of code, and
 //! offers [`Services`] to the ISA's slow paths. Neither names a device or a host.
 
-use ir::{Builder, GuestReg, MemOp, RegInfo};
+use ir::{AmoOp, Builder, GuestReg, MemOp, RegInfo};
 
 /// What a memory access is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,30 @@ pub trait Services<G: Guest> {
         gva: u64,
         value: u64,
     ) -> Result<(), G::Trap>;
+    /// Atomic read-modify-write; the old value, extended as `mem` says. Misaligned: the ISA's trap.
+    ///
+    /// # Errors
+    /// The trap to take.
+    fn amo(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        (op, mem): (AmoOp, MemOp),
+        gva: u64,
+        value: u64,
+    ) -> Result<u64, G::Trap>;
+    /// Atomic compare-and-swap in the width of `mem`; the old value, extended as `mem` says.
+    ///
+    /// # Errors
+    /// The trap to take.
+    fn cas(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        mem: MemOp,
+        gva: u64,
+        (expected, new): (u64, u64),
+    ) -> Result<u64, G::Trap>;
     /// Checks that an access of `size` bytes would succeed, without making it.
     ///
     /// # Errors
@@ -146,6 +170,34 @@ impl<'a, G: Guest> Cpu<'a, G> {
     /// The trap to take.
     pub fn store(&mut self, mmu: u8, mem: MemOp, gva: u64, value: u64) -> Result<(), G::Trap> {
         self.with(|s, cpu| s.store(cpu, mmu, mem, gva, value))
+    }
+
+    /// See [`Services::amo`].
+    ///
+    /// # Errors
+    /// The trap to take.
+    pub fn amo(
+        &mut self,
+        mmu: u8,
+        (op, mem): (AmoOp, MemOp),
+        gva: u64,
+        value: u64,
+    ) -> Result<u64, G::Trap> {
+        self.with(|s, cpu| s.amo(cpu, mmu, (op, mem), gva, value))
+    }
+
+    /// See [`Services::cas`].
+    ///
+    /// # Errors
+    /// The trap to take.
+    pub fn cas(
+        &mut self,
+        mmu: u8,
+        mem: MemOp,
+        gva: u64,
+        (expected, new): (u64, u64),
+    ) -> Result<u64, G::Trap> {
+        self.with(|s, cpu| s.cas(cpu, mmu, mem, gva, (expected, new)))
     }
 
     /// See [`Services::probe`].
