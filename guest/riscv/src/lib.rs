@@ -1,4 +1,17 @@
 //! RISC-V guest: RV32 and RV64 with the extensions listed in `spec/`.
+//!
+//! Sources: The RISC-V Instruction Set Manual, volumes I (unprivileged) and II (privileged),
+//! 20240411 and later. XLEN is a run-time value. Left out: the hypervisor extension.
 
 pub mod decode;
 pub mod disasm;
+pub mod hart;
+pub mod helpers;
+mod helpers_sys;
+pub mod state;
+pub mod translate;
+pub mod trap;
+
+pub use hart::{Config, Riscv, Wiring, Xlen};
+pub use state::{Privilege, State, flags};
+pub use trap::{Exception, Trap};

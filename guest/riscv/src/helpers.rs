@@ -1,0 +1,69 @@
+//! The table of functions that translated code calls.
+//!
+//! A row makes both the identifier ([`HelperIndex`]) and the entry of [`HELPERS`], so that they
+//! cannot drift apart. Arguments and results are described at the functions.
+
+use crate::hart::Riscv;
+use crate::helpers_sys as sys;
+use ir::HelperId;
+use isa::Helper;
+
+macro_rules! helpers {
+    ($($(#[$doc:meta])* $id:ident $name:literal $run:path, float: $float:literal;)*) => {
+        /// Row of a helper in the table.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u16)]
+        pub enum HelperIndex { $($(#[$doc])* $id),* }
+
+        /// Every helper.
+        pub static HELPERS: &[Helper<Riscv>] =
+            &[$(Helper { name: $name, run: $run, float: $float }),*];
+    };
+}
+
+impl HelperIndex {
+    /// As IR names it.
+    pub const fn id(self) -> HelperId {
+        HelperId(self as u16)
+    }
+}
+
+impl From<HelperIndex> for HelperId {
+    fn from(index: HelperIndex) -> Self {
+        index.id()
+    }
+}
+
+helpers! {
+    // Control and status registers, privileged instructions: helpers_sys.rs.
+    /// A CSR instruction (instruction, operand): the old value. Not for fflags, frm, fcsr.
+    Csr "csr" sys::csr, float: false;
+    /// The same for CSRs 1 to 3.
+    CsrFloat "csr_float" sys::csr, float: true;
+    /// Illegal instruction (instruction bits).
+    Illegal "illegal" sys::illegal, float: false;
+    /// Fetches the halfword at (address) again, to take the exception of doing so.
+    FetchFault "fetch_fault" sys::fetch_fault, float: false;
+    /// Exception (cause, tval).
+    Raise "raise" sys::raise, float: false;
+    /// `ecall` ().
+    Ecall "ecall" sys::ecall, float: false;
+    /// `mret` (instruction); the pc is set.
+    Mret "mret" sys::mret, float: false;
+    /// `sret` (instruction); the pc is set.
+    Sret "sret" sys::sret, float: false;
+    /// Checks that `wfi` (instruction) is allowed.
+    Wfi "wfi" sys::wfi, float: false;
+    /// `sfence.vma`, `sinval.vma` (instruction, rs1's value, rs2's value).
+    SfenceVma "sfence_vma" sys::sfence_vma, float: false;
+    /// `sfence.w.inval`, `sfence.inval.ir` (instruction): checks the privilege.
+    SfenceInval "sfence_inval" sys::sfence_inval, float: false;
+    /// `cbo.zero` (instruction, address).
+    CboZero "cbo_zero" sys::cbo_zero, float: false;
+    /// `cbo.clean`, `cbo.flush`, `cbo.inval` (instruction, address).
+    Cbo "cbo" sys::cbo, float: false;
+    /// Marks the floating-point unit dirty ().
+    DirtyFloat "dirty_float" sys::dirty_float, float: false;
+    /// Marks the vector unit dirty ().
+    DirtyVector "dirty_vector" sys::dirty_vector, float: false;
+}
