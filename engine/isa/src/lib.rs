@@ -94,7 +94,7 @@ pub trait Services<G: Guest> {
         &mut self,
         cpu: &mut Cpu<'_, G>,
         mmu: u8,
-        (op, mem): (AmoOp, MemOp),
+        op: (AmoOp, MemOp),
         gva: u64,
         value: u64,
     ) -> Result<u64, G::Trap>;
@@ -108,7 +108,7 @@ pub trait Services<G: Guest> {
         mmu: u8,
         mem: MemOp,
         gva: u64,
-        (expected, new): (u64, u64),
+        expected_new: (u64, u64),
     ) -> Result<u64, G::Trap>;
     /// Checks that an access of `size` bytes would succeed, without making it.
     ///
