@@ -114,10 +114,8 @@ pub(crate) fn compare<F: Format>(
 ) -> Relation {
     let (a, b) = (unpack::<F>(env, a), unpack::<F>(env, b));
     if a.is_nan() || b.is_nan() {
-        if signalling
-            || a.kind != Kind::QuietNan && a.is_nan()
-            || b.kind != Kind::QuietNan && b.is_nan()
-        {
+        let loud = |kind| matches!(kind, Kind::SignallingNan | Kind::Unsupported);
+        if signalling || loud(a.kind) || loud(b.kind) {
             env.raise(Flags::INVALID);
         }
         return Relation::Unordered;
@@ -180,7 +178,7 @@ fn extremum_nan<F: Format>(
     let number = match rule {
         ExtremumRule::SecondOperand => {
             env.raise(Flags::INVALID);
-            return b_bits;
+            return if b.is_zero() { zero::<F>(b.sign) } else { b_bits };
         }
         ExtremumRule::Propagating => None,
         ExtremumRule::Number if !b.is_nan() => Some((a, b, b_bits)),

@@ -35,7 +35,7 @@ pub trait Format: Copy + Debug + 'static {
 macro_rules! formats {
     ($($(#[$doc:meta])* $name:ident: $bits:ty, $word:ty, $exp:literal, $precision:literal, $explicit:literal;)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug)]
         pub enum $name {}
 
         impl Format for $name {

@@ -47,8 +47,7 @@ fn choose<W: Word>(rule: Propagate, operands: &[Unpacked<W>]) -> Option<&Unpacke
     let first = |kind| operands.iter().find(|operand| operand.kind == kind);
     let larger = |kind| {
         let candidates = operands.iter().filter(|operand| operand.kind == kind);
-        // Of equals, the positive one; max_by_key keeps the last, hence the reversal.
-        candidates.rev().max_by_key(|operand| (operand.sig, !operand.sign))
+        candidates.max_by_key(|operand| (operand.sig, !operand.sign))
     };
     match rule {
         Propagate::Never => None,
