@@ -1,3 +1,5 @@
+//! What the generated code holds for every ISA; pasted into it by the compiler, not a module of its own.
+
 /// A set of extensions.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct ExtSet(pub u128);

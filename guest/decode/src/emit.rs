@@ -31,7 +31,7 @@ pub(crate) fn emit(spec: &Spec, show: &str) -> String {
     let mut out = String::from("// Generated from the instruction specification: do not edit.\n");
     let mut functions = Functions::default();
     extensions(&mut out, spec);
-    out.push_str(PRELUDE);
+    PRELUDE.lines().filter(|l| !l.starts_with("//!")).for_each(|l| put!(out, "{l}"));
     forms(&mut out, spec);
     traits(&mut out, spec);
     lookup(&mut out, spec);

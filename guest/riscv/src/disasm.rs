@@ -63,3 +63,8 @@ pub(crate) fn csr(out: &mut dyn Write, number: i64, _: &At) -> Result {
         None => write!(out, "{number:#x}"),
     }
 }
+
+/// Number of a may-be-operation, as a suffix of the mnemonic.
+pub(crate) fn dotted(out: &mut dyn Write, n: i64, _: &At) -> Result {
+    write!(out, ".{n}")
+}
