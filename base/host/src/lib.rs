@@ -1,3 +1,5 @@
 //! Operating-system calls that the standard library and rustix do not wrap.
 
 pub mod file;
+pub mod signals;
+pub mod terminal;
