@@ -49,10 +49,14 @@ pub trait OptionGroup: Sized {
     }
 }
 
+/// Most keys that are listed after an unknown one.
+const MAX_LISTED: usize = 12;
+
 fn unknown<G: OptionGroup>(item: &Item) -> OptionError {
     let error = item.error(format!("Invalid parameter '{}'", item.key));
     match nearest(&item.key, G::FIELDS.iter().map(|f| f.key)) {
         Some(near) => error.with_hint(format!("Did you mean '{near}'?")),
+        None if G::FIELDS.len() > MAX_LISTED => error,
         None => {
             let keys: Vec<&str> = G::FIELDS.iter().map(|f| f.key).collect();
             error.with_hint(format!("Known parameters: {}.", keys.join(", ")))
@@ -132,7 +136,7 @@ macro_rules! option_group {
                 }, )*
             ];
 
-            fn from_list(list: &$crate::List) -> Result<Self, $crate::OptionError> {
+            fn from_list(list: &$crate::List) -> ::std::result::Result<Self, $crate::OptionError> {
                 Self::check_keys(list)?;
                 Ok(Self {
                     $( $field: match <$kind as $crate::Shape>::read(list, $key)? {
@@ -187,7 +191,7 @@ macro_rules! option_enum {
         impl $crate::OptionValue for $name {
             const KIND: &'static str = concat!($($text, "|"),*, "…");
 
-            fn parse(item: &$crate::Item) -> Result<Self, $crate::OptionError> {
+            fn parse(item: &$crate::Item) -> ::std::result::Result<Self, $crate::OptionError> {
                 Self::from_name(&item.value).ok_or_else(|| {
                     let names: Vec<&str> = Self::NAMES.iter().map(|(_, text)| *text).collect();
                     item.error(format!(
