@@ -68,3 +68,30 @@ pub(crate) fn csr(out: &mut dyn Write, number: i64, _: &At) -> Result {
 pub(crate) fn dotted(out: &mut dyn Write, n: i64, _: &At) -> Result {
     write!(out, ".{n}")
 }
+
+/// Mask of a vector instruction: nothing if it has none.
+pub(crate) fn mask(out: &mut dyn Write, vm: i64, _: &At) -> Result {
+    out.write_str(if vm == 0 { ", v0.t" } else { "" })
+}
+
+/// Vector type of `vsetvli`: its number if it is a reserved one.
+pub(crate) fn vtype(out: &mut dyn Write, vtype: i64, _: &At) -> Result {
+    let (lmul, sew) = (vtype & 7, vtype >> 3 & 7);
+    if lmul == 4 || sew > 3 || vtype >> 8 != 0 {
+        return write!(out, "{vtype}");
+    }
+    let lmul = if lmul < 4 { format!("m{}", 1 << lmul) } else { format!("mf{}", 1 << (8 - lmul)) };
+    let tail = if vtype & 0x40 != 0 { "ta" } else { "tu" };
+    let masked = if vtype & 0x80 != 0 { "ma" } else { "mu" };
+    write!(out, "e{}, {lmul}, {tail}, {masked}", 8 << sew)
+}
+
+/// Element width of a vector load or store, in bits.
+pub(crate) fn eew(out: &mut dyn Write, width: i64, _: &At) -> Result {
+    write!(out, "{}", if width == 0 { 8 } else { 16 << (width & 7).saturating_sub(5) })
+}
+
+/// Number of fields of a segment: nothing for a plain load or store.
+pub(crate) fn segment(out: &mut dyn Write, nf: i64, _: &At) -> Result {
+    if nf == 1 { Ok(()) } else { write!(out, "seg{nf}") }
+}
