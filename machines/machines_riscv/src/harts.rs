@@ -1,0 +1,104 @@
+//! The `/cpus` node, the same on every board.
+
+use fdt::Node;
+
+/// Rate of the `time` counter of every board, in Hz.
+pub const TIMEBASE_HZ: u32 = 10_000_000;
+
+/// What the device tree says about one hart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HartInfo {
+    /// `riscv,isa`, such as `rv64imafdc_zicsr`.
+    pub isa: String,
+    /// `riscv,isa-base`, such as `rv64i`.
+    pub isa_base: String,
+    /// `riscv,isa-extensions`, in order.
+    pub extensions: Vec<String>,
+    /// `mmu-type`, such as `riscv,sv57`; `None` without address translation.
+    pub mmu: Option<String>,
+    /// Block sizes of Zicbom, Zicboz and Zicbop, in bytes, for those that it has.
+    pub block_sizes: BlockSizes,
+}
+
+/// Sizes of the blocks that cache instructions work on, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockSizes {
+    /// Zicbom: management.
+    pub cbom: Option<u32>,
+    /// Zicboz: zeroing.
+    pub cboz: Option<u32>,
+    /// Zicbop: prefetching.
+    pub cbop: Option<u32>,
+}
+
+/// Numbers by which nodes refer to each other, handed out in the order QEMU does: the harts
+/// come first, from the last to the first, two each.
+pub(crate) struct Phandles {
+    harts: u32,
+    next: u32,
+}
+
+impl Phandles {
+    pub fn new(harts: usize) -> Self {
+        let harts = harts as u32;
+        Self { harts, next: 2 * harts + 1 }
+    }
+
+    /// The next free number.
+    pub fn take(&mut self) -> u32 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    pub fn hart(&self, hart: u32) -> u32 {
+        2 * (self.harts - 1 - hart) + 1
+    }
+
+    /// The interrupt controller in the hart.
+    pub fn intc(&self, hart: u32) -> u32 {
+        self.hart(hart) + 1
+    }
+
+    /// `interrupts-extended`: these lines of every hart, hart by hart.
+    pub fn lines(&self, lines: &[u32]) -> Vec<u8> {
+        let cells = (0..self.harts)
+            .flat_map(|hart| lines.iter().flat_map(move |line| [self.intc(hart), *line]));
+        cells.flat_map(u32::to_be_bytes).collect()
+    }
+}
+
+/// The `/cpus` node: harts in one cluster.
+pub(crate) fn cpus(harts: &[HartInfo], phandles: &Phandles) -> Node {
+    let numbered = || (0u32..).zip(harts);
+    let cores =
+        numbered().map(|(n, _)| Node::new(format!("core{n}")).with("cpu", phandles.hart(n)));
+    Node::new("cpus")
+        .with("#address-cells", 1u32)
+        .with("#size-cells", 0u32)
+        .with("timebase-frequency", TIMEBASE_HZ)
+        .children(numbered().map(|(n, hart)| cpu(n, hart, phandles)))
+        .child(Node::new("cpu-map").child(Node::new("cluster0").children(cores)))
+}
+
+fn cpu(n: u32, hart: &HartInfo, phandles: &Phandles) -> Node {
+    let extensions: Vec<&str> = hart.extensions.iter().map(String::as_str).collect();
+    let controller = Node::new("interrupt-controller")
+        .with("#interrupt-cells", 1u32)
+        .with("interrupt-controller", ())
+        .with("compatible", "riscv,cpu-intc")
+        .with("phandle", phandles.intc(n));
+    Node::new(format!("cpu@{n:x}"))
+        .with("phandle", phandles.hart(n))
+        .with("device_type", "cpu")
+        .with("reg", n)
+        .with("status", "okay")
+        .with("compatible", "riscv")
+        .with_some("riscv,cbop-block-size", hart.block_sizes.cbop)
+        .with_some("riscv,cboz-block-size", hart.block_sizes.cboz)
+        .with_some("riscv,cbom-block-size", hart.block_sizes.cbom)
+        .with("riscv,isa-extensions", extensions.as_slice())
+        .with("riscv,isa-base", hart.isa_base.as_str())
+        .with("riscv,isa", hart.isa.as_str())
+        .with_some("mmu-type", hart.mmu.as_deref())
+        .child(controller)
+}
