@@ -1,0 +1,219 @@
+//! Memory that generated code and the runtime share.
+
+use ir::{AmoOp, MemOp};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// log2 of the page size of the software TLB.
+pub const PAGE_BITS: u32 = 12;
+/// Entries of the software TLB per set; a power of two.
+pub const TLB_ENTRIES: usize = 512;
+/// Entries of the jump cache; a power of two.
+pub const JUMP_ENTRIES: usize = 2048;
+/// Slots for temporaries that do not fit into registers.
+pub const SPILLS: usize = 64;
+
+/// One page of one set of address translations.
+///
+/// A tag is the page's guest address; low bits that no aligned access has send generated code to
+/// the slow path, which knows what they mean.
+#[repr(C)]
+#[derive(Debug)]
+pub struct TlbEntry {
+    /// Tag for loads.
+    pub read: AtomicU64,
+    /// Tag for stores. Other threads may set its slow bit.
+    pub write: AtomicU64,
+    /// Host address of a byte minus its guest address.
+    pub addend: AtomicU64,
+    /// Guest physical address of the page, in case the slow path wants it.
+    pub gpa: AtomicU64,
+}
+
+impl TlbEntry {
+    /// A tag that matches nothing.
+    pub const INVALID: u64 = u64::MAX;
+    /// Bit of a tag that makes every access slow: writes to translated code.
+    pub const SLOW: u64 = 1 << 11;
+}
+
+/// One entry of the jump cache.
+#[repr(C)]
+#[derive(Debug)]
+pub struct JumpEntry {
+    /// Guest address.
+    pub pc: AtomicU64,
+    /// Checked entry of the unit.
+    pub code: AtomicU64,
+}
+
+/// Host registers as a slow path sees them, by hardware number.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Frame {
+    /// General registers; the scratch registers and the frame's own are not kept.
+    pub gpr: [u64; 16],
+    /// Low halves of the vector registers.
+    pub xmm: [u64; 16],
+}
+
+/// Constants that generated code reads from memory.
+#[repr(C, align(16))]
+#[derive(Clone, Copy, Debug)]
+pub struct Consts {
+    /// Upper half ones: turns an F32 value into its boxed form.
+    pub box_mask: [u64; 2],
+    /// The default NaN of F64.
+    pub nan64: u64,
+    /// The default NaN of F32, boxed.
+    pub nan32: u64,
+}
+
+impl Default for Consts {
+    fn default() -> Self {
+        Self {
+            box_mask: [0xffff_ffff_0000_0000, 0],
+            nan64: 0x7ff8_0000_0000_0000,
+            nan32: 0xffff_ffff_7fc0_0000,
+        }
+    }
+}
+
+/// What generated code needs of a virtual processor. The ISA's state follows it.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Core {
+    /// Software TLB by set.
+    pub tlb: [[TlbEntry; TLB_ENTRIES]; 4],
+    /// Where indirect jumps went before, by guest address.
+    pub jumps: [JumpEntry; JUMP_ENTRIES],
+    /// Temporaries that did not fit into registers.
+    pub spill: [u64; SPILLS],
+    /// Registers during a slow path.
+    pub frame: Frame,
+    /// Constants.
+    pub consts: Consts,
+    /// Where a slow path resumes.
+    pub resume: u64,
+    /// Target of an indirect jump that missed.
+    pub target: u64,
+    /// The runtime's slow path: `extern "sysv64" fn(core, site) -> record`, zero to resume.
+    pub slow: u64,
+    /// Floating-point control and status while generated code runs.
+    pub mxcsr: u32,
+    /// The same while Rust runs.
+    pub host_mxcsr: u32,
+    /// Scratch for the same.
+    pub scratch_mxcsr: u32,
+    /// `Mode::flags` now.
+    pub flags: u32,
+    /// Not zero when the run loop is wanted.
+    pub attention: AtomicU32,
+}
+
+impl Core {
+    /// Distance of the base register of generated code from the start of the ISA's state.
+    pub const BIAS: i32 = 128;
+
+    /// Index into the jump cache.
+    pub fn jump_index(pc: u64) -> usize {
+        (pc >> 1) as usize & (JUMP_ENTRIES - 1)
+    }
+
+    /// Index into a set of the TLB.
+    pub fn tlb_index(gva: u64) -> usize {
+        (gva >> PAGE_BITS) as usize & (TLB_ENTRIES - 1)
+    }
+}
+
+/// Where a value is at a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, u8)]
+pub enum Loc {
+    /// Nowhere: an operand that is not there, a result that nobody wants.
+    None,
+    /// A general register.
+    Gpr(u8),
+    /// A vector register, low half.
+    Xmm(u8),
+    /// One of the site's constants.
+    Imm(u8),
+    /// A spill slot.
+    Spill(u8),
+    /// In the state struct: the register's row.
+    State(u8),
+}
+
+/// What a site does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, u8)]
+pub enum SiteKind {
+    /// Load from a + b.
+    Load(MemOp),
+    /// Store c at a + b.
+    Store(MemOp),
+    /// Atomic at a with operand b.
+    Amo(AmoOp, MemOp),
+    /// Compare-and-swap at a, expecting b, storing c.
+    Cas(MemOp),
+    /// Helper with arguments a, b, c.
+    Call(u16),
+}
+
+/// No guest register is in this host register, or it is not newer than memory.
+pub const CLEAN: u8 = 0xff;
+
+/// A place where generated code asks the runtime.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Site {
+    /// Guest address of the instruction.
+    pub pc: u64,
+    /// Host address to go on at.
+    pub resume: u64,
+    /// Constants among the operands.
+    pub imms: [u64; 3],
+    /// The operands.
+    pub args: [Loc; 3],
+    /// Where the result goes.
+    pub dst: Loc,
+    /// What to do.
+    pub kind: SiteKind,
+    /// By general register: the guest register it holds that is newer than memory, or [`CLEAN`].
+    pub gpr: [u8; 16],
+    /// By vector register: the same.
+    pub xmm: [u8; 16],
+}
+
+/// What an exit wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum RecordKind {
+    /// Guest address `pc`, in the unit's own page: `slot` may be patched.
+    Direct = 0,
+    /// Guest address `pc`, elsewhere: the jump cache may be filled.
+    Far = 1,
+    /// The guest address in [`Core::target`]: the jump cache may be filled.
+    Indirect = 2,
+    /// The run loop, pc as recorded.
+    Lookup = 3,
+    /// Wait for an interrupt, pc as recorded.
+    Halt = 4,
+    /// The run loop, pc already set.
+    Redirected = 5,
+}
+
+/// An exit of a unit.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ExitRecord {
+    /// Where to.
+    pub pc: u64,
+    /// Host address of the displacement to patch, or zero.
+    pub slot: u64,
+    /// Number of the unit.
+    pub unit: u64,
+    /// What kind.
+    pub kind: RecordKind,
+}
+
+const _: () = assert!(std::mem::offset_of!(Core, jumps) < 1 << 20, "reachable by displacement");

@@ -1,0 +1,72 @@
+//! Host code from IR. The only crate with conditions on the host's architecture.
+//!
+//! Generated code runs with one register on the [`Core`] of a virtual processor, which the ISA's
+//! state struct follows in memory. Everything rare leaves the fast path through a [`Site`], a
+//! record of where each operand and each guest register is at that place; one function of the
+//! runtime serves them all. Units end in exits, whose [`ExitRecord`]s tell the runtime where
+//! control wants to go; direct ones are patched into jumps.
+
+mod layout;
+pub mod x86_64;
+
+pub use layout::{
+    CLEAN, Consts, Core, ExitRecord, Frame, JUMP_ENTRIES, JumpEntry, Loc, PAGE_BITS, RecordKind,
+    SPILLS, Site, SiteKind, TLB_ENTRIES, TlbEntry,
+};
+
+use ir::RegInfo;
+use std::fmt;
+
+/// Why a unit cannot be compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompileError {
+    /// More values are alive than there is room for: make the unit shorter.
+    TooComplex,
+}
+
+impl fmt::Display for CompileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unit keeps too many values alive")
+    }
+}
+
+impl std::error::Error for CompileError {}
+
+/// What a unit is compiled for.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// The ISA's registers.
+    pub regs: &'a [RegInfo],
+    /// Address at which the code will run; 16-byte aligned.
+    pub origin: u64,
+    /// Where the thunks are.
+    pub thunks: Thunks,
+    /// Number of the unit, for its exit records.
+    pub unit: u64,
+    /// Never link units directly.
+    pub no_chain: bool,
+}
+
+/// Addresses of the code that all units share.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Thunks {
+    /// Enters generated code: `extern "sysv64" fn(core, code) -> record`.
+    pub enter: u64,
+    /// Leaves generated code, the record's address in the scratch register.
+    pub exit: u64,
+    /// Serves a site, integer registers only.
+    pub slow: u64,
+    /// Serves a site, floating-point registers too.
+    pub slow_float: u64,
+}
+
+/// Where things are in compiled code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compiled {
+    /// Offset of the entry that checks [`Core::flags`] first.
+    pub checked_entry: u32,
+    /// Offset of the entry for direct jumps.
+    pub entry: u32,
+    /// Bytes of code before the records.
+    pub code_len: u32,
+}

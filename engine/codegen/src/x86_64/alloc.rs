@@ -1,0 +1,289 @@
+//! Which value is in which host register.
+
+use super::{FLOAT_POOL, PINS, POOL};
+use crate::CompileError;
+use crate::layout::{CLEAN, SPILLS};
+use ir::{RegClass, RegInfo};
+
+/// Class of a value: which of the two register files it lives in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    Int,
+    Float,
+}
+
+/// Who a host register belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    Free,
+    /// Needed by the present operation only.
+    Scratch,
+    Temp(u32),
+    Guest(u8),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct HostReg {
+    owner: Owner,
+    /// Holds a guest register's value that is newer than memory.
+    dirty: bool,
+    /// Operand of the present operation: must stay.
+    locked: bool,
+    stamp: u32,
+}
+
+const FREE: HostReg = HostReg { owner: Owner::Free, dirty: false, locked: false, stamp: 0 };
+
+/// Where a guest register is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GuestPlace {
+    Memory,
+    Host(u8),
+}
+
+/// Where a temporary is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TempPlace {
+    Dead,
+    Host(Class, u8),
+    Spill(Class, u8),
+}
+
+/// What the generator must emit to make room.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Evict {
+    Nothing,
+    WriteBack { guest: u8, host: u8 },
+    Spill { slot: u8, host: u8 },
+}
+
+/// The two register files and who is in them.
+pub(super) struct Allocator {
+    files: [[HostReg; 16]; 2],
+    guests: Vec<GuestPlace>,
+    classes: Vec<Class>,
+    temps: Vec<TempPlace>,
+    spills: u64,
+    clock: u32,
+}
+
+const NO_TEMP: TempPlace = TempPlace::Dead;
+
+impl Allocator {
+    pub(super) fn new(regs: &[RegInfo], temps: u32) -> Self {
+        let mut guests = vec![GuestPlace::Memory; regs.len()];
+        for (row, info) in regs.iter().enumerate() {
+            if let Some(pin) = pin_of(info) {
+                guests[row] = GuestPlace::Host(pin);
+            }
+        }
+        let class = |i: &RegInfo| if i.class == RegClass::Int { Class::Int } else { Class::Float };
+        Self {
+            files: [[FREE; 16]; 2],
+            guests,
+            classes: regs.iter().map(class).collect(),
+            temps: vec![NO_TEMP; temps as usize],
+            spills: 0,
+            clock: 0,
+        }
+    }
+
+    fn pool(class: Class) -> &'static [u8] {
+        match class {
+            Class::Int => &POOL,
+            Class::Float => &FLOAT_POOL,
+        }
+    }
+
+    fn reg(&mut self, class: Class, host: u8) -> &mut HostReg {
+        &mut self.files[class as usize][usize::from(host)]
+    }
+
+    /// Whether the host register is shared (not a pin).
+    fn shared(class: Class, host: u8) -> bool {
+        Self::pool(class).contains(&host)
+    }
+
+    pub(super) fn class_of(&self, guest: u8) -> Class {
+        self.classes[usize::from(guest)]
+    }
+
+    pub(super) fn guest(&self, guest: u8) -> GuestPlace {
+        self.guests[usize::from(guest)]
+    }
+
+    pub(super) fn temp(&self, temp: u32) -> TempPlace {
+        self.temps[temp as usize]
+    }
+
+    /// Keeps a register in place until [`Allocator::unlock_all`].
+    pub(super) fn lock(&mut self, class: Class, host: u8) {
+        self.clock += 1;
+        let clock = self.clock;
+        let reg = self.reg(class, host);
+        reg.locked = true;
+        reg.stamp = clock;
+    }
+
+    /// Ends an operation: nothing is locked, scratch registers are free.
+    pub(super) fn unlock_all(&mut self) {
+        for reg in self.files.iter_mut().flatten() {
+            reg.locked = false;
+            if reg.owner == Owner::Scratch {
+                reg.owner = Owner::Free;
+            }
+        }
+    }
+
+    /// Takes a shared register for `owner` and locks it; says what must be saved first.
+    pub(super) fn take(&mut self, class: Class, owner: Owner) -> Result<(u8, Evict), CompileError> {
+        let file = &self.files[class as usize];
+        let pool = Self::pool(class).iter().copied();
+        let host = pool
+            .filter(|h| !file[usize::from(*h)].locked)
+            .min_by_key(|h| {
+                let reg = &file[usize::from(*h)];
+                (reg.owner != Owner::Free, reg.stamp)
+            })
+            .ok_or(CompileError::TooComplex)?;
+        let evict = self.evict(class, host)?;
+        self.give(class, host, owner);
+        Ok((host, evict))
+    }
+
+    /// Empties a shared register, whoever is in it.
+    pub(super) fn evict(&mut self, class: Class, host: u8) -> Result<Evict, CompileError> {
+        let HostReg { owner, dirty, .. } = *self.reg(class, host);
+        *self.reg(class, host) = FREE;
+        Ok(match owner {
+            Owner::Free | Owner::Scratch => Evict::Nothing,
+            Owner::Guest(guest) => {
+                self.guests[usize::from(guest)] = GuestPlace::Memory;
+                if dirty { Evict::WriteBack { guest, host } } else { Evict::Nothing }
+            }
+            Owner::Temp(temp) => {
+                let slot = (!self.spills).trailing_zeros() as u8;
+                if usize::from(slot) >= SPILLS {
+                    return Err(CompileError::TooComplex);
+                }
+                self.spills |= 1 << slot;
+                self.temps[temp as usize] = TempPlace::Spill(class, slot);
+                Evict::Spill { slot, host }
+            }
+        })
+    }
+
+    /// Makes a free shared register `owner`'s and locks it.
+    pub(super) fn give(&mut self, class: Class, host: u8, owner: Owner) {
+        *self.reg(class, host) = HostReg { owner, dirty: false, locked: false, stamp: 0 };
+        self.lock(class, host);
+        match owner {
+            Owner::Guest(guest) => self.guests[usize::from(guest)] = GuestPlace::Host(host),
+            Owner::Temp(temp) => {
+                if let TempPlace::Spill(_, slot) = self.temps[temp as usize] {
+                    self.spills &= !(1 << slot);
+                }
+                self.temps[temp as usize] = TempPlace::Host(class, host);
+            }
+            Owner::Free | Owner::Scratch => {}
+        }
+    }
+
+    /// Forgets a temporary; its register or slot is free, but stays locked until the operation ends.
+    pub(super) fn kill_temp(&mut self, temp: u32) {
+        match std::mem::replace(&mut self.temps[temp as usize], TempPlace::Dead) {
+            TempPlace::Host(class, host) => self.reg(class, host).owner = Owner::Free,
+            TempPlace::Spill(_, slot) => self.spills &= !(1 << slot),
+            TempPlace::Dead => {}
+        }
+    }
+
+    /// Whether nobody owns the shared register (it may be locked).
+    pub(super) fn is_free(&self, class: Class, host: u8) -> bool {
+        Self::shared(class, host)
+            && self.files[class as usize][usize::from(host)].owner == Owner::Free
+    }
+
+    /// The guest register's host register now holds a value newer than memory.
+    pub(super) fn set_dirty(&mut self, guest: u8) {
+        if let GuestPlace::Host(host) = self.guest(guest) {
+            let class = self.class_of(guest);
+            if Self::shared(class, host) {
+                self.reg(class, host).dirty = true;
+            }
+        }
+    }
+
+    /// Registers that hold values newer than memory, by host register; pins of `regs` included.
+    pub(super) fn dirty_maps(&self, regs: &[RegInfo]) -> ([u8; 16], [u8; 16]) {
+        let mut maps = [[CLEAN; 16]; 2];
+        for (map, file) in maps.iter_mut().zip(&self.files) {
+            for (slot, reg) in map.iter_mut().zip(file) {
+                if let (Owner::Guest(guest), true) = (reg.owner, reg.dirty) {
+                    *slot = guest;
+                }
+            }
+        }
+        for (row, info) in regs.iter().enumerate() {
+            if let Some(pin) = pin_of(info) {
+                maps[0][usize::from(pin)] = row as u8;
+            }
+        }
+        (maps[0], maps[1])
+    }
+
+    /// Whether any vector register holds a value.
+    pub(super) fn uses_float(&self) -> bool {
+        self.files[Class::Float as usize].iter().any(|r| r.owner != Owner::Free)
+    }
+
+    /// Shared registers to write back: (guest register, host register, class).
+    pub(super) fn dirty(&self) -> Vec<(u8, u8, Class)> {
+        let mut list = Vec::new();
+        for (class, file) in [Class::Int, Class::Float].into_iter().zip(&self.files) {
+            for (host, reg) in file.iter().enumerate() {
+                if let (Owner::Guest(guest), true) = (reg.owner, reg.dirty) {
+                    list.push((guest, host as u8, class));
+                }
+            }
+        }
+        list
+    }
+
+    /// All values have been written back.
+    pub(super) fn set_clean(&mut self) {
+        self.files.iter_mut().flatten().for_each(|r| r.dirty = false);
+    }
+
+    /// Forgets which guest registers are in shared registers; they are in memory.
+    pub(super) fn forget_guests(&mut self) {
+        for file in &mut self.files {
+            for reg in file {
+                if let Owner::Guest(guest) = reg.owner {
+                    self.guests[usize::from(guest)] = GuestPlace::Memory;
+                    reg.owner = Owner::Free;
+                    reg.dirty = false;
+                }
+            }
+        }
+    }
+
+    /// Forgets all temporaries.
+    pub(super) fn forget_temps(&mut self) {
+        for reg in self.files.iter_mut().flatten() {
+            if matches!(reg.owner, Owner::Temp(_)) {
+                reg.owner = Owner::Free;
+            }
+        }
+        self.temps.fill(TempPlace::Dead);
+        self.spills = 0;
+    }
+}
+
+/// The host register that a guest register is pinned to.
+pub(super) fn pin_of(info: &RegInfo) -> Option<u8> {
+    if info.class != RegClass::Int {
+        return None;
+    }
+    PINS.get(usize::from(info.pin).checked_sub(1)?).map(|g| g.0)
+}

@@ -1,0 +1,653 @@
+//! The generator: operands, control flow, exits, and the parts out of line.
+
+use super::alloc::{Allocator, Class, Evict, GuestPlace, Owner, TempPlace};
+use super::asm::gpr::{RAX, RCX};
+use super::asm::{Alu, Asm, Cc, Gpr, Mem, Patch, Width, Xmm};
+use super::thunks::{core_mem, state_mem};
+use crate::layout::{
+    Core, ExitRecord, JUMP_ENTRIES, JumpEntry, Loc, PAGE_BITS, RecordKind, Site, SiteKind,
+};
+use crate::{CompileError, Compiled, Target};
+use ir::{Cond, ExitKind, Op, OpKind, Operand, Type, Unit, Value};
+use std::mem::offset_of;
+
+/// A part of the code that is emitted after the main path.
+pub(super) enum Tail {
+    /// A slow path: jumps that lead to it, and its record.
+    Slow { from: Vec<Patch>, site: Site, resume: usize, float: bool },
+    /// A conditional exit: registers to write back, then the exit proper.
+    Exit { from: Patch, write_back: Vec<(u8, u8, Class)>, pc: u64 },
+    /// The end of an exit: back to the runtime with the record. With `patchable`, the one jump
+    /// that leads here is what the runtime patches.
+    Leave { from: Patch, record: ExitRecord, patchable: bool },
+    /// An indirect exit that missed: rax holds the target.
+    Indirect { from: Vec<Patch>, record: ExitRecord },
+    /// Anything short that goes back to the main path.
+    Fix { from: Patch, back: usize, code: Box<dyn FnOnce(&mut Asm)> },
+}
+
+/// A record placed behind the code and the instructions that refer to it.
+enum Record {
+    Site(Site),
+    Exit(ExitRecord),
+}
+
+/// State of one compilation; reused for the next so that its memory is.
+pub struct Generator<'a> {
+    pub(super) asm: Asm,
+    pub(super) unit: &'a Unit,
+    pub(super) target: Target<'a>,
+    pub(super) alloc: Allocator,
+    /// Index of the operation that reads each temporary last; 0 for never.
+    last_use: Vec<u32>,
+    pub(super) at: u32,
+    pub(super) pc: u64,
+    pub(super) tails: Vec<Tail>,
+    records: Vec<(Patch, Record)>,
+    labels: Vec<Option<usize>>,
+    branches: Vec<(Patch, u16)>,
+}
+
+impl<'a> Generator<'a> {
+    /// Compiles a unit.
+    ///
+    /// # Errors
+    /// Too many values are alive at a time.
+    pub fn compile(
+        unit: &'a Unit,
+        target: Target<'a>,
+    ) -> Result<(Vec<u8>, Compiled), CompileError> {
+        let mut g = Self {
+            asm: Asm::default(),
+            unit,
+            target,
+            alloc: Allocator::new(target.regs, unit.temps),
+            last_use: vec![0; unit.temps as usize],
+            at: 0,
+            pc: unit.pc,
+            tails: Vec::new(),
+            records: Vec::new(),
+            labels: vec![None; usize::from(unit.labels)],
+            branches: Vec::new(),
+        };
+        g.asm.code.reserve(64 * unit.ops.len());
+        let needed = g.find_uses();
+        let mut compiled = g.prologue();
+        for (index, op) in unit.ops.iter().enumerate() {
+            if needed[index] {
+                g.at = index as u32;
+                g.lower(op)?;
+                g.end_of_operation(op);
+            }
+        }
+        g.emit_tails();
+        g.bind_branches();
+        compiled.code_len = g.asm.here() as u32;
+        g.emit_records();
+        Ok((g.asm.code, compiled))
+    }
+
+    /// One pass backwards: the last use of each temporary, and which operations matter at all.
+    fn find_uses(&mut self) -> Vec<bool> {
+        let mut needed = vec![false; self.unit.ops.len()];
+        for (index, op) in self.unit.ops.iter().enumerate().rev() {
+            needed[index] = match op.dst.value() {
+                Value::Temp(t) => {
+                    self.last_use[t.0 as usize] != 0
+                        || !matches!(op.kind.effects(), ir::Effects::NONE)
+                }
+                _ => true,
+            };
+            if needed[index] {
+                for operand in op.operands() {
+                    if let Value::Temp(t) = operand.value() {
+                        let last = &mut self.last_use[t.0 as usize];
+                        *last = (*last).max(index as u32);
+                    }
+                }
+            }
+        }
+        needed
+    }
+
+    /// The two entries: one for jumps that know the mode is right, one that checks.
+    fn prologue(&mut self) -> Compiled {
+        let flags = core_mem(offset_of!(Core, flags));
+        self.asm.alu_imm(Alu::Cmp, Width::W32, flags.into(), self.unit.flags.cast_signed());
+        let wrong = self.asm.jcc(Cc::Ne);
+        let record = self.record(RecordKind::Lookup, self.unit.pc);
+        self.tails.push(Tail::Leave { from: wrong, record, patchable: false });
+        Compiled { checked_entry: 0, entry: self.asm.here() as u32, code_len: 0 }
+    }
+
+    fn end_of_operation(&mut self, op: &Op) {
+        for operand in op.operands() {
+            if let Value::Temp(t) = operand.value()
+                && self.last_use[t.0 as usize] <= self.at
+            {
+                self.alloc.kill_temp(t.0);
+            }
+        }
+        if let Value::Temp(t) = op.dst.value()
+            && self.last_use[t.0 as usize] == 0
+        {
+            self.alloc.kill_temp(t.0);
+        }
+        self.alloc.unlock_all();
+    }
+
+    fn lower(&mut self, op: &Op) -> Result<(), CompileError> {
+        use OpKind as K;
+        match op.kind {
+            K::Mov if op.ty.is_float() => self.float_move(op)?,
+            K::Mov => self.integer_move(op)?,
+            K::Load | K::Store | K::Amo | K::Cas | K::Fence => self.lower_memory(op)?,
+            K::Call => self.call(op)?,
+            K::ToFloat
+            | K::ToInt
+            | K::FBox
+            | K::FUnbox
+            | K::FAdd
+            | K::FSub
+            | K::FMul
+            | K::FDiv
+            | K::FSqrt
+            | K::FMulAdd
+            | K::FCompare
+            | K::FConvert
+            | K::FFromInt
+            | K::FFromUInt
+            | K::FToInt => self.lower_float(op)?,
+            K::Insn => self.pc = self.unit.as_const(op.a).unwrap_or(self.pc),
+            K::Label => self.label(op.aux)?,
+            K::Branch => {
+                let label = self.unit.as_const(op.a).unwrap_or(0) as u16;
+                self.write_back();
+                let jump = self.asm.jmp();
+                self.branches.push((jump, label));
+                self.alloc.forget_guests();
+            }
+            K::BranchIf => {
+                self.write_back();
+                let cc = self.compare(op)?;
+                let jump = self.asm.jcc(cc);
+                self.branches.push((jump, self.unit.as_const(op.c).unwrap_or(0) as u16));
+            }
+            K::ExitIf => self.exit_if(op)?,
+            K::Exit => {
+                self.write_back();
+                self.exit(self.unit.as_const(op.a).unwrap_or(0));
+            }
+            K::ExitIndirect => self.exit_indirect(op)?,
+            K::ExitLoop => self.exit_loop(op),
+            _ => self.lower_integer(op)?,
+        }
+        Ok(())
+    }
+
+    // ---- operands ----
+
+    pub(super) fn width(op: &Op) -> Width {
+        if op.ty == Type::I32 { Width::W32 } else { Width::W64 }
+    }
+
+    /// Emits what makes room for a new owner of a register.
+    fn emit_evict(&mut self, class: Class, evict: Evict) {
+        let (mem, host) = match evict {
+            Evict::Nothing => return,
+            Evict::WriteBack { guest, host } => (self.state_of(guest), host),
+            Evict::Spill { slot, host } => (Self::spill_mem(slot), host),
+        };
+        self.store_host(class, mem, host);
+    }
+
+    fn store_host(&mut self, class: Class, mem: Mem, host: u8) {
+        match class {
+            Class::Int => self.asm.store(Width::W64, mem, Gpr(host)),
+            Class::Float => self.asm.vstore(true, mem, Xmm(host)),
+        }
+    }
+
+    fn load_host(&mut self, class: Class, host: u8, mem: Mem) {
+        match class {
+            Class::Int => self.asm.load(Width::W64, Gpr(host), mem),
+            Class::Float => self.asm.vload(true, Xmm(host), mem),
+        }
+    }
+
+    fn state_of(&self, guest: u8) -> Mem {
+        state_mem(self.target.regs[usize::from(guest)].offset)
+    }
+
+    fn spill_mem(slot: u8) -> Mem {
+        core_mem(offset_of!(Core, spill) + 8 * usize::from(slot))
+    }
+
+    /// A shared register for `owner`.
+    fn take(&mut self, class: Class, owner: Owner) -> Result<u8, CompileError> {
+        let (host, evict) = self.alloc.take(class, owner)?;
+        self.emit_evict(class, evict);
+        Ok(host)
+    }
+
+    /// A register for the present operation only.
+    pub(super) fn scratch(&mut self) -> Result<Gpr, CompileError> {
+        self.take(Class::Int, Owner::Scratch).map(Gpr)
+    }
+
+    /// Empties a particular shared register for the present operation.
+    pub(super) fn claim(&mut self, reg: Gpr) -> Result<(), CompileError> {
+        let evict = self.alloc.evict(Class::Int, reg.0)?;
+        self.emit_evict(Class::Int, evict);
+        self.alloc.give(Class::Int, reg.0, Owner::Scratch);
+        Ok(())
+    }
+
+    fn operand(&mut self, class: Class, operand: Operand) -> Result<u8, CompileError> {
+        let host = match operand.value() {
+            Value::Reg(r) => match self.alloc.guest(r.0) {
+                GuestPlace::Host(host) => host,
+                GuestPlace::Memory => {
+                    let host = self.take(class, Owner::Guest(r.0))?;
+                    let mem = self.state_of(r.0);
+                    self.load_host(class, host, mem);
+                    host
+                }
+            },
+            Value::Temp(t) => match self.alloc.temp(t.0) {
+                TempPlace::Host(_, host) => host,
+                TempPlace::Spill(_, slot) => {
+                    let host = self.take(class, Owner::Temp(t.0))?;
+                    self.load_host(class, host, Self::spill_mem(slot));
+                    host
+                }
+                TempPlace::Dead => unreachable!("verified units read assigned temporaries"),
+            },
+            Value::Const(c) => {
+                let host = self.take(class, Owner::Scratch)?;
+                let value = self.unit.constant(c);
+                match class {
+                    Class::Int => self.asm.mov_imm(Gpr(host), value),
+                    Class::Float => {
+                        self.asm.mov_imm(RAX, value);
+                        self.asm.vmovq_from(Xmm(host), RAX);
+                    }
+                }
+                host
+            }
+            Value::None => unreachable!("verified units have their operands"),
+        };
+        self.alloc.lock(class, host);
+        Ok(host)
+    }
+
+    /// The host register that holds an integer operand.
+    pub(super) fn int(&mut self, operand: Operand) -> Result<Gpr, CompileError> {
+        self.operand(Class::Int, operand).map(Gpr)
+    }
+
+    /// The host register that holds a floating-point operand.
+    pub(super) fn float(&mut self, operand: Operand) -> Result<Xmm, CompileError> {
+        self.operand(Class::Float, operand).map(Xmm)
+    }
+
+    /// An integer operand that is a constant of 32 bits, sign-extended.
+    pub(super) fn small_const(&self, operand: Operand) -> Option<i32> {
+        i32::try_from(self.unit.as_const(operand)?.cast_signed()).ok()
+    }
+
+    /// The host register for a result; the operand `like` gives its own if it ends here. It may
+    /// still be any operand's register: it is written last. [`Generator::defined`] must follow.
+    fn define(
+        &mut self,
+        class: Class,
+        dst: Operand,
+        like: Option<Operand>,
+    ) -> Result<u8, CompileError> {
+        let owner = match dst.value() {
+            Value::Temp(t) => Owner::Temp(t.0),
+            Value::Reg(r) => {
+                if let GuestPlace::Host(host) = self.alloc.guest(r.0) {
+                    self.alloc.lock(class, host);
+                    return Ok(host);
+                }
+                Owner::Guest(r.0)
+            }
+            _ => Owner::Scratch,
+        };
+        if let Some(Value::Temp(t)) = like.map(Operand::value)
+            && self.last_use[t.0 as usize] == self.at
+            && let TempPlace::Host(of, host) = self.alloc.temp(t.0)
+            && of == class
+        {
+            self.alloc.kill_temp(t.0);
+            if self.alloc.is_free(class, host) {
+                self.alloc.give(class, host, owner);
+                return Ok(host);
+            }
+        }
+        self.take(class, owner)
+    }
+
+    pub(super) fn define_int(
+        &mut self,
+        op: &Op,
+        like: Option<Operand>,
+    ) -> Result<Gpr, CompileError> {
+        self.define(Class::Int, op.dst, like).map(Gpr)
+    }
+
+    pub(super) fn define_float(
+        &mut self,
+        op: &Op,
+        like: Option<Operand>,
+    ) -> Result<Xmm, CompileError> {
+        self.define(Class::Float, op.dst, like).map(Xmm)
+    }
+
+    /// The result is in its register.
+    pub(super) fn defined(&mut self, op: &Op) {
+        if let Value::Reg(r) = op.dst.value() {
+            self.alloc.set_dirty(r.0);
+        }
+    }
+
+    /// Where an operand is, for a slow path; constants go into `imms`.
+    pub(super) fn locate(&self, operand: Operand, index: usize, imms: &mut [u64; 3]) -> Loc {
+        let host = |class, host| match class {
+            Class::Int => Loc::Gpr(host),
+            Class::Float => Loc::Xmm(host),
+        };
+        match operand.value() {
+            Value::None => Loc::None,
+            Value::Const(c) => {
+                imms[index] = self.unit.constant(c);
+                Loc::Imm(index as u8)
+            }
+            Value::Reg(r) => match self.alloc.guest(r.0) {
+                GuestPlace::Host(h) => host(self.alloc.class_of(r.0), h),
+                GuestPlace::Memory => Loc::State(r.0),
+            },
+            Value::Temp(t) => match self.alloc.temp(t.0) {
+                TempPlace::Host(class, h) => host(class, h),
+                TempPlace::Spill(_, slot) => Loc::Spill(slot),
+                TempPlace::Dead => Loc::None,
+            },
+        }
+    }
+
+    /// The record of a slow path here, its operands located now.
+    pub(super) fn site(&self, op: &Op, kind: SiteKind) -> Site {
+        let mut imms = [0; 3];
+        let mut args = [Loc::None; 3];
+        for (index, operand) in op.operands().enumerate() {
+            args[index] = self.locate(operand, index, &mut imms);
+        }
+        let (gpr, xmm) = self.alloc.dirty_maps(self.target.regs);
+        Site { pc: self.pc, resume: 0, imms, args, dst: Loc::None, kind, gpr, xmm }
+    }
+
+    // ---- control flow ----
+
+    /// Stores every value that is newer than memory.
+    pub(super) fn write_back(&mut self) {
+        for (guest, host, class) in self.alloc.dirty() {
+            let mem = self.state_of(guest);
+            self.store_host(class, mem, host);
+        }
+        self.alloc.set_clean();
+    }
+
+    fn label(&mut self, label: u16) -> Result<(), CompileError> {
+        self.write_back();
+        self.alloc.forget_guests();
+        self.alloc.forget_temps();
+        self.labels[usize::from(label)] = Some(self.asm.here());
+        Ok(())
+    }
+
+    fn bind_branches(&mut self) {
+        for (patch, label) in std::mem::take(&mut self.branches) {
+            let target = self.labels[usize::from(label)];
+            self.asm.bind_to(patch, target.expect("verified units place their labels"));
+        }
+    }
+
+    /// Emits a comparison and says which condition code tells its outcome.
+    pub(super) fn compare(&mut self, op: &Op) -> Result<Cc, CompileError> {
+        let (mut a, mut b, mut cond) = (op.a, op.b, op.cond());
+        if self.unit.as_const(a).is_some() && self.unit.as_const(b).is_none() {
+            (a, b, cond) = (b, a, cond.swapped());
+        }
+        let w = Self::width(op);
+        let ra = self.int(a)?;
+        match self.small_const(b) {
+            Some(0) if !matches!(cond, Cond::Ltu | Cond::Geu | Cond::Leu | Cond::Gtu) => {
+                self.asm.test(w, ra, ra);
+            }
+            Some(imm) => self.asm.alu_imm(Alu::Cmp, w, ra.into(), imm),
+            None => {
+                let rb = self.int(b)?;
+                self.asm.alu(Alu::Cmp, w, ra, rb.into());
+            }
+        }
+        Ok(condition_code(cond))
+    }
+
+    pub(super) fn record(&self, kind: RecordKind, pc: u64) -> ExitRecord {
+        ExitRecord { pc, slot: 0, unit: self.target.unit, kind }
+    }
+
+    /// Whether a unit at `pc` is reached through the same page as this one's first instruction.
+    fn same_page(&self, pc: u64) -> bool {
+        pc >> PAGE_BITS == self.unit.pc >> PAGE_BITS
+    }
+
+    fn exit_if(&mut self, op: &Op) -> Result<(), CompileError> {
+        let pc = self.unit.as_const(op.c).unwrap_or(0);
+        let cc = self.compare(op)?;
+        let taken = self.asm.jcc(cc);
+        let write_back = self.alloc.dirty();
+        self.tails.push(Tail::Exit { from: taken, write_back, pc });
+        Ok(())
+    }
+
+    /// A direct exit with everything written back. One that goes backwards polls first.
+    fn exit(&mut self, pc: u64) {
+        if pc <= self.pc {
+            let wanted = self.poll();
+            let record = self.record(RecordKind::Lookup, pc);
+            self.tails.push(Tail::Leave { from: wanted, record, patchable: false });
+        }
+        if self.target.no_chain {
+            return self.leave(self.record(RecordKind::Lookup, pc));
+        }
+        if self.same_page(pc) {
+            let from = self.asm.jmp_aligned();
+            let record = self.record(RecordKind::Direct, pc);
+            return self.tails.push(Tail::Leave { from, record, patchable: true });
+        }
+        let entry = offset_of!(Core, jumps) + size_of::<JumpEntry>() * Core::jump_index(pc);
+        self.asm.mov_imm(RAX, pc);
+        self.asm.alu(Alu::Cmp, Width::W64, RAX, core_mem(entry).into());
+        let from = self.asm.jcc(Cc::Ne);
+        self.asm.jmp_rm(core_mem(entry + 8).into());
+        let record = self.record(RecordKind::Far, pc);
+        self.tails.push(Tail::Leave { from, record, patchable: false });
+    }
+
+    /// Jumps if the run loop is wanted.
+    fn poll(&mut self) -> Patch {
+        let attention = core_mem(offset_of!(Core, attention));
+        self.asm.alu_imm(Alu::Cmp, Width::W32, attention.into(), 0);
+        self.asm.jcc(Cc::Ne)
+    }
+
+    fn exit_indirect(&mut self, op: &Op) -> Result<(), CompileError> {
+        let target = self.int(op.a)?;
+        self.asm.mov(Width::W64, RAX, target);
+        self.write_back();
+        let mut from = Vec::new();
+        let record = self.record(RecordKind::Indirect, 0);
+        if self.target.no_chain {
+            from.push(self.asm.jmp());
+        } else {
+            from.push(self.poll());
+            let mask = ((JUMP_ENTRIES - 1) << 4) as i32;
+            self.asm.lea(Width::W32, RCX, Mem::indexed(RAX, RAX, 0));
+            self.asm.shift_imm(Width::W32, 4, RCX, 2);
+            self.asm.alu_imm(Alu::And, Width::W32, RCX.into(), mask);
+            let entry = super::thunks::core_disp(offset_of!(Core, jumps));
+            let base = super::asm::gpr::RBP;
+            self.asm.alu(Alu::Cmp, Width::W64, RAX, Mem::indexed(base, RCX, entry).into());
+            from.push(self.asm.jcc(Cc::Ne));
+            self.asm.jmp_rm(Mem::indexed(base, RCX, entry + 8).into());
+        }
+        self.tails.push(Tail::Indirect { from, record });
+        Ok(())
+    }
+
+    fn exit_loop(&mut self, op: &Op) {
+        self.write_back();
+        let kind = match ExitKind::from_code(op.aux) {
+            ExitKind::Lookup => RecordKind::Lookup,
+            ExitKind::Halt => RecordKind::Halt,
+            ExitKind::Redirected => RecordKind::Redirected,
+        };
+        let record = self.record(kind, self.unit.as_const(op.a).unwrap_or(0));
+        self.leave(record);
+    }
+
+    /// Goes to the exit thunk with a record.
+    fn leave(&mut self, record: ExitRecord) {
+        let lea = self.asm.lea_rip(RAX);
+        self.records.push((lea, Record::Exit(record)));
+        self.jump_to(self.target.thunks.exit);
+    }
+
+    fn jump_to(&mut self, address: u64) {
+        let jump = self.asm.jmp();
+        let target = address.wrapping_sub(self.target.origin).cast_signed();
+        self.asm.bind_to(jump, target as usize);
+    }
+
+    fn call(&mut self, op: &Op) -> Result<(), CompileError> {
+        let float = true;
+        let mut site = self.site(op, SiteKind::Call(op.aux));
+        // The helper may change every guest register: they are in memory afterwards.
+        self.alloc.set_clean();
+        self.alloc.forget_guests();
+        let dst = self.define_int(op, None)?;
+        site.dst = Loc::Gpr(dst.0);
+        if let Value::Reg(r) = op.dst.value() {
+            site.dst = self.locate(r.into(), 0, &mut [0; 3]);
+        }
+        let jump = self.asm.jmp();
+        let resume = self.asm.here();
+        self.tails.push(Tail::Slow { from: vec![jump], site, resume, float });
+        self.defined(op);
+        Ok(())
+    }
+
+    // ---- out of line ----
+
+    fn emit_tails(&mut self) {
+        // Tails may add tails (exits that poll), never many.
+        while !self.tails.is_empty() {
+            for tail in std::mem::take(&mut self.tails) {
+                self.emit_tail(tail);
+            }
+        }
+    }
+
+    fn emit_tail(&mut self, tail: Tail) {
+        match tail {
+            Tail::Slow { from, mut site, resume, float } => {
+                from.into_iter().for_each(|p| self.asm.bind(p));
+                site.resume = self.target.origin + resume as u64;
+                let lea = self.asm.lea_rip(RAX);
+                self.records.push((lea, Record::Site(site)));
+                let thunks = self.target.thunks;
+                self.jump_to(if float { thunks.slow_float } else { thunks.slow });
+            }
+            Tail::Exit { from, write_back, pc } => {
+                self.asm.bind(from);
+                for (guest, host, class) in write_back {
+                    let mem = self.state_of(guest);
+                    self.store_host(class, mem, host);
+                }
+                self.exit(pc);
+            }
+            Tail::Leave { from, mut record, patchable } => {
+                if patchable {
+                    record.slot = self.target.origin + from.0 as u64;
+                }
+                self.asm.bind(from);
+                self.leave(record);
+            }
+            Tail::Indirect { from, record } => {
+                from.into_iter().for_each(|p| self.asm.bind(p));
+                self.asm.store(Width::W64, core_mem(offset_of!(Core, target)), RAX);
+                self.leave(record);
+            }
+            Tail::Fix { from, back, code } => {
+                self.asm.bind(from);
+                code(&mut self.asm);
+                let jump = self.asm.jmp();
+                self.asm.bind_to(jump, back);
+            }
+        }
+    }
+
+    fn emit_records(&mut self) {
+        while !self.asm.here().is_multiple_of(8) {
+            self.asm.code.push(0xcc);
+        }
+        for (lea, record) in std::mem::take(&mut self.records) {
+            self.asm.bind(lea);
+            let bytes: &[u8] = match &record {
+                Record::Site(site) => bytes_of(site),
+                Record::Exit(exit) => bytes_of(exit),
+            };
+            self.asm.code.extend_from_slice(bytes);
+            while !self.asm.here().is_multiple_of(8) {
+                self.asm.code.push(0);
+            }
+        }
+    }
+}
+
+/// The bytes of a record. Padding is copied as it is: it is only ever read back as the record.
+#[expect(unsafe_code, reason = "records lie between the code as plain memory")]
+fn bytes_of<T: Copy>(record: &T) -> &[u8] {
+    let start = std::ptr::from_ref(record).cast::<u8>();
+    // SAFETY: the record is borrowed for as long as the slice, and is as long.
+    unsafe { std::slice::from_raw_parts(start, size_of::<T>()) }
+}
+
+fn condition_code(cond: Cond) -> Cc {
+    match cond {
+        Cond::Eq => Cc::E,
+        Cond::Ne => Cc::Ne,
+        Cond::Lt => Cc::L,
+        Cond::Ge => Cc::Ge,
+        Cond::Ltu => Cc::B,
+        Cond::Geu => Cc::Ae,
+        Cond::Le => Cc::Le,
+        Cond::Gt => Cc::G,
+        Cond::Leu => Cc::Be,
+        Cond::Gtu => Cc::A,
+    }
+}
+
+impl From<Gpr> for Loc {
+    fn from(r: Gpr) -> Self {
+        Self::Gpr(r.0)
+    }
+}
+
+impl From<Xmm> for Loc {
+    fn from(r: Xmm) -> Self {
+        Self::Xmm(r.0)
+    }
+}
