@@ -1,0 +1,192 @@
+//! Sizes and bit fields that follow from the header, and the meaning of an L2 entry.
+
+use super::header::Header;
+
+/// The cluster's refcount is exactly one: it may be written in place.
+pub(super) const COPIED: u64 = 1 << 63;
+/// The entry describes a compressed cluster.
+pub(super) const COMPRESSED: u64 = 1 << 62;
+/// All bytes read as zeroes (not with extended L2 entries).
+const ZERO: u64 = 1;
+/// Where the offset is in an L1, L2 or refcount table entry.
+pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+
+/// Constants of an image.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    /// Log2 of the cluster size.
+    pub cluster_bits: u32,
+    /// Cluster size in bytes.
+    pub cluster: u64,
+    /// Bytes per L2 entry: 8, or 16 with subclusters.
+    pub entry: u64,
+    /// Entries of an L2 table.
+    pub l2_entries: u64,
+    /// Subclusters per cluster: 1 or 32.
+    pub subs: u32,
+    /// Log2 of the width of a refcount in bits.
+    pub refcount_order: u32,
+    /// Log2 of the number of refcounts in a refcount block.
+    pub block_bits: u32,
+    /// Version 3 images have a zero flag.
+    pub zero_flag: bool,
+}
+
+impl Layout {
+    pub fn of(header: &Header) -> Self {
+        let cluster = 1 << header.cluster_bits;
+        let entry = header.entry_size();
+        Self {
+            cluster_bits: header.cluster_bits,
+            cluster,
+            entry,
+            l2_entries: cluster / entry,
+            subs: if header.extended_l2() { 32 } else { 1 },
+            refcount_order: header.refcount_order,
+            block_bits: header.cluster_bits + 3 - header.refcount_order,
+            zero_flag: header.version >= 3,
+        }
+    }
+
+    /// Bytes per subcluster.
+    pub fn sub(&self) -> u64 {
+        self.cluster / u64::from(self.subs)
+    }
+
+    /// Index into the L1 table for a guest offset.
+    pub fn l1_index(&self, guest: u64) -> u64 {
+        (guest >> self.cluster_bits) / self.l2_entries
+    }
+
+    /// Index into the L2 table for a guest offset.
+    pub fn l2_index(&self, guest: u64) -> u64 {
+        (guest >> self.cluster_bits) % self.l2_entries
+    }
+
+    /// The largest refcount.
+    pub fn max_refcount(&self) -> u64 {
+        u64::MAX >> (64 - (1u32 << self.refcount_order))
+    }
+
+    /// The bit mask of all subclusters.
+    pub fn all_subs(&self) -> u32 {
+        u32::MAX >> (32 - self.subs)
+    }
+
+    /// The mask of the subclusters that `[from, to)`, offsets inside a cluster, touches.
+    pub fn subs_of(&self, from: u64, to: u64) -> u32 {
+        let (first, last) = ((from / self.sub()) as u32, to.div_ceil(self.sub()) as u32);
+        let below = |n: u32| if n >= 32 { u32::MAX } else { (1 << n) - 1 };
+        below(last) & !below(first)
+    }
+}
+
+/// Where a compressed cluster is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Packed {
+    /// First byte in the file.
+    pub offset: u64,
+    /// Bytes that may belong to it.
+    pub len: u64,
+}
+
+/// An L2 entry, decoded. Without extended entries there is one subcluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// Host cluster that is allocated for the guest cluster.
+    pub host: Option<u64>,
+    /// The host cluster belongs to this entry alone.
+    pub copied: bool,
+    /// The cluster is compressed; everything else is empty then.
+    pub packed: Option<Packed>,
+    /// Subclusters stored in `host`.
+    pub data: u32,
+    /// Subclusters that read as zeroes.
+    pub zero: u32,
+}
+
+impl Entry {
+    /// Decodes an entry and, with subclusters, its bitmap.
+    pub fn decode(layout: &Layout, entry: u64, bitmap: u64) -> Self {
+        if entry & COMPRESSED != 0 {
+            return Self { packed: Some(packed(layout, entry)), ..Self::default() };
+        }
+        let host = Some(entry & OFFSET).filter(|offset| *offset != 0);
+        let copied = entry & COPIED != 0 && host.is_some();
+        let (data, zero) = match layout.subs {
+            1 => {
+                let zero = u32::from(layout.zero_flag && entry & ZERO != 0);
+                (u32::from(host.is_some()) & !zero, zero)
+            }
+            _ => (if host.is_some() { bitmap as u32 } else { 0 }, (bitmap >> 32) as u32),
+        };
+        Self { host, copied, packed: None, data, zero: zero & !data }
+    }
+
+    /// The entry and its bitmap as stored. Compressed entries are never written.
+    pub fn encode(&self, layout: &Layout) -> (u64, u64) {
+        let copied = if self.copied { COPIED } else { 0 };
+        let entry = self.host.map_or(0, |host| host | copied);
+        match layout.subs {
+            1 => (entry | (u64::from(self.zero) * ZERO), 0),
+            _ => (entry, (u64::from(self.zero) << 32) | u64::from(self.data)),
+        }
+    }
+}
+
+fn packed(layout: &Layout, entry: u64) -> Packed {
+    let shift = 62 - (layout.cluster_bits - 8);
+    let offset = entry & ((1 << shift) - 1);
+    let sectors = (entry & (COMPRESSED - 1)) >> shift;
+    Packed { offset, len: (sectors + 1) * 512 - offset % 512 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(cluster_bits: u32, subs: u32) -> Layout {
+        let cluster = 1 << cluster_bits;
+        let entry = if subs == 1 { 8 } else { 16 };
+        Layout {
+            cluster_bits,
+            cluster,
+            entry,
+            l2_entries: cluster / entry,
+            subs,
+            refcount_order: 4,
+            block_bits: cluster_bits - 1,
+            zero_flag: true,
+        }
+    }
+
+    #[test]
+    fn entries_survive_encoding() {
+        let l = layout(16, 1);
+        for entry in [0, 1, COPIED | 0x50000, COPIED | 0x50001, 0x70000] {
+            assert_eq!(Entry::decode(&l, entry, 0).encode(&l), (entry, 0));
+        }
+        let l = layout(16, 32);
+        let bitmap = 0xffff_0000_0000_00ff;
+        let e = Entry::decode(&l, COPIED | 0x50000, bitmap);
+        assert_eq!((e.data, e.zero), (0xff, 0xffff_0000));
+        assert_eq!(e.encode(&l), (COPIED | 0x50000, bitmap));
+    }
+
+    #[test]
+    fn compressed_descriptors_use_the_widths_of_the_cluster_size() {
+        let l = layout(16, 1);
+        // x = 62 - 8: offset in bits 0..54, additional sectors above.
+        let e = Entry::decode(&l, COMPRESSED | 3 << 54 | 0x12345, 0);
+        assert_eq!(e.packed, Some(Packed { offset: 0x12345, len: 4 * 512 - 0x145 }));
+    }
+
+    #[test]
+    fn subcluster_masks_cover_what_is_touched() {
+        let l = layout(16, 32);
+        assert_eq!(l.subs_of(0, 65536), u32::MAX);
+        assert_eq!(l.subs_of(2048, 4096), 2);
+        assert_eq!(l.subs_of(2047, 4097), 7);
+        assert_eq!(layout(16, 1).subs_of(5, 6), 1);
+    }
+}

@@ -1,0 +1,627 @@
+//! Metadata in memory: L1 and refcount tables whole, L2 tables and refcount blocks in slices.
+//!
+//! Everything here runs under one mutex and changes memory only, except where a new table or
+//! refcount block needs defined content in the file before anything may point to it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+
+use graph::{Node, OpenError, WriteFlags};
+
+use super::codec::{be64, damaged, read_padded, read_table, table_bytes};
+use super::header::{self, Header};
+use super::layout::{COPIED, Entry, Layout, OFFSET};
+use super::slices::Slices;
+
+/// Memory for L2 slices: enough for a 256 GiB disk at the default cluster size.
+const L2_CACHE: u64 = 32 << 20;
+/// Memory for refcount slices.
+const REFCOUNT_CACHE: u64 = 4 << 20;
+/// Clusters are numbered up to here: the offset field has 56 bits.
+const MAX_OFFSET: u64 = 1 << 56;
+/// Clusters beyond the end of the file that may be counted as used (a crash can leave some).
+const MANY_LEAKS: u64 = 1 << 20;
+/// Freed clusters that wait for a commit before one is started.
+const MANY_FREES: usize = 1 << 16;
+
+/// What a host cluster holds that guest data must never overwrite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Header,
+    L1,
+    L2,
+    RefcountTable,
+    RefcountBlock,
+    Snapshots,
+    InactiveL1,
+    /// An L2 table that two L1 entries share: reading is harmless, a change is not.
+    SharedL2,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Header => "qcow2_header",
+            Self::L1 => "active L1 table",
+            Self::L2 | Self::SharedL2 => "active L2 table",
+            Self::RefcountTable => "refcount table",
+            Self::RefcountBlock => "refcount block",
+            Self::Snapshots => "snapshot table",
+            Self::InactiveL1 => "inactive L1 table",
+        }
+    }
+}
+
+/// A run of host clusters.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    /// Byte offset of the first one.
+    pub host: u64,
+    /// Number of clusters.
+    pub clusters: u64,
+    /// Nothing was ever stored here: reads as zeroes beyond the end of the file.
+    pub fresh: bool,
+}
+
+/// The metadata of an open image.
+pub(super) struct Meta {
+    pub layout: Layout,
+    pub l1: Vec<u64>,
+    pub l1_offset: u64,
+    /// L1 entries that differ from the file.
+    pub l1_dirty: BTreeSet<usize>,
+    pub l2: Slices,
+    pub reftable: Vec<u64>,
+    pub reftable_offset: u64,
+    /// Refcount table entries that differ from the file.
+    pub reftable_dirty: BTreeSet<usize>,
+    pub refcounts: Slices,
+    /// Refcounts to be lowered by one once nothing in the file refers to the cluster any more.
+    pub frees: Vec<u64>,
+    /// Host clusters of tables, by cluster number.
+    pub kinds: HashMap<u64, Kind>,
+    /// No free cluster is below this number.
+    hint: u64,
+    /// From this byte offset on the file was never written.
+    fresh_from: u64,
+}
+
+/// What a commit has to write, in the order of `commit.rs`.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub refcounts: Vec<(u64, Vec<u8>)>,
+    pub reftable: BTreeMap<usize, u64>,
+    pub reftable_offset: u64,
+    pub l2: Vec<(u64, Vec<u8>)>,
+    pub l1: BTreeMap<usize, u64>,
+    pub frees: Vec<u64>,
+}
+
+impl Meta {
+    /// Loads the tables that stay in memory.
+    pub fn load(file: &dyn Node, header: &Header, path: &str) -> Result<Self, OpenError> {
+        let layout = Layout::of(header);
+        let failed = |e| OpenError::host(path, e);
+        let l1 = read_table(file, header.l1_offset, header.l1_size as usize).map_err(failed)?;
+        let entries = (u64::from(header.reftable_clusters) << header.cluster_bits) / 8;
+        let reftable =
+            read_table(file, header.reftable_offset, entries as usize).map_err(failed)?;
+        let mut meta = Self {
+            layout,
+            l1,
+            l1_offset: header.l1_offset,
+            l1_dirty: BTreeSet::new(),
+            l2: Slices::new(layout.cluster, L2_CACHE),
+            reftable,
+            reftable_offset: header.reftable_offset,
+            reftable_dirty: BTreeSet::new(),
+            refcounts: Slices::new(layout.cluster, REFCOUNT_CACHE),
+            frees: Vec::new(),
+            kinds: HashMap::new(),
+            hint: 0,
+            fresh_from: file.size().next_multiple_of(layout.cluster),
+        };
+        meta.note_tables(file.size());
+        Ok(meta)
+    }
+
+    /// Notes which clusters hold tables. Entries beyond the file cannot be hit by a write inside.
+    fn note_tables(&mut self, file_size: u64) {
+        let bits = self.layout.cluster_bits;
+        self.kinds.insert(0, Kind::Header);
+        self.note(self.l1_offset, self.l1.len() as u64 * 8, Kind::L1);
+        self.note(self.reftable_offset, self.reftable.len() as u64 * 8, Kind::RefcountTable);
+        for entry in &self.reftable {
+            if entry & OFFSET != 0 && entry & OFFSET < file_size {
+                self.kinds.insert((entry & OFFSET) >> bits, Kind::RefcountBlock);
+            }
+        }
+        let mut times: HashMap<u64, u32> = HashMap::new();
+        for entry in self.l1.iter().filter(|e| **e & OFFSET != 0 && **e & OFFSET < file_size) {
+            *times.entry((entry & OFFSET) >> bits).or_default() += 1;
+        }
+        for (cluster, times) in times {
+            // What is another table already stays so: a change through the L1 entry is refused.
+            let kind = if times > 1 { Kind::SharedL2 } else { Kind::L2 };
+            self.kinds.entry(cluster).or_insert(kind);
+        }
+    }
+
+    /// Notes that `len` bytes from `offset` on are a table.
+    pub fn note(&mut self, offset: u64, len: u64, kind: Kind) {
+        let bits = self.layout.cluster_bits;
+        for cluster in offset >> bits..offset.saturating_add(len).div_ceil(self.layout.cluster) {
+            self.kinds.insert(cluster, kind);
+        }
+    }
+
+    /// Whether a commit should run before more is changed.
+    pub fn is_crowded(&self) -> bool {
+        self.l2.is_crowded() || self.refcounts.is_crowded() || self.frees.len() > MANY_FREES
+    }
+
+    /// Whether anything differs from the file.
+    pub fn is_dirty(&self) -> bool {
+        self.l2.is_dirty()
+            || self.refcounts.is_dirty()
+            || !self.l1_dirty.is_empty()
+            || !self.reftable_dirty.is_empty()
+            || !self.frees.is_empty()
+    }
+
+    /// Takes what has to be written; [`Meta::settle`] must follow.
+    pub fn take_batch(&mut self) -> Batch {
+        let pick = |dirty: &mut BTreeSet<usize>, table: &[u64]| {
+            std::mem::take(dirty).into_iter().map(|i| (i, table[i])).collect()
+        };
+        Batch {
+            refcounts: self.refcounts.take_dirty(),
+            reftable: pick(&mut self.reftable_dirty, &self.reftable),
+            reftable_offset: self.reftable_offset,
+            l2: self.l2.take_dirty(),
+            l1: pick(&mut self.l1_dirty, &self.l1),
+            frees: std::mem::take(&mut self.frees),
+        }
+    }
+
+    /// Ends a commit. With success the freed clusters become free, and those nobody uses any more
+    /// are returned; without, everything waits for the next commit.
+    pub fn settle(
+        &mut self,
+        file: &dyn Node,
+        batch: &Batch,
+        success: bool,
+    ) -> io::Result<Vec<u64>> {
+        self.refcounts.written(&batch.refcounts, success);
+        self.l2.written(&batch.l2, success);
+        if !success {
+            self.l1_dirty.extend(batch.l1.keys());
+            self.reftable_dirty.extend(batch.reftable.keys());
+            self.frees.extend(&batch.frees);
+            return Ok(Vec::new());
+        }
+        let mut unused = Vec::new();
+        for cluster in &batch.frees {
+            if self.lower_refcount(file, *cluster)? == 0 {
+                unused.push(*cluster);
+            }
+        }
+        Ok(unused)
+    }
+
+    /// Decodes the L2 entry of a guest offset.
+    pub fn entry(&mut self, file: &dyn Node, guest: u64) -> io::Result<Entry> {
+        let Some(at) = self.entry_offset(guest)? else { return Ok(Entry::default()) };
+        let extended = self.layout.subs > 1;
+        let (bytes, at) = self.l2.get(file, at)?;
+        let bitmap = if extended { be64(bytes, at + 8) } else { 0 };
+        let entry = Entry::decode(&self.layout, be64(bytes, at), bitmap);
+        match entry.host {
+            Some(host) if !host.is_multiple_of(self.layout.cluster) => Err(damaged(format!(
+                "qcow2: Cluster allocation offset {host:#x} unaligned (guest offset: {guest:#x})"
+            ))),
+            _ => Ok(entry),
+        }
+    }
+
+    /// Replaces the L2 entry of a guest offset, whose table [`Meta::own_l2`] has made ours.
+    pub fn set_entry(&mut self, file: &dyn Node, guest: u64, entry: Entry) -> io::Result<()> {
+        let at = self.entry_offset(guest)?.ok_or_else(|| damaged("qcow2: no L2 table".into()))?;
+        let (word, bitmap) = entry.encode(&self.layout);
+        let extended = self.layout.subs > 1;
+        let (bytes, at) = self.l2.get_mut(file, at)?;
+        bytes[at..at + 8].copy_from_slice(&word.to_be_bytes());
+        if extended {
+            bytes[at + 8..at + 16].copy_from_slice(&bitmap.to_be_bytes());
+        }
+        Ok(())
+    }
+
+    /// Whether the L1 entry for a guest offset names a table.
+    pub fn has_l2(&self, guest: u64) -> bool {
+        self.l1.get(self.layout.l1_index(guest) as usize).is_some_and(|e| e & OFFSET != 0)
+    }
+
+    fn entry_offset(&self, guest: u64) -> io::Result<Option<u64>> {
+        let table = match self.l1.get(self.layout.l1_index(guest) as usize) {
+            None => return Err(damaged(format!("qcow2: no L1 entry for offset {guest:#x}"))),
+            Some(entry) => entry & OFFSET,
+        };
+        if table == 0 {
+            return Ok(None);
+        }
+        if !table.is_multiple_of(self.layout.cluster) {
+            let index = self.layout.l1_index(guest);
+            return Err(damaged(format!(
+                "qcow2: L2 table offset {table:#x} unaligned (L1 index: {index:#x})"
+            )));
+        }
+        Ok(Some(table + self.layout.l2_index(guest) * self.layout.entry))
+    }
+
+    /// Makes the L2 table of a guest offset exist and belong to the active image alone.
+    ///
+    /// A new table's content goes to the file at once; the L1 entry follows in a commit, which
+    /// syncs before it writes L1 entries.
+    pub fn own_l2(&mut self, file: &dyn Node, guest: u64) -> io::Result<()> {
+        let index = self.layout.l1_index(guest) as usize;
+        let old = match self.entry_offset(guest)? {
+            Some(_) => {
+                let table = self.l1[index] & OFFSET;
+                if let Some(kind) = self.kinds.get(&(table >> self.layout.cluster_bits))
+                    && *kind != Kind::L2
+                {
+                    return Err(Overlap { offset: table, kind: *kind }.into());
+                }
+                if table >= self.fresh_from {
+                    return Err(damaged(format!("qcow2: L2 table {table:#x} is beyond the file")));
+                }
+                if self.l1[index] & COPIED != 0 {
+                    return Ok(());
+                }
+                Some(table)
+            }
+            None => None,
+        };
+        let mut content = vec![0; self.layout.cluster as usize];
+        if let Some(table) = old {
+            read_padded(file, table, &mut content)?;
+        }
+        let run = self.allocate(file, 1)?;
+        if let Err(e) = file.write_at(run.host, &content, WriteFlags::default()) {
+            self.release(file, run)?;
+            return Err(e);
+        }
+        if let Some(table) = old {
+            let cluster = table >> self.layout.cluster_bits;
+            self.kinds.remove(&cluster);
+            self.l2.forget(table, self.layout.cluster);
+            self.frees.push(cluster);
+        }
+        self.note(run.host, self.layout.cluster, Kind::L2);
+        self.l1[index] = run.host | COPIED;
+        self.l1_dirty.insert(index);
+        Ok(())
+    }
+
+    /// Gives out up to `wanted` (at least one) free clusters in a row, with refcount one.
+    pub fn allocate(&mut self, file: &dyn Node, wanted: u64) -> io::Result<Run> {
+        let mut at = self.hint;
+        let end_of_file = self.fresh_from >> self.layout.cluster_bits;
+        loop {
+            if at >= MAX_OFFSET >> self.layout.cluster_bits || at > end_of_file + MANY_LEAKS {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            if self.block_of(at)?.is_none() {
+                self.add_block(file, at)?;
+                at += 1;
+                continue;
+            }
+            if self.refcount(file, at)? == 0 {
+                break;
+            }
+            at += 1;
+        }
+        let mut clusters = 0;
+        let end = (at | ((1 << self.layout.block_bits) - 1)) + 1;
+        while clusters < wanted && at + clusters < end {
+            let cluster = at + clusters;
+            if self.refcount(file, cluster)? != 0 {
+                break;
+            }
+            self.forbid_overlap(cluster << self.layout.cluster_bits)?;
+            self.set_refcount(file, cluster, 1)?;
+            clusters += 1;
+        }
+        self.hint = at + clusters;
+        let host = at << self.layout.cluster_bits;
+        let fresh = host >= self.fresh_from;
+        self.fresh_from = self.fresh_from.max((at + clusters) << self.layout.cluster_bits);
+        Ok(Run { host, clusters, fresh })
+    }
+
+    /// Takes back clusters that nothing has referred to yet.
+    pub fn release(&mut self, file: &dyn Node, run: Run) -> io::Result<()> {
+        let first = run.host >> self.layout.cluster_bits;
+        for cluster in first..first + run.clusters {
+            self.lower_refcount(file, cluster)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses host offsets where a table is.
+    pub fn forbid_overlap(&self, host: u64) -> io::Result<()> {
+        match self.kinds.get(&(host >> self.layout.cluster_bits)) {
+            None => Ok(()),
+            Some(kind) => Err(Overlap { offset: host, kind: *kind }.into()),
+        }
+    }
+
+    /// Refuses to store guest data at a host offset where it would destroy something.
+    pub fn forbid_data(&self, host: u64) -> io::Result<()> {
+        if host >= self.fresh_from {
+            return Err(damaged(format!("qcow2: data cluster {host:#x} is beyond the file")));
+        }
+        self.forbid_overlap(host)
+    }
+
+    /// Queues the clusters of an entry that nothing in memory refers to any more.
+    pub fn free_entry(&mut self, entry: &Entry) {
+        let bits = self.layout.cluster_bits;
+        if let Some(host) = entry.host {
+            self.frees.push(host >> bits);
+        }
+        if let Some(packed) = entry.packed {
+            let last = packed.offset + packed.len - 1;
+            self.frees.extend(packed.offset >> bits..=last >> bits);
+        }
+    }
+
+    /// The refcount of a host cluster.
+    pub fn refcount(&mut self, file: &dyn Node, cluster: u64) -> io::Result<u64> {
+        let Some(block) = self.block_of(cluster)? else { return Ok(0) };
+        let (at, shift) = self.place(block, cluster);
+        let order = self.layout.refcount_order;
+        let (bytes, at) = self.refcounts.get(file, at)?;
+        Ok(get_refcount(bytes, at, shift, order))
+    }
+
+    /// Sets a refcount whose block exists.
+    pub fn set_refcount(&mut self, file: &dyn Node, cluster: u64, value: u64) -> io::Result<()> {
+        let block = self
+            .block_of(cluster)?
+            .ok_or_else(|| damaged(format!("qcow2: no refcount block for cluster {cluster:#x}")))?;
+        let (at, shift) = self.place(block, cluster);
+        let order = self.layout.refcount_order;
+        let (bytes, at) = self.refcounts.get_mut(file, at)?;
+        put_refcount(bytes, at, shift, order, value);
+        Ok(())
+    }
+
+    fn lower_refcount(&mut self, file: &dyn Node, cluster: u64) -> io::Result<u64> {
+        let now = self.refcount(file, cluster)?;
+        if now == 0 {
+            // A damaged image; `check` tells. There is nothing to give back.
+            return Ok(1);
+        }
+        self.set_refcount(file, cluster, now - 1)?;
+        if now == 1 {
+            self.hint = self.hint.min(cluster);
+        }
+        Ok(now - 1)
+    }
+
+    fn block_of(&self, cluster: u64) -> io::Result<Option<u64>> {
+        let index = cluster >> self.layout.block_bits;
+        let offset = match self.reftable.get(index as usize) {
+            None => return Ok(None),
+            Some(entry) => entry & OFFSET,
+        };
+        if !offset.is_multiple_of(self.layout.cluster) {
+            return Err(damaged(format!(
+                "qcow2: Refblock offset {offset:#x} unaligned (reftable index: {index:#x})"
+            )));
+        }
+        Ok(Some(offset).filter(|o| *o != 0))
+    }
+
+    /// Byte offset in the file and bit position in that byte of a refcount.
+    fn place(&self, block: u64, cluster: u64) -> (u64, u32) {
+        let index = cluster & ((1 << self.layout.block_bits) - 1);
+        let bits = index << self.layout.refcount_order;
+        (block + bits / 8, (bits % 8) as u32)
+    }
+
+    /// From now on gives out only clusters from number `cluster` on (0: from the start again).
+    pub fn allocate_behind(&mut self, cluster: u64) {
+        self.hint = cluster;
+    }
+
+    /// Makes the block that counts `cluster` exist, at a place of the allocator's choice.
+    pub fn ensure_block(&mut self, file: &dyn Node, cluster: u64) -> io::Result<()> {
+        while self.block_of(cluster)?.is_none() {
+            let index = (cluster >> self.layout.block_bits) as usize;
+            if index >= self.reftable.len() {
+                self.grow_reftable(file)?;
+                continue;
+            }
+            let run = self.allocate(file, 1)?;
+            if self.block_of(cluster)?.is_some() {
+                return self.release(file, run);
+            }
+            let zeroes = vec![0; self.layout.cluster as usize];
+            file.write_at(run.host, &zeroes, WriteFlags::default())?;
+            self.reftable[index] = run.host;
+            self.reftable_dirty.insert(index);
+            self.note(run.host, self.layout.cluster, Kind::RefcountBlock);
+        }
+        Ok(())
+    }
+
+    /// Makes a refcount block at host cluster `cluster`, which lies in the range that the block
+    /// counts and thereby is free. Its content goes to the file at once; the table entry follows
+    /// in a commit, which syncs in between.
+    fn add_block(&mut self, file: &dyn Node, cluster: u64) -> io::Result<()> {
+        let index = (cluster >> self.layout.block_bits) as usize;
+        if index >= self.reftable.len() {
+            return self.grow_reftable(file);
+        }
+        let offset = cluster << self.layout.cluster_bits;
+        self.forbid_overlap(offset)?;
+        file.write_at(offset, &vec![0; self.layout.cluster as usize], WriteFlags::default())?;
+        self.fresh_from = self.fresh_from.max(offset + self.layout.cluster);
+        self.reftable[index] = offset;
+        self.reftable_dirty.insert(index);
+        self.note(offset, self.layout.cluster, Kind::RefcountBlock);
+        self.set_refcount(file, cluster, 1)
+    }
+
+    /// Moves the refcount table to a larger place behind everything it counts now.
+    ///
+    /// Order: all refcount blocks, among them those that count the new table; sync; the new
+    /// table; sync; the header's two fields, which share a sector; sync. The old table is freed
+    /// by the next commit.
+    fn grow_reftable(&mut self, file: &dyn Node) -> io::Result<()> {
+        let layout = self.layout;
+        let old_len = self.reftable.len() as u64;
+        let start = old_len << layout.block_bits;
+        let mut clusters = (old_len * 12).div_ceil(layout.cluster).max(1);
+        let (mut blocks, mut last);
+        loop {
+            blocks = 1;
+            loop {
+                last = (start + clusters + blocks - 1) >> layout.block_bits;
+                if last - old_len < blocks {
+                    break;
+                }
+                blocks += 1;
+            }
+            if (last + 1) * 8 <= clusters * layout.cluster {
+                break;
+            }
+            clusters += 1;
+        }
+        if clusters * layout.cluster > (8 << 20).max(layout.cluster) {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let table = start << layout.cluster_bits;
+        let mut entries = self.reftable.clone();
+        entries.resize((clusters * layout.cluster / 8) as usize, 0);
+        let mut counts = vec![0; (blocks * layout.cluster) as usize];
+        let first_block = table + (clusters << layout.cluster_bits);
+        for i in 0..blocks {
+            entries[(old_len + i) as usize] = first_block + (i << layout.cluster_bits);
+        }
+        for i in 0..clusters + blocks {
+            let bits = i << layout.refcount_order;
+            put_refcount(
+                &mut counts,
+                (bits / 8) as usize,
+                (bits % 8) as u32,
+                layout.refcount_order,
+                1,
+            );
+        }
+        let plain = WriteFlags::default();
+        for (at, bytes) in self.refcounts.unwritten() {
+            file.write_at(at, &bytes, plain)?;
+        }
+        file.write_at(first_block, &counts, plain)?;
+        file.flush()?;
+        file.write_at(table, &table_bytes(&entries), plain)?;
+        file.flush()?;
+        let mut fields = table.to_be_bytes().to_vec();
+        fields.extend((clusters as u32).to_be_bytes());
+        file.write_at(header::at::REFTABLE_OFFSET, &fields, plain)?;
+        file.flush()?;
+
+        let bits = layout.cluster_bits;
+        let old = self.reftable_offset >> bits;
+        for cluster in old..old + (old_len * 8).div_ceil(layout.cluster) {
+            self.kinds.remove(&cluster);
+            self.frees.push(cluster);
+        }
+        self.reftable = entries;
+        self.reftable_offset = table;
+        self.reftable_dirty.clear();
+        self.fresh_from = self.fresh_from.max(first_block + (blocks << bits));
+        self.note(table, clusters << bits, Kind::RefcountTable);
+        self.note(first_block, blocks << bits, Kind::RefcountBlock);
+        Ok(())
+    }
+}
+
+/// A write that would have hit a table.
+#[derive(Debug)]
+pub(super) struct Overlap {
+    pub offset: u64,
+    pub kind: Kind,
+}
+
+impl std::fmt::Display for Overlap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Preventing invalid write on metadata (overlaps with {}) at {:#x}",
+            self.kind.name(),
+            self.offset
+        )
+    }
+}
+
+impl std::error::Error for Overlap {}
+
+impl From<Overlap> for io::Error {
+    fn from(overlap: Overlap) -> Self {
+        Self::new(io::ErrorKind::InvalidData, overlap)
+    }
+}
+
+/// Reads a refcount of `1 << order` bits; those below a byte start at its lowest bit.
+pub(super) fn get_refcount(bytes: &[u8], at: usize, shift: u32, order: u32) -> u64 {
+    match order {
+        0..=2 => u64::from(bytes[at] >> shift) & ((1 << (1 << order)) - 1),
+        _ => {
+            let width = 1 << (order - 3);
+            bytes[at..at + width].iter().fold(0, |v, b| v << 8 | u64::from(*b))
+        }
+    }
+}
+
+/// Writes what [`get_refcount`] reads; the caller keeps `value` in range.
+pub(super) fn put_refcount(bytes: &mut [u8], at: usize, shift: u32, order: u32, value: u64) {
+    match order {
+        0..=2 => {
+            let mask = ((1u32 << (1 << order)) - 1) << shift;
+            let byte = (u32::from(bytes[at]) & !mask) | ((value as u32) << shift & mask);
+            bytes[at] = byte as u8;
+        }
+        _ => {
+            let width = 1 << (order - 3);
+            bytes[at..at + width].copy_from_slice(&value.to_be_bytes()[8 - width..]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refcounts_of_every_width_keep_their_neighbours() {
+        for order in 0..=6u32 {
+            let mut bytes = vec![0; 64];
+            let max = u64::MAX >> (64 - (1u32 << order));
+            let place = |i: u64| (((i << order) / 8) as usize, ((i << order) % 8) as u32);
+            for i in 0..8 {
+                let (at, shift) = place(i);
+                put_refcount(&mut bytes, at, shift, order, (i * 0x0123_4567_89ab) & max);
+            }
+            for i in 0..8 {
+                let (at, shift) = place(i);
+                let want = (i * 0x0123_4567_89ab) & max;
+                assert_eq!(get_refcount(&bytes, at, shift, order), want, "order {order}");
+            }
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! qcow2, versions 2 and 3 ("Qcow2 Image File Format", QEMU 10.0 documentation; integers
+//! big-endian).
+//!
+//! Layout: a header with extensions in the first cluster; a two-level table (L1, L2) from guest to
+//! host clusters; a two-level table of refcounts of host clusters; data, plain or compressed.
+//! Supported: every cluster size and refcount width, zero clusters, zlib and zstd clusters
+//! (reading), backing files, extended L2 entries, refcounts shared with internal snapshots.
+//! Lazy refcounts are kept up to date like any others, so we never set the dirty bit; an image
+//! that has it set is repaired when opened for writing. Persistent bitmaps are marked stale when
+//! the image is written. Not yet: encryption, external data files, resizing, writing compressed
+//! clusters, snapshot operations.
+//!
+//! `commit.rs` states the order of writes to the file.
+
+mod check;
+mod codec;
+mod commit;
+mod compressed;
+mod create;
+mod header;
+mod layout;
+mod meta;
+mod read;
+mod slices;
+mod snapshots;
+mod write;
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use graph::{
+    Child, Extent, Limits, Node, NodeInfo, OpenError, RangeGuard, RangeLocks, Role, Sharing,
+    WriteFlags, ZeroFlags, check_range,
+};
+
+pub use check::CheckReport;
+pub use create::{CreateOptions, create};
+pub use header::{Compression, Header};
+
+use compressed::Unpacker;
+use layout::Layout;
+use meta::{Kind, Meta, Overlap};
+
+/// How to open an image.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Only read.
+    pub read_only: bool,
+    /// What answers for unallocated clusters, opened by the caller.
+    pub backing: Option<Arc<dyn Node>>,
+    /// Freed clusters are discarded in the file.
+    pub pass_discards: bool,
+}
+
+/// An open qcow2 image.
+pub struct Qcow2 {
+    file: Arc<dyn Node>,
+    backing: Option<Arc<dyn Node>>,
+    path: String,
+    header: Header,
+    layout: Layout,
+    size: u64,
+    l1_offset: u64,
+    read_only: bool,
+    discard: bool,
+    meta: Mutex<Meta>,
+    committing: Mutex<()>,
+    ranges: RangeLocks,
+    unpacker: Unpacker,
+    /// Damage was found: nothing is written any more.
+    corrupt: AtomicBool,
+}
+
+impl Qcow2 {
+    /// Opens the image in `file`, which messages call `path`.
+    ///
+    /// # Errors
+    /// A bad field by its name; an image that is marked corrupt cannot be opened for writing.
+    pub fn open(file: Arc<dyn Node>, path: &str, options: Options) -> Result<Self, OpenError> {
+        let header = Header::read(&*file, path)?;
+        let read_only = options.read_only || file.read_only();
+        if header.incompatible & header::INCOMPATIBLE_CORRUPT != 0 && !read_only {
+            let why = "qcow2: Image is corrupt; cannot be opened read/write".to_owned();
+            return Err(OpenError::Image { path: path.to_owned(), why });
+        }
+        let mut meta = Meta::load(&*file, &header, path)?;
+        let (list, table_len) = snapshots::read(&*file, &header, path)?;
+        if !list.is_empty() {
+            meta.note(header.snapshots_offset, table_len, Kind::Snapshots);
+        }
+        for snapshot in &list {
+            meta.note(snapshot.l1_offset, u64::from(snapshot.l1_size) * 8, Kind::InactiveL1);
+        }
+        let layout = Layout::of(&header);
+        let image = Self {
+            size: header.size,
+            l1_offset: header.l1_offset,
+            unpacker: Unpacker::new(header.compression, layout.cluster),
+            file,
+            backing: options.backing,
+            path: path.to_owned(),
+            header,
+            layout,
+            read_only,
+            discard: options.pass_discards,
+            meta: Mutex::new(meta),
+            committing: Mutex::default(),
+            ranges: RangeLocks::default(),
+            corrupt: AtomicBool::new(false),
+        };
+        if !read_only {
+            image.prepare_for_writing().map_err(|e| OpenError::host(path, e))?;
+        }
+        Ok(image)
+    }
+
+    /// Repairs an image that was not closed, and marks stale what we do not maintain.
+    fn prepare_for_writing(&self) -> io::Result<()> {
+        if self.header.incompatible & header::INCOMPATIBLE_DIRTY != 0 {
+            self.repair()?;
+            let features = self.header.incompatible & !header::INCOMPATIBLE_DIRTY;
+            self.write_field(header::at::INCOMPATIBLE, features)?;
+        }
+        if self.header.autoclear != 0 {
+            self.write_field(header::at::AUTOCLEAR, 0)?;
+        }
+        Ok(())
+    }
+
+    fn write_field(&self, at: u64, value: u64) -> io::Result<()> {
+        self.file.write_at(at, &value.to_be_bytes(), WriteFlags::default())?;
+        self.file.flush()
+    }
+
+    fn meta(&self) -> MutexGuard<'_, Meta> {
+        lock(&self.meta)
+    }
+
+    /// Holds the guest clusters of a range.
+    fn hold(&self, start: u64, end: u64, sharing: Sharing) -> RangeGuard<'_> {
+        let cluster = self.layout.cluster;
+        self.ranges.lock(start - start % cluster, end.next_multiple_of(cluster), sharing)
+    }
+
+    fn commit_if_crowded(&self) -> io::Result<()> {
+        let crowded = self.meta().is_crowded();
+        if crowded { self.commit() } else { Ok(()) }
+    }
+
+    /// If the error is about damage that writing would spread, marks the image corrupt, as QEMU
+    /// does, and refuses all further writes.
+    fn note_damage(&self, error: io::Error) -> io::Error {
+        let overlap = error.get_ref().is_some_and(|e| e.is::<Overlap>());
+        if overlap && !self.corrupt.swap(true, Ordering::AcqRel) && self.layout.zero_flag {
+            let features = self.header.incompatible | header::INCOMPATIBLE_CORRUPT;
+            let features = features & !header::INCOMPATIBLE_DIRTY;
+            // The write is refused whether or not the mark can be made.
+            let _ = self.write_field(header::at::INCOMPATIBLE, features);
+        }
+        if overlap {
+            let text = format!("{}: qcow2: Marking image as corrupt: {error}", self.path);
+            return io::Error::new(io::ErrorKind::InvalidData, text);
+        }
+        error
+    }
+
+    fn writable(&self, offset: u64, len: u64) -> io::Result<()> {
+        check_range(offset, len, self.size)?;
+        if self.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        if self.corrupt.load(Ordering::Acquire) {
+            let text = format!("{}: the image is corrupt and not written any more", self.path);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Ok(())
+    }
+
+    fn finish(&self, fua: bool) -> io::Result<()> {
+        if fua { self.flush() } else { Ok(()) }
+    }
+}
+
+impl Node for Qcow2 {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        check_range(offset, buf.len() as u64, self.size)?;
+        let _range = self.hold(offset, offset + buf.len() as u64, Sharing::Shared);
+        self.read_held(offset, buf)
+    }
+
+    fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> io::Result<()> {
+        self.writable(offset, buf.len() as u64)?;
+        self.write_data(offset, buf)?;
+        self.finish(flags.fua)
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64, flags: ZeroFlags) -> io::Result<()> {
+        self.writable(offset, len)?;
+        self.zero_range(offset, len, flags)?;
+        self.finish(flags.fua)
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.writable(offset, len)?;
+        self.discard_range(offset, len)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        if self.read_only {
+            return Ok(());
+        }
+        self.commit()?;
+        self.file.flush()
+    }
+
+    fn block_status(&self, offset: u64, len: u64) -> io::Result<Extent> {
+        check_range(offset, len, self.size)?;
+        let _range = self.hold(offset, offset + len, Sharing::Shared);
+        self.status(offset, len)
+    }
+
+    fn read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn limits(&self) -> Limits {
+        let granularity = self.layout.cluster as u32;
+        Limits { discard_granularity: granularity, ..self.file.limits() }
+    }
+
+    fn children(&self) -> Vec<Child> {
+        let file = Child { role: Role::File, node: Arc::clone(&self.file) };
+        let backing = self.backing.as_ref();
+        let backing = backing.map(|b| Child { role: Role::Backing, node: Arc::clone(b) });
+        std::iter::once(file).chain(backing).collect()
+    }
+
+    fn info(&self) -> NodeInfo {
+        let file = self.file.info();
+        let yes = |on: bool| on.to_string();
+        let header = &self.header;
+        let lazy = header.compatible & header::COMPATIBLE_LAZY != 0;
+        let corrupt = self.corrupt.load(Ordering::Acquire)
+            || header.incompatible & header::INCOMPATIBLE_CORRUPT != 0;
+        let compression = match header.compression {
+            Compression::Zlib => "zlib",
+            Compression::Zstd => "zstd",
+        };
+        let mut specific = vec![
+            ("compat", if header.version == 2 { "0.10" } else { "1.1" }.to_owned()),
+            ("compression type", compression.to_owned()),
+        ];
+        if header.version >= 3 {
+            specific.push(("lazy refcounts", yes(lazy)));
+        }
+        specific.push(("refcount bits", (1u32 << header.refcount_order).to_string()));
+        if header.version >= 3 {
+            specific.push(("corrupt", yes(corrupt)));
+            specific.push(("extended l2", yes(header.extended_l2())));
+        }
+        NodeInfo {
+            driver: "qcow2",
+            filename: file.filename,
+            allocated: file.allocated,
+            cluster_size: Some(self.layout.cluster as u32),
+            backing_filename: header.backing_file.clone(),
+            backing_format: header.backing_format.clone(),
+            dirty: self.read_only && header.incompatible & header::INCOMPATIBLE_DIRTY != 0,
+            corrupt,
+            specific,
+        }
+    }
+}
+
+impl Drop for Qcow2 {
+    fn drop(&mut self) {
+        if self.read_only || self.corrupt.load(Ordering::Acquire) {
+            return;
+        }
+        // Lowered counts of the first commit are written by the second. Failure costs only what
+        // nobody flushed.
+        for _ in 0..3 {
+            if !self.meta().is_dirty() || self.commit().is_err() {
+                break;
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

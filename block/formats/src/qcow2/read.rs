@@ -1,0 +1,157 @@
+//! Reading: where the bytes of a range come from, and fetching them.
+
+use std::io;
+
+use graph::{Extent, ExtentKind};
+
+use super::Qcow2;
+use super::layout::{Entry, Packed};
+use super::meta::Meta;
+
+/// Where the content of a range comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Stored at this host offset.
+    Data(u64),
+    /// Stored compressed; the number is the offset inside the unpacked cluster.
+    Packed(Packed, u64),
+    /// Zeroes.
+    Zero,
+    /// The backing file, or zeroes without one.
+    Backing,
+}
+
+impl Source {
+    /// Whether `next` continues this source `len` bytes further on.
+    fn continues(&self, next: &Self, len: u64) -> bool {
+        match (self, next) {
+            (Self::Data(a), Self::Data(b)) => a.checked_add(len) == Some(*b),
+            (Self::Zero, Self::Zero) | (Self::Backing, Self::Backing) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Qcow2 {
+    /// Resolves the bytes from `guest` on; the answer holds for the returned length (> 0).
+    pub(super) fn resolve(
+        &self,
+        meta: &mut Meta,
+        guest: u64,
+        max: u64,
+    ) -> io::Result<(Source, u64)> {
+        let (first, mut len) = self.piece(meta, guest)?;
+        while len < max {
+            let (next, more) = self.piece(meta, guest + len)?;
+            if !first.continues(&next, len) {
+                break;
+            }
+            len += more;
+        }
+        Ok((first, len.min(max)))
+    }
+
+    /// The same inside one cluster, or inside the range of one missing L2 table.
+    fn piece(&self, meta: &mut Meta, guest: u64) -> io::Result<(Source, u64)> {
+        let layout = &self.layout;
+        if !meta.has_l2(guest) {
+            let covered = layout.l2_entries * layout.cluster;
+            // The check that an L1 entry exists at all.
+            meta.entry(&*self.file, guest)?;
+            return Ok((Source::Backing, covered - guest % covered));
+        }
+        let entry = meta.entry(&*self.file, guest)?;
+        let within = guest % layout.cluster;
+        if let Some(packed) = entry.packed {
+            return Ok((Source::Packed(packed, within), layout.cluster - within));
+        }
+        let kind = |sub: u64| (entry.data >> sub & 1, entry.zero >> sub & 1);
+        let first = within / layout.sub();
+        let mut last = first + 1;
+        while last < u64::from(layout.subs) && kind(last) == kind(first) {
+            last += 1;
+        }
+        let source = match (kind(first), entry.host) {
+            ((1, _), Some(host)) => Source::Data(host + within),
+            ((_, 1), _) => Source::Zero,
+            _ => Source::Backing,
+        };
+        Ok((source, last * layout.sub() - within))
+    }
+
+    /// Reads without taking the range: the caller has.
+    pub(super) fn read_held(&self, guest: u64, buf: &mut [u8]) -> io::Result<()> {
+        let mut done = 0;
+        while done < buf.len() {
+            let at = guest + done as u64;
+            let left = (buf.len() - done) as u64;
+            let (source, len) = self.resolve(&mut self.meta(), at, left)?;
+            self.fetch(source, at, &mut buf[done..done + len as usize])?;
+            done += len as usize;
+        }
+        Ok(())
+    }
+
+    fn fetch(&self, source: Source, guest: u64, buf: &mut [u8]) -> io::Result<()> {
+        match source {
+            Source::Data(host) => super::codec::read_padded(&*self.file, host, buf),
+            Source::Packed(place, within) => {
+                let content = self.unpacker.read(&*self.file, place)?;
+                let from = within as usize;
+                buf.copy_from_slice(&content[from..from + buf.len()]);
+                Ok(())
+            }
+            Source::Zero => {
+                buf.fill(0);
+                Ok(())
+            }
+            Source::Backing => match &self.backing {
+                Some(backing) => super::codec::read_padded(&**backing, guest, buf),
+                None => {
+                    buf.fill(0);
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    /// Whether the range reads as zeroes as far as tables tell.
+    pub(super) fn reads_zero(&self, meta: &mut Meta, guest: u64, len: u64) -> io::Result<bool> {
+        let mut done = 0;
+        while done < len {
+            let (source, n) = self.resolve(meta, guest + done, len - done)?;
+            let zero = match source {
+                Source::Zero => true,
+                Source::Backing => !self.has_backing_at(guest + done),
+                _ => false,
+            };
+            if !zero {
+                return Ok(false);
+            }
+            done += n;
+        }
+        Ok(true)
+    }
+
+    /// Whether a backing file has bytes from `guest` on.
+    pub(super) fn has_backing_at(&self, guest: u64) -> bool {
+        self.backing.as_ref().is_some_and(|b| guest < b.size())
+    }
+
+    /// Tells where the bytes from `guest` on come from.
+    pub(super) fn status(&self, guest: u64, len: u64) -> io::Result<Extent> {
+        let (source, len) = self.resolve(&mut self.meta(), guest, len)?;
+        let (kind, host_offset) = match source {
+            Source::Data(host) => (ExtentKind::Data, Some(host)),
+            Source::Packed(..) => (ExtentKind::Data, None),
+            Source::Zero => (ExtentKind::Zero, None),
+            Source::Backing => (ExtentKind::Unallocated, None),
+        };
+        Ok(Extent { kind, len, host_offset })
+    }
+
+    /// The entry of a cluster with the facts a change needs.
+    pub(super) fn entry_of(&self, meta: &mut Meta, guest: u64) -> io::Result<Entry> {
+        meta.entry(&*self.file, guest)
+    }
+}

@@ -1,0 +1,146 @@
+//! A bounded cache of table pieces.
+//!
+//! Tables are cached in slices of at most 4 KiB, so that a random access in a huge image reads
+//! little and a change writes little. Clean slices are dropped second-chance; dirty slices and
+//! those that a commit is writing stay. Commits are started early enough that they do not pile up.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+
+use graph::Node;
+
+use super::codec::read_padded;
+
+/// Largest slice in bytes.
+const SLICE: u64 = 4096;
+
+#[derive(Default)]
+struct Slice {
+    bytes: Box<[u8]>,
+    dirty: bool,
+    /// A commit is writing this version or an older one.
+    writing: bool,
+    recent: bool,
+}
+
+/// Slices of one kind of table by their offset in the file.
+pub(super) struct Slices {
+    size: u64,
+    limit: usize,
+    slices: HashMap<u64, Slice>,
+    ring: VecDeque<u64>,
+    dirty: usize,
+}
+
+impl Slices {
+    /// A cache of up to `bytes` for tables of `cluster` bytes.
+    pub fn new(cluster: u64, bytes: u64) -> Self {
+        let size = cluster.min(SLICE);
+        let limit = (bytes / size).max(16) as usize;
+        Self { size, limit, slices: HashMap::new(), ring: VecDeque::new(), dirty: 0 }
+    }
+
+    /// Whether so much is dirty that a commit should run.
+    pub fn is_crowded(&self) -> bool {
+        self.dirty > self.limit / 2
+    }
+
+    /// Whether a commit has something to write.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty > 0
+    }
+
+    /// The slice that holds byte `at` of the file, and the position of that byte in it.
+    pub fn get(&mut self, file: &dyn Node, at: u64) -> io::Result<(&[u8], usize)> {
+        let start = self.load(file, at)?;
+        let slice = self.slices.get(&start).expect("load inserted it");
+        Ok((&slice.bytes, (at - start) as usize))
+    }
+
+    /// The same for a change.
+    pub fn get_mut(&mut self, file: &dyn Node, at: u64) -> io::Result<(&mut [u8], usize)> {
+        let start = self.load(file, at)?;
+        let slice = self.slices.get_mut(&start).expect("load inserted it");
+        if !slice.dirty {
+            slice.dirty = true;
+            self.dirty += 1;
+        }
+        Ok((&mut slice.bytes, (at - start) as usize))
+    }
+
+    /// Copies of all dirty slices, which count as clean from now on and are held until
+    /// [`Slices::written`].
+    pub fn take_dirty(&mut self) -> Vec<(u64, Vec<u8>)> {
+        let mut taken = Vec::with_capacity(self.dirty);
+        for (at, slice) in &mut self.slices {
+            if slice.dirty {
+                slice.dirty = false;
+                slice.writing = true;
+                taken.push((*at, slice.bytes.to_vec()));
+            }
+        }
+        self.dirty = 0;
+        taken.sort_unstable_by_key(|(at, _)| *at);
+        taken
+    }
+
+    /// Copies of all slices whose content may not be in the file yet.
+    pub fn unwritten(&self) -> Vec<(u64, Vec<u8>)> {
+        let unwritten = self.slices.iter().filter(|(_, s)| s.dirty || s.writing);
+        unwritten.map(|(at, s)| (*at, s.bytes.to_vec())).collect()
+    }
+
+    /// Ends what [`Slices::take_dirty`] began; without success the slices are dirty again.
+    pub fn written(&mut self, taken: &[(u64, Vec<u8>)], success: bool) {
+        for (at, _) in taken {
+            if let Some(slice) = self.slices.get_mut(at) {
+                slice.writing = false;
+                if !success && !slice.dirty {
+                    slice.dirty = true;
+                    self.dirty += 1;
+                }
+            }
+        }
+    }
+
+    /// Forgets the slices of a table that is no longer one.
+    pub fn forget(&mut self, table: u64, len: u64) {
+        for at in (table..table + len).step_by(self.size as usize) {
+            if self.slices.remove(&at).is_some_and(|s| s.dirty) {
+                self.dirty -= 1;
+            }
+        }
+    }
+
+    fn load(&mut self, file: &dyn Node, at: u64) -> io::Result<u64> {
+        let start = at - at % self.size;
+        if let Some(slice) = self.slices.get_mut(&start) {
+            slice.recent = true;
+            return Ok(start);
+        }
+        let mut bytes = vec![0; self.size as usize].into_boxed_slice();
+        read_padded(file, start, &mut bytes)?;
+        self.make_room();
+        self.slices.insert(start, Slice { bytes, ..Slice::default() });
+        self.ring.push_back(start);
+        Ok(start)
+    }
+
+    fn make_room(&mut self) {
+        let mut tries = 2 * self.ring.len();
+        while self.slices.len() >= self.limit && tries > 0 {
+            tries -= 1;
+            let Some(at) = self.ring.pop_front() else { return };
+            match self.slices.get_mut(&at) {
+                None => {}
+                Some(s) if s.dirty || s.writing || s.recent => {
+                    s.recent = false;
+                    self.ring.push_back(at);
+                }
+                Some(_) => {
+                    self.slices.remove(&at);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What several tests need: folders, reproducible randomness, the installed image tool.
+#![allow(dead_code, reason = "each test uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use formats::qcow2::{Options, Qcow2};
+use graph::Node;
+use protocols::{Access, File, FileOptions};
+
+/// A folder that is removed with the value.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("formats-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A small generator (xorshift64*), so that a failure replays.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        (self.next() >> 16) % n
+    }
+}
+
+/// Runs a tool of the package qemu-utils; fails the test if it is missing.
+pub fn tool(name: &str, args: &[&str]) -> Output {
+    let run = Command::new(name).args(args).output();
+    run.unwrap_or_else(|e| panic!("{name}: {e}; install the package qemu-utils"))
+}
+
+/// Runs a tool that has to succeed; returns its standard output.
+pub fn must(name: &str, args: &[&str]) -> String {
+    let out = tool(name, args);
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{name} {args:?}: {text}{errors}");
+    text
+}
+
+pub fn open_file(path: &str, read_only: bool) -> Arc<dyn Node> {
+    let access = if read_only { Access::FORMAT_READ } else { Access::FORMAT_WRITE };
+    let options = FileOptions { read_only, access, ..FileOptions::new(path) };
+    Arc::new(File::open(&options).unwrap())
+}
+
+pub fn open(path: &str, read_only: bool, backing: Option<Arc<dyn Node>>) -> Qcow2 {
+    let options = Options { read_only, backing, pass_discards: true };
+    Qcow2::open(open_file(path, read_only), path, options).unwrap()
+}
+
+/// Our own checker has nothing to say.
+pub fn assert_clean(path: &str) {
+    let report = Qcow2::check(&*open_file(path, true), path).unwrap();
+    assert_eq!((report.corruptions, report.leaks), (0, 0), "{:?}", report.findings);
+}
+
+pub fn read_all(node: &dyn Node) -> Vec<u8> {
+    let mut bytes = vec![0; node.size() as usize];
+    for (i, part) in bytes.chunks_mut(1 << 20).enumerate() {
+        node.read_at((i as u64) << 20, part).unwrap();
+    }
+    bytes
+}
+
+pub fn exists(path: &str) -> bool {
+    Path::new(path).exists()
+}
