@@ -1,0 +1,30 @@
+//! Virtio devices and their transports (OASIS VIRTIO 1.3, legacy interfaces included).
+//!
+//! A [`VirtioDevice`] is a device type without a bus. [`VirtioMmio`] is the transport; a device
+//! behind it is a [`Port`]. Rings are in [`ring`], memory access in [`dma`]. Devices are made by
+//! name and properties with [`build`], from the rows in [`CLASSES`].
+
+pub mod blk;
+mod build;
+mod class;
+mod core;
+pub mod dma;
+mod inbox;
+mod legacy;
+mod mmio;
+mod props;
+pub mod ring;
+pub mod rng;
+
+pub use crate::core::{
+    Core, Doorbell, Interrupt, Port, RingOptions, Virtio, VirtioDevice, feature, isr, status,
+};
+pub use build::{Backends, Drive, build};
+pub use class::{CLASSES, class};
+pub use mmio::{MMIO_LEN, VirtioMmio};
+pub use props::{BuildError, Props};
+
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod tests;
