@@ -206,6 +206,16 @@ impl AddressSpace {
         self.publish(map);
     }
 
+    /// Replaces what answers in a region, as flash does when it leaves its reading mode; there is
+    /// no moment when nothing answers. A region that is not there is no error.
+    pub fn set_backing(&self, id: RegionId, backing: Backing) {
+        let mut map = self.map_lock();
+        if let Some((_, region)) = map.regions.iter_mut().find(|(other, _)| *other == id) {
+            *region = Arc::new(Region { backing, ..Region::clone(region) });
+            self.publish(map);
+        }
+    }
+
     /// Tells `listener` of every later change.
     pub fn listen(&self, listener: Weak<dyn MemoryListener>) {
         self.map_lock().listeners.push(listener);
@@ -517,6 +527,16 @@ mod tests {
         assert_eq!(space.load(Gpa(u64::MAX), 1), Ok(0x0f));
         assert!(space.load(Gpa(0), 1).is_err());
         assert!(space.read(Gpa(u64::MAX), &mut [0; 2]).is_err());
+    }
+
+    #[test]
+    fn a_region_changes_what_answers_and_keeps_its_place() {
+        let (space, echo, ram) = space(AccessRules::ANY);
+        let id = space.map_io("flash", 0x8000, 0x1000, echo);
+        assert_eq!(space.load(Gpa(0x8004), 1), Ok(4));
+        space.set_backing(id, Backing::Rom { ram, offset: 0, writes: None });
+        assert_eq!(space.load(Gpa(0x8004), 1), Ok(0));
+        assert_eq!(space.view().ranges().len(), 3);
     }
 
     #[test]
