@@ -1,14 +1,13 @@
 //! Guest boots: what a machine must say and answer, told as stories.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::emulator::Emulator;
 use crate::expect::Session;
 use crate::guests;
 use crate::packages;
@@ -223,37 +222,6 @@ const ROW: Run = Run {
     append: "guest.run=none",
     story: &[Wait("GUEST-READY"), Wait("GUEST-DONE 0"), Exit(0)],
 };
-
-/// Who plays: a program and the name it is called by.
-#[derive(Clone)]
-pub struct Emulator {
-    program: PathBuf,
-}
-
-impl Emulator {
-    /// Ours, built in release.
-    ///
-    /// # Errors
-    /// When the build fails.
-    pub fn ours() -> Result<Self> {
-        let mut cargo = Command::new("cargo");
-        cargo.current_dir(tools::root()).args(["build", "--release", "--quiet", "-p", "tinamou"]);
-        tools::call(&mut cargo)?;
-        Ok(Self { program: tools::target().join("release/tinamou") })
-    }
-
-    /// Another one, to check the stories themselves or to compare.
-    pub fn other(program: &str) -> Self {
-        Self { program: PathBuf::from(program) }
-    }
-
-    /// A command that starts it as `qemu-system-riscv64`.
-    pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        command.arg0("qemu-system-riscv64");
-        command
-    }
-}
 
 /// `cargo xtask boots`.
 ///

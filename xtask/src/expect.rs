@@ -71,6 +71,11 @@ impl Session {
         Ok(Self { child, stdin, screen, seen: 0 })
     }
 
+    /// The program's process number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until `text` appears after what was waited for before.
     ///
     /// # Errors
@@ -117,6 +122,11 @@ impl Session {
                 Err(error) => return Err(format!("waiting for the end: {error}")),
             }
         }
+    }
+
+    /// Everything it wrote so far.
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&self.screen.lock().bytes).into_owned()
     }
 
     /// The end of what it wrote, each line marked.

@@ -1,10 +1,14 @@
 //! The task runner: everything a developer or a CI job does with this
 //! workspace is `cargo xtask TASK`.
 
+mod bench;
 mod boots;
 mod cpio;
 mod debian;
+mod demo;
+mod emulator;
 mod expect;
+mod fuzz;
 mod guests;
 mod kmod;
 mod packages;
@@ -25,6 +29,12 @@ struct Task {
 }
 
 const TASKS: &[Task] = &[
+    Task {
+        name: "demo",
+        usage: "[--debian]",
+        about: "boot a guest to a shell on this terminal; --debian: all of Debian",
+        run: demo::run,
+    },
     Task {
         name: "test",
         usage: "[--quick]",
@@ -48,6 +58,18 @@ const TASKS: &[Task] = &[
         usage: "[--with PROGRAM] [--list] [NAME…]",
         about: "boot guests and check what they say",
         run: boots::run,
+    },
+    Task {
+        name: "bench",
+        usage: "[--write] [--cpu-time] [--rounds N] [NAME…]",
+        about: "measure beside the installed QEMU; --write: into docs/benchmarks.md",
+        run: bench::run,
+    },
+    Task {
+        name: "fuzz",
+        usage: "[--seconds N] [NAME…]",
+        about: "feed the fuzz targets",
+        run: fuzz::run,
     },
 ];
 
@@ -78,7 +100,7 @@ fn help() -> String {
     let mut text = String::from("usage: cargo xtask TASK [ARGUMENT…]\n\n");
     for task in TASKS {
         let call = format!("{} {}", task.name, task.usage);
-        text.push_str(&format!("  {call:42} {}\n", task.about));
+        text.push_str(&format!("  {call:52} {}\n", task.about));
     }
     text
 }

@@ -6,8 +6,6 @@ use crate::tools::{self, Result};
 
 /// Installs those of `wanted` that are not there, saying so first.
 ///
-/// A name may carry a suite (`NAME/SUITE`), as apt-get understands it.
-///
 /// # Errors
 /// When apt-get fails, or this is no Debian and something is missing.
 pub fn need(wanted: &[&str]) -> Result<()> {
@@ -24,9 +22,17 @@ pub fn need(wanted: &[&str]) -> Result<()> {
     apt(&words)
 }
 
+/// Installs a package, and what it needs, from another suite of the sources.
+///
+/// # Errors
+/// As [`need`].
+pub fn need_from(suite: &str, name: &str) -> Result<()> {
+    apt(&["update"])?;
+    apt(&["install", "--yes", "--no-install-recommends", "--target-release", suite, name])
+}
+
 /// Whether dpkg knows the package as installed.
-pub fn installed(name: &str) -> bool {
-    let name = name.split('/').next().unwrap_or(name);
+fn installed(name: &str) -> bool {
     let mut query = Command::new("dpkg-query");
     query.args(["--show", "--showformat=${db:Status-Status}\n", name]);
     tools::text(&mut query).is_ok_and(|text| text.lines().any(|line| line == "installed"))

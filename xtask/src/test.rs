@@ -3,7 +3,9 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::boots::{self, Emulator};
+use crate::boots;
+use crate::emulator::Emulator;
+use crate::fuzz;
 use crate::packages;
 use crate::tidy;
 use crate::tools::{self, Result};
@@ -36,6 +38,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "clippy", slow: false, run: clippy },
     Stage { name: "tests", slow: false, run: unit_tests },
     Stage { name: "documentation tests", slow: false, run: documentation_tests },
+    Stage { name: "fuzz targets", slow: true, run: fuzz_stage },
     Stage { name: "boots", slow: true, run: boot_stage },
 ];
 
@@ -166,6 +169,21 @@ fn cargo_count(said: &str) -> Count {
         }
     }
     count
+}
+
+/// Each target, if there are any, for a short while.
+fn fuzz_stage() -> Count {
+    let targets = match fuzz::targets() {
+        Ok(targets) => targets,
+        Err(message) => return tell(Err(message)),
+    };
+    let mut all = Count::default();
+    for target in targets {
+        let count = tell(fuzz::feed(&target, fuzz::SHORT));
+        all.passed += count.passed;
+        all.failed += count.failed;
+    }
+    all
 }
 
 fn boot_stage() -> Count {

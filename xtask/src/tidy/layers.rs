@@ -16,7 +16,6 @@ const ABSENT: &[(&str, &str, &str)] = &[
     ("engine/ir", "vm", "the IR stands alone"),
     ("engine/opt", "vm", "passes know the IR only"),
     ("engine", "vm/device", "the engine knows no device"),
-    ("guest", "vm/device", "an ISA knows no device"),
     ("backends", "vm/device", "a back end knows no device"),
     ("backends", "engine", "a back end serves devices"),
     ("backends", "guest", "a back end serves devices"),

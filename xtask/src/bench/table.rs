@@ -1,0 +1,100 @@
+//! The measurements as Markdown.
+
+use super::{COLD_INSTRUCTIONS, Kind, PROGRAMS, Peer};
+
+/// Two values and how they compare.
+struct Row {
+    name: String,
+    their: f64,
+    our: f64,
+    ratio: f64,
+}
+
+/// The whole report; `busy`: programs by the emulator's CPU time.
+pub fn report(their: &Peer, our: &Peer, busy: bool) -> String {
+    let mut text = String::from("### Machine (Tinamou / QEMU: less is better)\n\n");
+    text.push_str(&head("measured", "Tinamou / QEMU"));
+    let rows = [
+        ("user CPU seconds to user space", "ready user"),
+        ("wall seconds to user space", "ready wall"),
+        ("MiB resident then", "ready resident"),
+        ("MiB resident beyond guest RAM", "ready beyond"),
+        ("milliseconds from start to end of an empty machine", "start"),
+        ("nanoseconds per instruction that runs once", "cold"),
+    ];
+    for (name, key) in rows {
+        let scale = if key == "cold" { 1e6 / COLD_INSTRUCTIONS } else { 1.0 };
+        if let Some(row) = compare(name, key, their, our) {
+            let (a, b) = (row.their * scale, row.our * scale);
+            text.push_str(&line(&Row { their: a, our: b, ratio: b / a, ..row }));
+        }
+    }
+    let clock = if busy { "CPU time of the emulator" } else { "the guest's time" };
+    text.push_str(&format!(
+        "\n### Programs in the guest (milliseconds of {clock}; QEMU / Tinamou: more is better)\n\n"
+    ));
+    text.push_str(&head("program", "QEMU / Tinamou"));
+    let groups =
+        [(Kind::Integer, "integers"), (Kind::Calls, "calls"), (Kind::Float, "floating point")];
+    for (kind, title) in groups {
+        let rows: Vec<Row> = PROGRAMS
+            .iter()
+            .filter(|(_, each)| *each == kind)
+            .filter_map(|(name, _)| {
+                let key = if busy { format!("{name} busy") } else { name.to_string() };
+                compare(name, &key, their, our)
+            })
+            .collect();
+        rows.iter().for_each(|row| text.push_str(&line(row)));
+        if let Some(mean) = mean(&rows) {
+            text.push_str(&format!("| **{title}, geometric mean** | | | **{mean:.2}** |\n"));
+        }
+    }
+    if let (Some(a), Some(b)) = (scaling(their), scaling(our)) {
+        text.push_str("\n### Two virtual CPUs (work done in the time of one; 2 is best)\n\n");
+        text.push_str(&head("measured", "Tinamou / QEMU"));
+        text.push_str(&line(&Row { name: "scaling".into(), their: a, our: b, ratio: b / a }));
+    }
+    text
+}
+
+fn head(name: &str, ratio: &str) -> String {
+    format!("| {name} | QEMU | Tinamou | {ratio} |\n| --- | ---: | ---: | ---: |\n")
+}
+
+fn line(row: &Row) -> String {
+    let Row { name, their, our, ratio } = row;
+    format!("| {name} | {their:.2} | {our:.2} | {ratio:.2} |\n")
+}
+
+fn compare(name: &str, key: &str, their: &Peer, our: &Peer) -> Option<Row> {
+    let (their, our) = (their.median(key)?, our.median(key)?);
+    Some(Row { name: name.into(), their, our, ratio: their / our })
+}
+
+fn mean(rows: &[Row]) -> Option<f64> {
+    let sum: f64 = rows.iter().map(|row| row.ratio.ln()).sum();
+    (!rows.is_empty()).then(|| (sum / rows.len() as f64).exp())
+}
+
+fn scaling(peer: &Peer) -> Option<f64> {
+    Some(2.0 * peer.median("one-process")? / peer.median("two-processes")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_say_how_much_faster_and_the_mean_is_geometric() {
+        let (mut their, mut our) = (Peer::default(), Peer::default());
+        for (name, a, b) in [("nbody", 400.0, 100.0), ("matmul", 100.0, 100.0)] {
+            their.add(name, a);
+            our.add(name, b);
+        }
+        let text = report(&their, &our, false);
+        assert!(text.contains("| nbody | 400.00 | 100.00 | 4.00 |"), "{text}");
+        assert!(text.contains("floating point, geometric mean** | | | **2.00**"), "{text}");
+        assert!(!text.contains("scaling"));
+    }
+}

@@ -1,0 +1,77 @@
+//! The emulator a task starts: ours, or another one to compare with.
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::packages;
+use crate::tools::{self, Result};
+
+/// The name an emulator of this guest is called by.
+pub const NAME: &str = "qemu-system-riscv64";
+
+/// A program that is called as `qemu-system-riscv64`.
+pub struct Emulator {
+    program: PathBuf,
+}
+
+impl Emulator {
+    /// Ours, built in release.
+    ///
+    /// # Errors
+    /// When the build fails.
+    pub fn ours() -> Result<Self> {
+        let mut cargo = Command::new("cargo");
+        cargo.current_dir(tools::root()).args(["build", "--release", "--quiet", "-p", "tinamou"]);
+        tools::call(&mut cargo)?;
+        Ok(Self { program: tools::target().join("release/tinamou") })
+    }
+
+    /// Another one, to check the stories themselves or to compare.
+    pub fn other(program: &str) -> Self {
+        Self { program: PathBuf::from(program) }
+    }
+
+    /// A command that starts it as `qemu-system-riscv64`.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg0(NAME);
+        command
+    }
+
+    /// The distribution's QEMU 10, installed if need be.
+    ///
+    /// # Errors
+    /// When there is none to be had.
+    pub fn installed() -> Result<Self> {
+        if version().is_none_or(|major| major < 10) {
+            let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+            if release.contains("VERSION_CODENAME=bookworm") {
+                packages::need_from("bookworm-backports", "qemu-system-misc")?;
+            } else {
+                packages::need(&["qemu-system-riscv"])?;
+            }
+        }
+        match version() {
+            Some(major) if major >= 10 => Ok(Self::other(NAME)),
+            Some(major) => Err(format!("{NAME} is of version {major}; 10 or later is needed")),
+            None => Err(format!("{NAME} is not there")),
+        }
+    }
+
+    /// What it says to `-version`.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn version(&self) -> Result<String> {
+        let text = tools::text(self.command().arg("-version"))?;
+        Ok(text.lines().next().unwrap_or_default().to_string())
+    }
+}
+
+/// The major version of the installed emulator.
+fn version() -> Option<u32> {
+    let said = Emulator::other(NAME).version().ok()?;
+    let number = said.split_whitespace().skip_while(|word| *word != "version").nth(1)?;
+    number.split('.').next()?.parse().ok()
+}
