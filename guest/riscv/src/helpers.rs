@@ -4,7 +4,7 @@
 //! cannot drift apart. Arguments and results are described at the functions.
 
 use crate::hart::Riscv;
-use crate::helpers_sys as sys;
+use crate::{helpers_bits as bits, helpers_float as float, helpers_sys as sys};
 use ir::HelperId;
 use isa::Helper;
 
@@ -66,4 +66,18 @@ helpers! {
     DirtyFloat "dirty_float" sys::dirty_float, float: false;
     /// Marks the vector unit dirty ().
     DirtyVector "dirty_vector" sys::dirty_vector, float: false;
+
+    // Computation: helpers_float.rs, helpers_bits.rs.
+    /// A floating-point instruction (instruction, rounding mode): its result.
+    Float "float" float::float, float: true;
+    /// `clmul` (instruction, rs1, rs2).
+    Clmul "clmul" bits::clmul, float: false;
+    /// `clmulh` (instruction, rs1, rs2).
+    Clmulh "clmulh" bits::clmulh, float: false;
+    /// `clmulr` (instruction, rs1, rs2).
+    Clmulr "clmulr" bits::clmulr, float: false;
+    /// `zip` (instruction, rs1).
+    Zip "zip" bits::zip, float: false;
+    /// `unzip` (instruction, rs1).
+    Unzip "unzip" bits::unzip, float: false;
 }

@@ -7,6 +7,8 @@ pub mod decode;
 pub mod disasm;
 pub mod hart;
 pub mod helpers;
+mod helpers_bits;
+mod helpers_float;
 mod helpers_sys;
 pub mod state;
 pub mod translate;
