@@ -1,7 +1,13 @@
 //! Image formats and how drives are opened from their options.
 
+mod drive;
+mod gate;
+mod keys;
+mod open;
 pub mod probe;
 pub mod qcow2;
 mod raw;
 
+pub use drive::{DriveOptions, Opened, add_blockdev, open_drive};
+pub use gate::{Gate, HostFiles, Reason};
 pub use raw::Raw;

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::{Limits, Node, WriteFlags, ZeroFlags, check_range, is_zero};
+use crate::{Limits, Node, OpenError, WriteFlags, ZeroFlags, check_range, is_zero};
 
 /// What to do with a write of nothing but zeroes (`detect-zeroes=`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +69,17 @@ impl Disk {
     /// Whether writes are refused.
     pub fn read_only(&self) -> bool {
         self.options.read_only || self.node.read_only()
+    }
+
+    /// For a device that cannot work with a read-only disk.
+    ///
+    /// # Errors
+    /// `Option` with QEMU's text when the image cannot be written; not when the user chose so.
+    pub fn require_writable(&self) -> Result<(), OpenError> {
+        if self.node.read_only() && !self.options.read_only {
+            return Err(OpenError::Option("Block node is read-only".to_owned()));
+        }
+        Ok(())
     }
 
     /// Whether discards have an effect.

@@ -3,12 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::{Node, OpenError};
+use crate::{Disk, DiskOptions, Node, OpenError};
 
 /// Named nodes: `node-name=` of `-blockdev` and what refers to it. One per machine.
 #[derive(Default)]
 pub struct Registry {
-    nodes: BTreeMap<String, Arc<dyn Node>>,
+    nodes: BTreeMap<String, Named>,
+}
+
+/// A node and the policy it was added with.
+struct Named {
+    node: Arc<dyn Node>,
+    options: DiskOptions,
 }
 
 impl Registry {
@@ -16,9 +22,14 @@ impl Registry {
     ///
     /// # Errors
     /// `Option` with QEMU's text.
-    pub fn insert(&mut self, name: &str, node: Arc<dyn Node>) -> Result<(), OpenError> {
+    pub fn insert(
+        &mut self,
+        name: &str,
+        node: Arc<dyn Node>,
+        options: DiskOptions,
+    ) -> Result<(), OpenError> {
         self.check_free(name)?;
-        self.nodes.insert(name.to_owned(), node);
+        self.nodes.insert(name.to_owned(), Named { node, options });
         Ok(())
     }
 
@@ -41,19 +52,31 @@ impl Registry {
     /// # Errors
     /// `Option` with QEMU's text.
     pub fn get(&self, name: &str) -> Result<Arc<dyn Node>, OpenError> {
+        self.named(name).map(|n| Arc::clone(&n.node))
+    }
+
+    /// A disk for a device on top of the node called `name`, with the node's policy.
+    ///
+    /// # Errors
+    /// As [`Registry::get`].
+    pub fn disk(&self, name: &str) -> Result<Disk, OpenError> {
+        self.named(name).map(|n| Disk::new(Arc::clone(&n.node), n.options.clone()))
+    }
+
+    fn named(&self, name: &str) -> Result<&Named, OpenError> {
         let missing =
             || OpenError::Option(format!("Cannot find device='{name}' nor node-name='{name}'"));
-        self.nodes.get(name).cloned().ok_or_else(missing)
+        self.nodes.get(name).ok_or_else(missing)
     }
 
     /// Removes a node from the list; users of it keep it alive.
     pub fn remove(&mut self, name: &str) -> Option<Arc<dyn Node>> {
-        self.nodes.remove(name)
+        self.nodes.remove(name).map(|n| n.node)
     }
 
     /// Every name with its node, in alphabetical order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<dyn Node>)> {
-        self.nodes.iter().map(|(name, node)| (name.as_str(), node))
+        self.nodes.iter().map(|(name, named)| (name.as_str(), &named.node))
     }
 }
 

@@ -1,0 +1,243 @@
+//! `-drive` and `-blockdev`: from options to a disk.
+//!
+//! Decision: `-drive` is translated to the dotted keys of `-blockdev` and both are opened by the
+//! same code; only the words of complaints differ.
+
+use std::sync::Arc;
+
+use graph::{DetectZeroes, Disk, DiskOptions, Node, OpenError, Registry};
+use protocols::{Access, CacheMode, FileOptions, Locking, Null};
+
+use crate::Raw;
+use crate::gate::{Gate, Reason};
+use crate::keys::{Keys, Style};
+use crate::open::{
+    DETECT_ZEROES, DISCARD, Inherited, NATIVE_WANTS_DIRECT, Opener, check_protocol, known, not_yet,
+};
+use crate::qcow2::{self, CreateOptions, Qcow2};
+
+/// The keys of `-drive` that concern the image. Those about the device (`if`, `index`, `unit`,
+/// `media`, `id`, `werror`, …) are the caller's.
+#[derive(Clone, Debug, Default)]
+pub struct DriveOptions {
+    /// Image; an empty drive without.
+    pub file: Option<String>,
+    /// Format; guessed from the content without, with a warning and restrictions if it is raw.
+    pub format: Option<String>,
+    /// Writes are refused. `None` is off, but a file that only allows reading is opened so.
+    pub read_only: Option<bool>,
+    /// Cache mode.
+    pub cache: CacheMode,
+    /// `aio=native` was asked for.
+    pub aio_native: bool,
+    /// Discards take effect.
+    pub discard: bool,
+    /// What happens to writes of zeroes.
+    pub detect_zeroes: DetectZeroes,
+    /// Writes go to a temporary overlay that is gone at the end.
+    pub snapshot: bool,
+    /// Everything else, handed to the drivers (`file.locking`, `l2-cache-size`, …).
+    pub other: Vec<(String, String)>,
+}
+
+impl DriveOptions {
+    /// Takes the keys of an image out of `pairs`.
+    ///
+    /// # Errors
+    /// `Option` with QEMU's text for a value that cannot be.
+    pub fn parse(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self, OpenError> {
+        let mut keys = Keys::new(pairs);
+        let refuse = |text: &str| OpenError::Option(text.to_owned());
+        let mut options = Self {
+            file: keys.take("file").filter(|f| !f.is_empty()),
+            format: keys.take_any(&["format", "driver"]),
+            read_only: match keys.take("readonly") {
+                Some(value) => {
+                    Keys::new([("read-only".to_owned(), value)]).take_bool("read-only")?
+                }
+                None => keys.take_bool("read-only")?,
+            },
+            snapshot: keys.take_bool("snapshot")?.unwrap_or(false),
+            ..Self::default()
+        };
+        if let Some(mode) = keys.take("cache") {
+            options.cache =
+                CacheMode::named(&mode).ok_or_else(|| refuse("invalid cache option"))?;
+        }
+        for (key, place) in [
+            ("cache.writeback", &mut options.cache.writeback),
+            ("cache.direct", &mut options.cache.direct),
+            ("cache.no-flush", &mut options.cache.no_flush),
+        ] {
+            *place = keys.take_bool(key)?.unwrap_or(*place);
+        }
+        options.aio_native = match keys.take("aio").as_deref() {
+            None | Some("threads" | "io_uring") => false,
+            Some("native") => true,
+            Some(_) => return Err(refuse("invalid aio option")),
+        };
+        if options.aio_native && !options.cache.direct {
+            return Err(refuse(NATIVE_WANTS_DIRECT));
+        }
+        if let Some(mode) = keys.take("discard") {
+            let found = DISCARD.iter().find(|(name, _)| *name == mode);
+            options.discard = found.ok_or_else(|| refuse("Invalid discard option"))?.1;
+        }
+        if let Some(mode) = keys.take("detect-zeroes") {
+            let found = DETECT_ZEROES.iter().find(|(name, _)| *name == mode);
+            let text = format!("invalid parameter value: {mode}");
+            options.detect_zeroes = found.ok_or(OpenError::Option(text))?.1;
+        }
+        options.other = keys.into_pairs();
+        Ok(options)
+    }
+}
+
+/// An opened drive.
+pub struct Opened {
+    /// The disk for the device.
+    pub disk: Disk,
+    /// Lines for standard error, without the program's name.
+    pub warnings: Vec<String>,
+}
+
+/// Opens what a `-drive` names.
+///
+/// # Errors
+/// With QEMU's words where scripts know them.
+pub fn open_drive(
+    options: &DriveOptions,
+    gate: &dyn Gate,
+    registry: &mut Registry,
+) -> Result<Opened, OpenError> {
+    let mut opener = Opener { gate, registry, style: Style::Drive, warnings: Vec::new() };
+    let read_only = options.read_only == Some(true);
+    let inherited = Inherited {
+        read_only: read_only || options.snapshot,
+        auto_read_only: options.read_only.is_none(),
+        cache: options.cache,
+        discard: options.discard,
+        locking: Locking::Auto,
+        share: false,
+        below_overlay: options.snapshot,
+    };
+    let mut node = opener.drive(options, &inherited)?;
+    if options.snapshot {
+        node = overlay(node, gate)?;
+    }
+    let policy = DiskOptions {
+        read_only,
+        discard: options.discard,
+        detect_zeroes: options.detect_zeroes,
+        write_cache: options.cache.writeback,
+    };
+    Ok(Opened { disk: Disk::new(node, policy), warnings: opener.warnings })
+}
+
+/// Opens what a `-blockdev` describes and adds it to the registry under its `node-name`.
+///
+/// # Errors
+/// With QEMU's words where scripts know them.
+pub fn add_blockdev(
+    pairs: impl IntoIterator<Item = (String, String)>,
+    gate: &dyn Gate,
+    registry: &mut Registry,
+) -> Result<Arc<dyn Node>, OpenError> {
+    let pairs: Vec<_> = pairs.into_iter().collect();
+    let has = |key: &str| pairs.iter().any(|(k, _)| k == key);
+    if has("driver") && !has("node-name") {
+        let text = "'node-name' must be specified for the root node";
+        return Err(OpenError::Option(text.to_owned()));
+    }
+    let mut opener = Opener { gate, registry, style: Style::Blockdev, warnings: Vec::new() };
+    opener.node(Keys::new(pairs), &Inherited::default()).map(|(node, _)| node)
+}
+
+impl Opener<'_> {
+    fn drive(
+        &mut self,
+        options: &DriveOptions,
+        inherited: &Inherited,
+    ) -> Result<Arc<dyn Node>, OpenError> {
+        if let Some(format) = &options.format {
+            match known(format) {
+                Some(true) => {}
+                Some(false) => return Err(not_yet(format)),
+                None => return Err(OpenError::Option(format!("Unknown driver '{format}'"))),
+            }
+        }
+        let mut pairs = options.other.clone();
+        if let Some(file) = &options.file {
+            if file.starts_with("null-co://") || file.starts_with("null-aio://") {
+                return Ok(Arc::new(Raw::new(Arc::new(Null::new(Null::DEFAULT_SIZE, false)))));
+            }
+            check_protocol(file)?;
+            pairs.push(("file.filename".to_owned(), file.clone()));
+        }
+        let filename = pairs.iter().find(|(k, _)| k == "file.filename").map(|(_, v)| v.clone());
+        let named = pairs.iter().any(|(k, _)| k == "file.driver");
+        let format = match (&options.format, filename) {
+            (Some(format), _) => format.clone(),
+            (None, None) if named => "raw".to_owned(),
+            (None, None) => {
+                let text = "A block device must be specified for \"file\"";
+                return Err(OpenError::Option(text.to_owned()));
+            }
+            (None, Some(filename)) => {
+                let format = self.guess(&filename, inherited)?;
+                if format == "raw" && !inherited.read_only {
+                    return self.guessed_raw(&filename, pairs, inherited);
+                }
+                format.to_owned()
+            }
+        };
+        pairs.push(("driver".to_owned(), format));
+        self.node(Keys::new(pairs), inherited).map(|(node, _)| node)
+    }
+
+    /// Looks at the content of a file without locking it.
+    fn guess(&self, filename: &str, inherited: &Inherited) -> Result<&'static str, OpenError> {
+        let options = FileOptions {
+            read_only: true,
+            cache: inherited.cache,
+            locking: Locking::Off,
+            access: Access::RAW_READ,
+            ..FileOptions::new(filename.strip_prefix("file:").unwrap_or(filename))
+        };
+        let format = self.probe(&*self.gate.open(&options, Reason::Named)?, filename)?;
+        match known(format) {
+            Some(true) => Ok(format),
+            _ => Err(not_yet(format)),
+        }
+    }
+
+    /// A writable image that looks raw: the guest decides what it looks like next time.
+    fn guessed_raw(
+        &mut self,
+        filename: &str,
+        mut pairs: Vec<(String, String)>,
+        inherited: &Inherited,
+    ) -> Result<Arc<dyn Node>, OpenError> {
+        self.warnings.extend([
+            format!(
+                "WARNING: Image format was not specified for '{filename}' and probing guessed raw."
+            ),
+            "         Automatically detecting the format is dangerous for raw images, write \
+             operations on block 0 will be restricted."
+                .to_owned(),
+            "         Specify the 'raw' format explicitly to remove the restrictions.".to_owned(),
+        ]);
+        pairs.push(("driver".to_owned(), "raw".to_owned()));
+        let (raw, _) = self.node(Keys::new(pairs), inherited)?;
+        Ok(Arc::new(Raw::guessed(raw)))
+    }
+}
+
+/// A temporary qcow2 image on top of `base`.
+fn overlay(base: Arc<dyn Node>, gate: &dyn Gate) -> Result<Arc<dyn Node>, OpenError> {
+    const NAME: &str = "temporary overlay";
+    let file = gate.temporary()?;
+    qcow2::create(&file, NAME, &CreateOptions::new(base.size()))?;
+    let options = qcow2::Options { read_only: false, backing: Some(base), pass_discards: true };
+    Ok(Arc::new(Qcow2::open(file, NAME, options)?))
+}

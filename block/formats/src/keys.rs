@@ -1,0 +1,128 @@
+//! Options of a node as `key=value` with dotted keys (`file.driver=file`).
+
+use std::collections::BTreeMap;
+
+use graph::OpenError;
+
+/// Options below a prefix; what is taken is gone, what is left at the end was not understood.
+pub(crate) struct Keys {
+    map: BTreeMap<String, String>,
+    /// `file.` for the options of the `file` child; for messages.
+    prefix: String,
+}
+
+/// Who wrote the options: decides how complaints are worded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    Drive,
+    Blockdev,
+}
+
+impl Keys {
+    pub fn new(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self { map: pairs.into_iter().collect(), prefix: String::new() }
+    }
+
+    /// The value of `key`.
+    pub fn take(&mut self, key: &str) -> Option<String> {
+        self.map.remove(key)
+    }
+
+    /// The first of several spellings of a key.
+    pub fn take_any(&mut self, keys: &[&str]) -> Option<String> {
+        keys.iter().find_map(|key| self.take(key))
+    }
+
+    /// A switch.
+    pub fn take_bool(&mut self, key: &str) -> Result<Option<bool>, OpenError> {
+        match self.take(key).as_deref() {
+            None => Ok(None),
+            Some("on" | "true" | "yes" | "y") => Ok(Some(true)),
+            Some("off" | "false" | "no" | "n") => Ok(Some(false)),
+            Some(_) => Err(bad(format!("Parameter '{}{key}' expects 'on' or 'off'", self.prefix))),
+        }
+    }
+
+    /// A number of bytes, with an optional suffix k, M, G, T, P, E.
+    pub fn take_size(&mut self, key: &str, style: Style) -> Result<Option<u64>, OpenError> {
+        let Some(text) = self.take(key) else { return Ok(None) };
+        let wanted =
+            if style == Style::Blockdev { "integer" } else { "a non-negative number below 2^64" };
+        let parsed = parse_size(&text);
+        let refuse = || bad(format!("Parameter '{}{key}' expects {wanted}", self.prefix));
+        parsed.map(Some).ok_or_else(refuse)
+    }
+
+    /// One of several names.
+    pub fn take_name<T: Copy>(
+        &mut self,
+        key: &str,
+        names: &[(&str, T)],
+    ) -> Result<Option<T>, OpenError> {
+        let Some(text) = self.take(key) else { return Ok(None) };
+        let found = names.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+        let refuse =
+            || bad(format!("Parameter '{}{key}' does not accept value '{text}'", self.prefix));
+        found.map(Some).ok_or_else(refuse)
+    }
+
+    /// The options of a child: everything that begins with `name.`.
+    pub fn child(&mut self, name: &str) -> Option<Self> {
+        let prefix = format!("{name}.");
+        let keys: Vec<String> =
+            self.map.keys().filter(|k| k.starts_with(&prefix)).cloned().collect();
+        if keys.is_empty() {
+            return None;
+        }
+        let map = keys
+            .into_iter()
+            .filter_map(|k| self.map.remove(&k).map(|v| (k[prefix.len()..].to_owned(), v)));
+        Some(Self { map: map.collect(), prefix: format!("{}{prefix}", self.prefix) })
+    }
+
+    /// Adds the options of `other`, whose prefix counts in messages from now on.
+    pub fn absorb(&mut self, other: Self) {
+        self.map.extend(other.map);
+        self.prefix = other.prefix;
+    }
+
+    /// What is left.
+    pub fn into_pairs(self) -> Vec<(String, String)> {
+        self.map.into_iter().collect()
+    }
+
+    /// The name of `key` with its prefix, for messages.
+    pub fn full(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    /// Refuses what nobody took.
+    pub fn finish(self, driver: &str, style: Style) -> Result<(), OpenError> {
+        let Some(key) = self.map.keys().next() else { return Ok(()) };
+        let key = format!("{}{key}", self.prefix);
+        Err(bad(match style {
+            Style::Blockdev => format!("Parameter '{key}' is unexpected"),
+            Style::Drive => format!("Block format '{driver}' does not support the option '{key}'"),
+        }))
+    }
+}
+
+fn bad(text: String) -> OpenError {
+    OpenError::Option(text)
+}
+
+/// A number of bytes with an optional binary suffix.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let shift = match text[split..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        "e" => 60,
+        _ => return None,
+    };
+    text[..split].parse::<u64>().ok()?.checked_mul(1 << shift)
+}
