@@ -34,6 +34,15 @@ impl TlbEntry {
     pub const INVALID: u64 = u64::MAX;
     /// Bit of a tag that makes every access slow: writes to translated code.
     pub const SLOW: u64 = 1 << 11;
+
+    const fn none() -> Self {
+        Self {
+            read: AtomicU64::new(Self::INVALID),
+            write: AtomicU64::new(Self::INVALID),
+            addend: AtomicU64::new(0),
+            gpa: AtomicU64::new(0),
+        }
+    }
 }
 
 /// One entry of the jump cache.
@@ -44,6 +53,15 @@ pub struct JumpEntry {
     pub pc: AtomicU64,
     /// Checked entry of the unit.
     pub code: AtomicU64,
+}
+
+impl JumpEntry {
+    /// An address where no guest code is.
+    pub const INVALID: u64 = u64::MAX;
+
+    const fn none() -> Self {
+        Self { pc: AtomicU64::new(Self::INVALID), code: AtomicU64::new(0) }
+    }
 }
 
 /// Host registers as a slow path sees them, by hardware number.
@@ -98,6 +116,8 @@ pub struct Core {
     pub target: u64,
     /// The runtime's slow path: `extern "sysv64" fn(core, site) -> record`, zero to resume.
     pub slow: u64,
+    /// The runtime's own, for its slow path.
+    pub owner: u64,
     /// Floating-point control and status while generated code runs.
     pub mxcsr: u32,
     /// The same while Rust runs.
@@ -113,6 +133,29 @@ pub struct Core {
 impl Core {
     /// Distance of the base register of generated code from the start of the ISA's state.
     pub const BIAS: i32 = 128;
+
+    /// A core with empty caches.
+    pub fn new() -> Self {
+        Self {
+            tlb: [const { [const { TlbEntry::none() }; TLB_ENTRIES] }; 4],
+            jumps: [const { JumpEntry::none() }; JUMP_ENTRIES],
+            spill: [0; SPILLS],
+            frame: Frame::default(),
+            consts: Consts::default(),
+            resume: 0,
+            target: 0,
+            slow: 0,
+            owner: 0,
+            mxcsr: Self::MXCSR,
+            host_mxcsr: Self::MXCSR,
+            scratch_mxcsr: 0,
+            flags: 0,
+            attention: AtomicU32::new(0),
+        }
+    }
+
+    /// MXCSR with all exceptions masked, no flags, rounding to nearest.
+    pub const MXCSR: u32 = 0x1f80;
 
     /// Index into the jump cache.
     pub fn jump_index(pc: u64) -> usize {
@@ -217,3 +260,9 @@ pub struct ExitRecord {
 }
 
 const _: () = assert!(std::mem::offset_of!(Core, jumps) < 1 << 20, "reachable by displacement");
+
+impl Default for Core {
+    fn default() -> Self {
+        Self::new()
+    }
+}

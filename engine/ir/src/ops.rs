@@ -372,10 +372,34 @@ impl AmoOp {
             Self::Xor => old ^ value,
             Self::And => old & value,
             Self::Or => old | value,
-            Self::Min => if signed(old) < signed(value) { old } else { value },
-            Self::Max => if signed(old) > signed(value) { old } else { value },
-            Self::MinU => if unsigned(old) < unsigned(value) { old } else { value },
-            Self::MaxU => if unsigned(old) > unsigned(value) { old } else { value },
+            Self::Min => {
+                if signed(old) < signed(value) {
+                    old
+                } else {
+                    value
+                }
+            }
+            Self::Max => {
+                if signed(old) > signed(value) {
+                    old
+                } else {
+                    value
+                }
+            }
+            Self::MinU => {
+                if unsigned(old) < unsigned(value) {
+                    old
+                } else {
+                    value
+                }
+            }
+            Self::MaxU => {
+                if unsigned(old) > unsigned(value) {
+                    old
+                } else {
+                    value
+                }
+            }
         }
     }
 }

@@ -205,7 +205,7 @@ pub struct Unit {
     pub insns: u32,
     /// Which set of translations memory accesses use.
     pub mmu: u8,
-    /// Whether it may contain exits to other guest addresses than in its own page.
+    /// `Mode::flags` that it was made for.
     pub flags: u32,
 }
 

@@ -330,6 +330,17 @@ pub trait Guest: Send + Sync + Sized + 'static {
     /// Whether a halted processor goes on: an interrupt is pending and individually enabled.
     fn wakes(cpu: &mut Cpu<'_, Self>) -> bool;
 
+    /// Text of `info registers`.
+    fn dump(&self, state: &Self::State) -> String {
+        let mut text = format!(" pc       {:016x}\n", self.mode(state).pc);
+        for (row, info) in Self::registers().iter().enumerate() {
+            let value = Self::reg(state, GuestReg(row as u8));
+            let end = if row % 4 == 3 { '\n' } else { ' ' };
+            text.push_str(&format!(" {:<8} {value:016x}{end}", info.name));
+        }
+        text
+    }
+
     /// The rounding mode for the host's units. Modes the host lacks are the front end's to avoid.
     fn rounding(state: &Self::State) -> HostRounding;
     /// Adds flags that the host's units collected.

@@ -281,7 +281,7 @@ impl Allocator {
 }
 
 /// The host register that a guest register is pinned to.
-pub(super) fn pin_of(info: &RegInfo) -> Option<u8> {
+pub fn pin_of(info: &RegInfo) -> Option<u8> {
     if info.class != RegClass::Int {
         return None;
     }

@@ -6,14 +6,19 @@
 //! scratch, `rbp` points at the state, `rsp` is the host's.
 
 mod alloc;
+
 pub mod asm;
 mod float;
 mod integer;
 mod lower;
 mod memory;
+mod mxcsr;
 mod thunks;
 
 pub use lower::Generator;
+pub use mxcsr::{read_mxcsr, write_mxcsr};
+
+pub use alloc::pin_of;
 pub use thunks::emit_thunks;
 
 use asm::Gpr;

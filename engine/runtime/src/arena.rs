@@ -1,0 +1,104 @@
+//! Memory for generated code: one memfd mapped twice, writable and executable, never both.
+#![expect(unsafe_code, reason = "generated code is written through a mapping of its own")]
+
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A double mapping of code memory.
+pub(crate) struct Arena {
+    write: NonNull<u8>,
+    execute: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the mappings belong to the arena until it is dropped. Writes go through `&mut self` or
+// are atomic.
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    /// Maps `len` bytes.
+    ///
+    /// # Errors
+    /// The host has no memory file or refuses executable mappings.
+    pub(crate) fn new(len: usize) -> io::Result<Self> {
+        // SAFETY: the name is a C string; the call touches nothing else.
+        let fd = unsafe { libc::memfd_create(c"tinamou-code".as_ptr(), libc::MFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` was just made and belongs to us.
+        let sized = unsafe { libc::ftruncate(fd, len as libc::off_t) };
+        let failed = if sized == 0 { None } else { Some(io::Error::last_os_error()) };
+        let map = |protection| {
+            // SAFETY: a mapping of our own file at an address of the kernel's choice.
+            let at = unsafe {
+                libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, fd, 0)
+            };
+            match NonNull::new(at.cast::<u8>()) {
+                Some(at) if at.as_ptr().cast() != libc::MAP_FAILED => Ok(at),
+                _ => Err(io::Error::last_os_error()),
+            }
+        };
+        let write = map(libc::PROT_READ | libc::PROT_WRITE);
+        let execute = map(libc::PROT_READ | libc::PROT_EXEC);
+        // SAFETY: closing our own descriptor; the mappings stay.
+        unsafe { libc::close(fd) };
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        Ok(Self { write: write?, execute: execute?, len })
+    }
+
+    /// Bytes in all.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Address at which the byte at `offset` is executed.
+    pub(crate) fn address(&self, offset: usize) -> u64 {
+        self.execute.as_ptr() as u64 + offset as u64
+    }
+
+    /// Writes code that nothing executes yet.
+    pub(crate) fn write(&mut self, offset: usize, code: &[u8]) {
+        assert!(offset + code.len() <= self.len, "the caller allocated the range");
+        // SAFETY: inside the mapping, as just checked.
+        let to = unsafe { self.write.as_ptr().add(offset) };
+        // SAFETY: `to` has room for the code, and nothing else refers to the writable mapping.
+        unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), to, code.len()) };
+    }
+
+    /// The displacement at host address `slot`.
+    pub(crate) fn displacement(&self, slot: u64) -> i32 {
+        let offset = (slot - self.execute.as_ptr() as u64) as usize;
+        assert!(offset + 4 <= self.len && offset.is_multiple_of(4), "slots are in the arena");
+        // SAFETY: inside the mapping, as just checked.
+        let at = unsafe { self.write.as_ptr().add(offset) };
+        // SAFETY: aligned, and only accessed atomically once it is executable.
+        unsafe { AtomicU32::from_ptr(at.cast()) }.load(Ordering::Acquire).cast_signed()
+    }
+
+    /// Changes the aligned displacement at host address `slot` in one store, so that the jump it
+    /// belongs to goes to `target`, while others may be executing it.
+    pub(crate) fn patch(&self, slot: u64, target: u64) {
+        let offset = (slot - self.execute.as_ptr() as u64) as usize;
+        assert!(offset + 4 <= self.len && offset.is_multiple_of(4), "slots are in the arena");
+        let disp = target.wrapping_sub(slot + 4) as u32;
+        // SAFETY: inside the mapping, as just checked.
+        let at = unsafe { self.write.as_ptr().add(offset) };
+        // SAFETY: aligned, and only accessed atomically once it is executable.
+        unsafe { AtomicU32::from_ptr(at.cast()) }.store(disp, Ordering::Release);
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        for base in [self.write, self.execute] {
+            // SAFETY: made by `new` with this length; nothing refers to it any more.
+            unsafe { libc::munmap(base.as_ptr().cast(), self.len) };
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! The code cache of one machine: compiled units by where they came from.
+//!
+//! Units are keyed by the host address of the page they were translated from, the guest address
+//! and the mode. The lock is held while a unit is made, so that a write to its code either is
+//! seen by the translator or invalidates the finished unit. Memory is never reused until the
+//! whole cache is emptied, with every processor outside.
+
+use crate::arena::Arena;
+use codegen::x86_64::{Generator, emit_thunks};
+use codegen::{CompileError, Compiled, Target, Thunks};
+use ir::{RegInfo, Unit};
+use isa::Mode;
+use memory::{CodeWatcher, PAGE, Ram};
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
+
+/// What the cache asks of each processor.
+pub(crate) trait Peer: Send + Sync {
+    /// Forgets where jumps to this guest address went.
+    fn forget_jump(&self, pc: u64);
+    /// Sends stores to this host page through the slow path from now on.
+    fn make_slow(&self, host_page: u64);
+    /// Leaves generated code soon.
+    fn leave(&self);
+}
+
+/// Name of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    /// Host address of the page with the first instruction.
+    pub(crate) page: u64,
+    /// Mode, pc included.
+    pub(crate) mode: Mode,
+}
+
+/// A page of guest RAM that code comes from.
+#[derive(Clone)]
+pub(crate) struct CodePage {
+    /// The block.
+    pub(crate) ram: Arc<Ram>,
+    /// Offset of the page in it.
+    pub(crate) offset: u64,
+}
+
+impl CodePage {
+    /// Host address of the page.
+    pub(crate) fn host(&self) -> u64 {
+        self.ram.host_address() + self.offset
+    }
+}
+
+/// A compiled unit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    /// Its number.
+    pub(crate) id: usize,
+    /// Host address of the entry that checks the mode.
+    pub(crate) checked: u64,
+    /// Host address of the entry for direct jumps.
+    pub(crate) entry: u64,
+    /// Host page of the second page, for a unit whose one instruction lies across two.
+    pub(crate) second: Option<u64>,
+}
+
+struct Entry {
+    key: Key,
+    found: Found,
+    /// Host ranges of its code.
+    ranges: [(u64, u64); 2],
+    /// Displacements patched to lead here, and where each led before.
+    incoming: Vec<(u64, u64)>,
+    valid: bool,
+}
+
+#[derive(Default)]
+struct PageUnits {
+    page: Option<CodePage>,
+    units: Vec<usize>,
+}
+
+struct Tables {
+    arena: Arena,
+    used: usize,
+    thunks: Thunks,
+    thunks_len: usize,
+    units: Vec<Entry>,
+    by_key: HashMap<Key, usize>,
+    by_page: HashMap<u64, PageUnits>,
+}
+
+/// What the cache did so far (`info jit`).
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Units compiled.
+    pub units: AtomicU64,
+    /// Guest instructions compiled.
+    pub insns: AtomicU64,
+    /// Bytes of host code made.
+    pub host_bytes: AtomicU64,
+    /// Nanoseconds spent translating.
+    pub translate_ns: AtomicU64,
+    /// Units invalidated because their code was written.
+    pub invalidated: AtomicU64,
+    /// Times the whole cache was emptied.
+    pub flushes: AtomicU64,
+    /// Jumps patched to go straight to their unit.
+    pub links: AtomicU64,
+}
+
+/// Options of the translator.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bytes of code memory.
+    pub code_bytes: usize,
+    /// Instructions per unit at most.
+    pub max_insns: u32,
+    /// Never link units to each other.
+    pub no_chain: bool,
+    /// Write a map for `perf` to /tmp/perf-PID.map.
+    pub perf_map: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { code_bytes: 256 << 20, max_insns: 64, no_chain: false, perf_map: false }
+    }
+}
+
+/// The code cache of one machine.
+pub struct CodeCache {
+    tables: RwLock<Tables>,
+    peers: Mutex<Vec<Weak<dyn Peer>>>,
+    /// Held for reading by every processor that may be in generated code.
+    gate: RwLock<()>,
+    /// Somebody waits for all processors to be outside.
+    closing: AtomicBool,
+    /// Counts invalidations and flushes.
+    changes: AtomicU64,
+    /// Counts flushes.
+    epoch: AtomicU64,
+    perf_map: Option<Mutex<std::fs::File>>,
+    /// What has been done so far.
+    pub counters: Counters,
+    /// How it was set up.
+    pub options: Options,
+}
+
+impl CodeCache {
+    /// An empty cache for processors with these registers.
+    ///
+    /// # Errors
+    /// The host gives no code memory.
+    pub fn new(regs: &[RegInfo], options: Options) -> io::Result<Arc<Self>> {
+        let mut arena = Arena::new(options.code_bytes)?;
+        let (code, thunks) = emit_thunks(regs, arena.address(0));
+        arena.write(0, &code);
+        let thunks_len = code.len().next_multiple_of(64);
+        let perf_map = match options.perf_map {
+            true => {
+                let name = format!("/tmp/perf-{}.map", std::process::id());
+                Some(Mutex::new(std::fs::File::create(name)?))
+            }
+            false => None,
+        };
+        let tables = Tables {
+            arena,
+            used: thunks_len,
+            thunks,
+            thunks_len,
+            units: Vec::new(),
+            by_key: HashMap::new(),
+            by_page: HashMap::new(),
+        };
+        Ok(Arc::new(Self {
+            tables: RwLock::new(tables),
+            peers: Mutex::default(),
+            gate: RwLock::new(()),
+            closing: AtomicBool::new(false),
+            changes: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            perf_map,
+            counters: Counters::default(),
+            options,
+        }))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Tables> {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn peers(&self) -> MutexGuard<'_, Vec<Weak<dyn Peer>>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn each_peer(&self, act: impl Fn(&dyn Peer)) {
+        self.peers().iter().filter_map(Weak::upgrade).for_each(|p| act(p.as_ref()));
+    }
+
+    /// Adds a processor.
+    pub(crate) fn join(&self, peer: Weak<dyn Peer>) {
+        self.peers().push(peer);
+    }
+
+    /// Address of the code that enters units.
+    pub(crate) fn enter_thunk(&self) -> u64 {
+        self.read().thunks.enter
+    }
+
+    /// Changes so far: two equal answers mean that nothing was invalidated between them.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    /// Flushes so far.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// Lets the calling processor into generated code until it drops the guard.
+    pub(crate) fn enter(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a processor inside should drop its guard for a moment.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// The unit of this name.
+    pub(crate) fn find(&self, key: &Key) -> Option<Found> {
+        let tables = self.read();
+        tables.by_key.get(key).map(|id| tables.units[*id].found)
+    }
+
+    /// Makes a unit: `translate` fills it in and says which pages its code lies in, or that it
+    /// cannot now. The result is `None` when code memory is full: flush and try again.
+    pub(crate) fn make(
+        &self,
+        key: Key,
+        unit: &mut Unit,
+        regs: &[RegInfo],
+        first: &CodePage,
+        second: Option<&CodePage>,
+        mut translate: impl FnMut(&mut Unit, u32),
+    ) -> Option<Found> {
+        let start = std::time::Instant::now();
+        let mut tables = self.write();
+        for page in [Some(first), second].into_iter().flatten() {
+            if !page.ram.has_code(page.offset) {
+                page.ram.set_code(page.offset);
+                let host = page.host();
+                self.each_peer(|p| p.make_slow(host));
+            }
+        }
+        let (code, compiled) = self.compile(&tables, unit, regs, &mut translate);
+        let offset = tables.used;
+        if offset + code.len() > tables.arena.len() {
+            return None;
+        }
+        tables.arena.write(offset, &code);
+        tables.used = (offset + code.len()).next_multiple_of(16);
+        let origin = tables.arena.address(offset);
+        let found = Found {
+            id: tables.units.len(),
+            checked: origin + u64::from(compiled.checked_entry),
+            entry: origin + u64::from(compiled.entry),
+            second: second.map(CodePage::host),
+        };
+        tables.insert(key, found, unit, first, second);
+        drop(tables);
+        self.count(unit, &code, start);
+        self.map_for_perf(unit, origin, compiled.code_len);
+        Some(found)
+    }
+
+    /// Translates and compiles, with fewer instructions as long as the generator refuses.
+    fn compile(
+        &self,
+        tables: &Tables,
+        unit: &mut Unit,
+        regs: &[RegInfo],
+        translate: &mut impl FnMut(&mut Unit, u32),
+    ) -> (Vec<u8>, Compiled) {
+        let mut max_insns = self.options.max_insns;
+        loop {
+            unit.clear();
+            translate(unit, max_insns);
+            debug_assert_eq!(unit.verify(), Ok(()), "{}", unit.listing(regs));
+            trace::log!(Op, "OP:\n{}", unit.listing(regs));
+            let target = Target {
+                regs,
+                origin: tables.arena.address(tables.used),
+                thunks: tables.thunks,
+                unit: tables.units.len() as u64,
+                no_chain: self.options.no_chain,
+            };
+            match Generator::compile(unit, target) {
+                Ok(done) => return done,
+                Err(CompileError::TooComplex) => {
+                    assert!(max_insns > 1, "one instruction fits: {}", unit.listing(regs));
+                    max_insns = max_insns.min(unit.insns) / 2;
+                    max_insns = max_insns.max(1);
+                }
+            }
+        }
+    }
+
+    fn count(&self, unit: &Unit, code: &[u8], start: std::time::Instant) {
+        let add = |counter: &AtomicU64, n: u64| counter.fetch_add(n, Ordering::Relaxed);
+        add(&self.counters.units, 1);
+        add(&self.counters.insns, u64::from(unit.insns));
+        add(&self.counters.host_bytes, code.len() as u64);
+        add(&self.counters.translate_ns, start.elapsed().as_nanos() as u64);
+        if trace::enabled(trace::Item::OutAsm) {
+            let bytes: String = code.iter().map(|b| format!("{b:02x}")).collect();
+            trace::log!(OutAsm, "OUT: [size={}]\n{bytes}\n", code.len());
+        }
+    }
+
+    fn map_for_perf(&self, unit: &Unit, origin: u64, len: u32) {
+        use std::io::Write;
+        if let Some(file) = &self.perf_map {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let _lost_if_full = writeln!(file, "{origin:x} {len:x} guest-{:#x}", unit.pc);
+        }
+    }
+
+    /// Patches the displacement at `slot` to lead to unit `to`, if both still stand: `seen` is
+    /// [`CodeCache::changes`] from before they were looked up.
+    pub(crate) fn link(&self, slot: u64, to: &Found, seen: u64) {
+        let mut tables = self.write();
+        if self.changes() != seen {
+            return;
+        }
+        let Tables { units, arena, .. } = &mut *tables;
+        let before = arena_target(arena, slot);
+        units[to.id].incoming.push((slot, before));
+        arena.patch(slot, to.entry);
+        self.counters.links.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether units come from this host page.
+    pub(crate) fn has_code(&self, host_page: u64) -> bool {
+        self.read().by_page.contains_key(&host_page)
+    }
+
+    /// Forgets the units whose code lies in `len` bytes from host address `host` on.
+    pub(crate) fn invalidate(&self, host: u64, len: u64) {
+        let pages = (host / PAGE)..=(host.saturating_add(len.max(1) - 1) / PAGE);
+        {
+            let tables = self.read();
+            if !pages.clone().any(|p| tables.by_page.contains_key(&(p * PAGE))) {
+                return;
+            }
+        }
+        let mut tables = self.write();
+        for page in pages {
+            self.invalidate_in_page(&mut tables, page * PAGE, host, len);
+        }
+    }
+
+    fn invalidate_in_page(&self, tables: &mut Tables, page: u64, host: u64, len: u64) {
+        let Tables { arena, units, by_key, by_page, .. } = tables;
+        let Some(entry) = by_page.get_mut(&page) else { return };
+        let end = host.saturating_add(len);
+        entry.units.retain(|id| {
+            let unit = &mut units[*id];
+            let hit = |(start, stop): &(u64, u64)| *start < end && host < *stop;
+            if unit.valid && !unit.ranges.iter().any(hit) {
+                return true;
+            }
+            if unit.valid {
+                unit.valid = false;
+                by_key.remove(&unit.key);
+                for (slot, before) in unit.incoming.drain(..) {
+                    arena.patch(slot, before);
+                }
+                self.changes.fetch_add(1, Ordering::SeqCst);
+                self.counters.invalidated.fetch_add(1, Ordering::Relaxed);
+                self.each_peer(|p| p.forget_jump(unit.key.mode.pc));
+            }
+            false
+        });
+        if entry.units.is_empty()
+            && let Some(entry) = by_page.remove(&page)
+            && let Some(page) = entry.page
+        {
+            page.ram.clear_code(page.offset);
+        }
+    }
+
+    /// Empties the cache. The caller is outside generated code.
+    pub(crate) fn flush(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.each_peer(|p| p.leave());
+        let gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.write();
+        tables.units.clear();
+        tables.by_key.clear();
+        for (_, entry) in tables.by_page.drain() {
+            if let Some(page) = entry.page {
+                page.ram.clear_code(page.offset);
+            }
+        }
+        tables.used = tables.thunks_len;
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        self.closing.store(false, Ordering::SeqCst);
+        drop(tables);
+        drop(gate);
+    }
+
+    /// Bytes of code memory in use, and in all.
+    pub fn usage(&self) -> (usize, usize) {
+        let tables = self.read();
+        (tables.used, tables.arena.len())
+    }
+}
+
+impl CodeWatcher for CodeCache {
+    fn code_written(&self, host: u64, len: u64) {
+        self.invalidate(host, len);
+    }
+}
+
+impl Tables {
+    fn insert(
+        &mut self,
+        key: Key,
+        found: Found,
+        unit: &Unit,
+        first: &CodePage,
+        second: Option<&CodePage>,
+    ) {
+        let start = first.host() + unit.pc % PAGE;
+        let in_first = u64::from(unit.len).min(PAGE - unit.pc % PAGE);
+        let mut ranges = [(start, start + in_first), (0, 0)];
+        if let Some(second) = second {
+            ranges[1] = (second.host(), second.host() + u64::from(unit.len) - in_first);
+        }
+        for page in [Some(first), second].into_iter().flatten() {
+            let entry = self.by_page.entry(page.host()).or_default();
+            entry.page.get_or_insert_with(|| page.clone());
+            entry.units.push(found.id);
+        }
+        self.units.push(Entry { key, found, ranges, incoming: Vec::new(), valid: true });
+        self.by_key.insert(key, found.id);
+    }
+}
+
+/// Where the jump whose displacement is at `slot` goes now.
+fn arena_target(arena: &Arena, slot: u64) -> u64 {
+    let disp = arena.displacement(slot);
+    slot.wrapping_add(4).wrapping_add_signed(i64::from(disp))
+}

@@ -1,0 +1,497 @@
+//! Memory as one virtual processor sees it: address translations, accesses, code pages.
+#![expect(unsafe_code, reason = "guest RAM is reached at host addresses from the software TLB")]
+
+use crate::cache::{CodeCache, CodePage};
+use crate::shared::Shared;
+use codegen::{Core, JumpEntry, TlbEntry};
+use ir::{AmoOp, MemOp};
+use isa::{Access, Cpu, Guest, Mapping, MemoryFault, Services};
+use memory::{AddressSpace, Backing, Gpa, PAGE, Ram};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+/// Pages of code whose translation is remembered.
+const CODE_PAGES: usize = 64;
+
+/// A page of code in use.
+#[derive(Clone)]
+struct KnownCode {
+    gva_page: u64,
+    flags: u32,
+    page: CodePage,
+}
+
+/// Where an access goes.
+enum Place {
+    /// Host memory. With `slow`, code was translated from the page.
+    Host { at: u64, slow: bool },
+    /// Registers, or nothing at all.
+    Io(u64),
+}
+
+/// What a virtual processor needs of the machine, and its caches of it.
+pub(crate) struct Engine<G: Guest> {
+    pub(crate) shared: Arc<Shared<G::State>>,
+    pub(crate) space: Arc<AddressSpace>,
+    pub(crate) cache: Arc<CodeCache>,
+    /// Keeps every block alive that a TLB entry may still point into.
+    rams: Vec<Arc<Ram>>,
+    code: Vec<Option<KnownCode>>,
+    /// Whether the jump cache or the TLB sets hold anything since they were last emptied.
+    jumps_used: bool,
+    sets_used: [bool; isa::MMU_SETS],
+    pub(crate) tlb_misses: u64,
+}
+
+impl<G: Guest> Engine<G> {
+    pub(crate) fn new(
+        shared: Arc<Shared<G::State>>,
+        space: Arc<AddressSpace>,
+        cache: Arc<CodeCache>,
+    ) -> Self {
+        Self {
+            shared,
+            space,
+            cache,
+            rams: Vec::new(),
+            code: vec![None; CODE_PAGES],
+            jumps_used: false,
+            sets_used: [false; isa::MMU_SETS],
+            tlb_misses: 0,
+        }
+    }
+
+    fn entry(&self, mmu: u8, gva: u64) -> &TlbEntry {
+        &self.shared.tlb(usize::from(mmu))[Core::tlb_index(gva)]
+    }
+
+    /// Forgets all translations of addresses.
+    pub(crate) fn flush_all(&mut self) {
+        for set in 0..isa::MMU_SETS {
+            if std::mem::take(&mut self.sets_used[set]) {
+                for entry in self.shared.tlb(set) {
+                    entry.read.store(TlbEntry::INVALID, Ordering::Relaxed);
+                    entry.write.store(TlbEntry::INVALID, Ordering::Relaxed);
+                }
+            }
+        }
+        self.forget_code();
+    }
+
+    /// Forgets where code is: which unit a jump leads to depends on address translation too.
+    pub(crate) fn forget_code(&mut self) {
+        self.code.fill(None);
+        if std::mem::take(&mut self.jumps_used) {
+            for entry in self.shared.jumps() {
+                entry.pc.store(JumpEntry::INVALID, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn flush_page(&mut self, gva: u64) {
+        let page = gva & !(PAGE - 1);
+        for set in 0..isa::MMU_SETS as u8 {
+            let entry = self.entry(set, gva);
+            for tag in [&entry.read, &entry.write] {
+                if tag.load(Ordering::Relaxed) & !TlbEntry::SLOW == page {
+                    tag.store(TlbEntry::INVALID, Ordering::Relaxed);
+                }
+            }
+        }
+        self.forget_code();
+    }
+
+    /// Remembers that jumps to `pc` lead to `code`.
+    pub(crate) fn remember_jump(&mut self, pc: u64, code: u64) {
+        self.jumps_used = true;
+        let entry = self.shared.jump(pc);
+        entry.code.store(code, Ordering::Relaxed);
+        entry.pc.store(pc, Ordering::SeqCst);
+    }
+
+    pub(crate) fn forget_jump(&self, pc: u64) {
+        self.shared.jump(pc).pc.store(JumpEntry::INVALID, Ordering::SeqCst);
+    }
+
+    /// The page of RAM or ROM that holds code at `gva`.
+    pub(crate) fn code_page(
+        &mut self,
+        guest: &G,
+        state: &mut G::State,
+        (mmu, flags): (u8, u32),
+        gva: u64,
+    ) -> Result<CodePage, G::Trap> {
+        let gva_page = gva & !(PAGE - 1);
+        let slot = (gva_page / PAGE) as usize % CODE_PAGES;
+        if let Some(known) = &self.code[slot]
+            && known.gva_page == gva_page
+            && known.flags == flags
+        {
+            return Ok(known.page.clone());
+        }
+        let mapping = {
+            let mut cpu = Cpu::new(guest, state, self);
+            G::translate_address(&mut cpu, mmu, Access::Fetch, gva)?
+        };
+        let Some((ram, offset)) = self.page_of(mapping.gpa & !(PAGE - 1)) else {
+            return Err(G::memory_trap(MemoryFault::Bus, Access::Fetch, gva));
+        };
+        ram.watch_code(Arc::downgrade(&self.cache) as std::sync::Weak<dyn memory::CodeWatcher>);
+        let page = CodePage { ram, offset };
+        if mapping.whole_page {
+            self.code[slot] = Some(KnownCode { gva_page, flags, page: page.clone() });
+        }
+        Ok(page)
+    }
+
+    /// The RAM or ROM that all of a guest physical page is in.
+    fn page_of(&self, gpa_page: u64) -> Option<(Arc<Ram>, u64)> {
+        let (ram, offset) = self.space.ram_at(Gpa(gpa_page), PAGE, false)?;
+        offset.is_multiple_of(PAGE).then_some((ram, offset))
+    }
+
+    /// Finds where an access that does not cross a page goes, and remembers it.
+    fn place(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        access: Access,
+        gva: u64,
+    ) -> Result<Place, G::Trap> {
+        let entry = self.entry(mmu, gva);
+        let tag = if access == Access::Load { &entry.read } else { &entry.write };
+        let tag = tag.load(Ordering::Relaxed);
+        if tag & !TlbEntry::SLOW == gva & !(PAGE - 1) {
+            let at = gva.wrapping_add(entry.addend.load(Ordering::Relaxed));
+            return Ok(Place::Host { at, slow: tag & TlbEntry::SLOW != 0 });
+        }
+        self.tlb_misses += 1;
+        let mapping = {
+            let mut cpu = Cpu::new(cpu.guest, cpu.state, self);
+            G::translate_address(&mut cpu, mmu, access, gva)?
+        };
+        Ok(self.resolve(mmu, access, gva, &mapping))
+    }
+
+    fn resolve(&mut self, mmu: u8, access: Access, gva: u64, mapping: &Mapping) -> Place {
+        let view = self.space.view();
+        let gpa_page = mapping.gpa & !(PAGE - 1);
+        let Some(range) = view.find(Gpa(mapping.gpa)) else { return Place::Io(mapping.gpa) };
+        let (ram, offset, writable) = match &range.region.backing {
+            Backing::Ram { ram, offset } => (ram, offset, true),
+            Backing::Rom { ram, offset, .. } if access == Access::Load => (ram, offset, false),
+            _ => return Place::Io(mapping.gpa),
+        };
+        let within = offset + range.offset + (mapping.gpa - range.start);
+        let at = ram.host_address() + within;
+        let whole = range.start <= gpa_page && gpa_page + (PAGE - 1) <= range.last;
+        let page_offset = within & !(PAGE - 1);
+        let cacheable = whole && mapping.whole_page && at % PAGE == gva % PAGE;
+        if cacheable {
+            if !self.rams.iter().any(|r| Arc::ptr_eq(r, ram)) {
+                self.rams.push(Arc::clone(ram));
+            }
+            self.sets_used[usize::from(mmu & 3)] = true;
+            let page = gva & !(PAGE - 1);
+            let entry = self.entry(mmu, gva);
+            // Tags are invalid while the addend changes: other threads look at stores' tags.
+            entry.write.store(TlbEntry::INVALID, Ordering::SeqCst);
+            entry.addend.store(at.wrapping_sub(gva), Ordering::SeqCst);
+            entry.gpa.store(gpa_page, Ordering::Relaxed);
+            entry.read.store(if mapping.read { page } else { TlbEntry::INVALID }, Ordering::SeqCst);
+            if mapping.write && writable {
+                entry.write.store(page, Ordering::SeqCst);
+                // Looked at after the tag is visible: whoever marks the page as code from now on
+                // finds the tag.
+                if ram.has_code(page_offset) {
+                    entry.write.store(page | TlbEntry::SLOW, Ordering::SeqCst);
+                }
+            }
+        }
+        Place::Host { at, slow: access != Access::Load && ram.has_code(page_offset) }
+    }
+
+    /// After a store to a page with translated code.
+    fn code_stored(&mut self, mmu: u8, gva: u64, at: u64, size: u32) {
+        self.cache.invalidate(at, u64::from(size));
+        let host_page = at & !(PAGE - 1);
+        let entry = self.entry(mmu, gva);
+        let page = gva & !(PAGE - 1);
+        if entry.write.load(Ordering::SeqCst) == page | TlbEntry::SLOW
+            && !self.cache.has_code(host_page)
+        {
+            entry.write.store(page, Ordering::SeqCst);
+            if self.cache.has_code(host_page) {
+                entry.write.store(page | TlbEntry::SLOW, Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn load_within(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        size: u32,
+        gva: u64,
+    ) -> Result<u64, G::Trap> {
+        match self.place(cpu, mmu, Access::Load, gva)? {
+            Place::Host { at, .. } => Ok(read_host(at, size)),
+            Place::Io(gpa) => self
+                .space
+                .load(Gpa(gpa), size)
+                .map_err(|_| G::memory_trap(MemoryFault::Bus, Access::Load, gva)),
+        }
+    }
+
+    fn store_within(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        size: u32,
+        gva: u64,
+        value: u64,
+    ) -> Result<(), G::Trap> {
+        match self.place(cpu, mmu, Access::Store, gva)? {
+            Place::Host { at, slow } => {
+                write_host(at, size, value);
+                if slow {
+                    self.code_stored(mmu, gva, at, size);
+                }
+                Ok(())
+            }
+            Place::Io(gpa) => self
+                .space
+                .store(Gpa(gpa), size, value)
+                .map_err(|_| G::memory_trap(MemoryFault::Bus, Access::Store, gva)),
+        }
+    }
+
+    /// An atomic update of memory: `update` gives the new value for an old one, or nothing to
+    /// leave it. The old value, zero-extended.
+    fn update(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        size: u32,
+        gva: u64,
+        update: impl Fn(u64) -> Option<u64>,
+    ) -> Result<u64, G::Trap> {
+        if !gva.is_multiple_of(u64::from(size)) {
+            return Err(G::memory_trap(MemoryFault::Misaligned, Access::Atomic, gva));
+        }
+        match self.place(cpu, mmu, Access::Atomic, gva)? {
+            Place::Host { at, slow } => {
+                let old = update_host(at, size, update);
+                if slow {
+                    self.code_stored(mmu, gva, at, size);
+                }
+                Ok(old)
+            }
+            Place::Io(_) => Err(G::memory_trap(MemoryFault::Bus, Access::Atomic, gva)),
+        }
+    }
+}
+
+fn crosses_page(gva: u64, size: u32) -> bool {
+    gva % PAGE + u64::from(size) > PAGE
+}
+
+fn big_endian(mem: MemOp, value: u64) -> u64 {
+    match mem.is_big_endian() {
+        true => value.swap_bytes() >> (64 - 8 * mem.size()),
+        false => value,
+    }
+}
+
+impl<G: Guest> Services<G> for Engine<G> {
+    fn load(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        mem: MemOp,
+        gva: u64,
+    ) -> Result<u64, G::Trap> {
+        let size = mem.size();
+        if mem.must_align() && !gva.is_multiple_of(u64::from(size)) {
+            return Err(G::memory_trap(MemoryFault::Misaligned, Access::Load, gva));
+        }
+        let value = if crosses_page(gva, size) {
+            let mut value = 0;
+            for i in 0..size {
+                let byte = self.load_within(cpu, mmu, 1, gva.wrapping_add(u64::from(i)))?;
+                value |= byte << (8 * i);
+            }
+            value
+        } else {
+            self.load_within(cpu, mmu, size, gva)?
+        };
+        Ok(mem.extend(big_endian(mem, value)))
+    }
+
+    fn store(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        mem: MemOp,
+        gva: u64,
+        value: u64,
+    ) -> Result<(), G::Trap> {
+        let size = mem.size();
+        if mem.must_align() && !gva.is_multiple_of(u64::from(size)) {
+            return Err(G::memory_trap(MemoryFault::Misaligned, Access::Store, gva));
+        }
+        let value = big_endian(mem, value);
+        if !crosses_page(gva, size) {
+            return self.store_within(cpu, mmu, size, gva, value);
+        }
+        // Both pages must take the store before a byte is written.
+        let last = gva.wrapping_add(u64::from(size) - 1);
+        self.place(cpu, mmu, Access::Store, gva)?;
+        self.place(cpu, mmu, Access::Store, last & !(PAGE - 1))?;
+        for i in 0..size {
+            let byte = value >> (8 * i) & 0xff;
+            self.store_within(cpu, mmu, 1, gva.wrapping_add(u64::from(i)), byte)?;
+        }
+        Ok(())
+    }
+
+    fn amo(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        (op, mem): (AmoOp, MemOp),
+        gva: u64,
+        value: u64,
+    ) -> Result<u64, G::Trap> {
+        let old = self.update(cpu, mmu, mem.size(), gva, |old| Some(op.apply(mem, old, value)))?;
+        Ok(mem.extend(old))
+    }
+
+    fn cas(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        mem: MemOp,
+        gva: u64,
+        (expected, new): (u64, u64),
+    ) -> Result<u64, G::Trap> {
+        let mask = u64::MAX >> (64 - 8 * mem.size());
+        let old =
+            self.update(cpu, mmu, mem.size(), gva, |old| (old == expected & mask).then_some(new))?;
+        Ok(mem.extend(old))
+    }
+
+    fn probe(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        access: Access,
+        gva: u64,
+        size: u32,
+    ) -> Result<(), G::Trap> {
+        let last = gva.wrapping_add(u64::from(size.max(1)) - 1);
+        for at in [gva, last & !(PAGE - 1)] {
+            if at == gva || at / PAGE != gva / PAGE {
+                if access == Access::Fetch {
+                    let mut cpu = Cpu::new(cpu.guest, cpu.state, self);
+                    G::translate_address(&mut cpu, mmu, access, at)?;
+                } else if let Place::Io(gpa) = self.place(cpu, mmu, access, at)?
+                    && self.space.view().find(Gpa(gpa)).is_none()
+                {
+                    return Err(G::memory_trap(MemoryFault::Bus, access, at));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn phys_load(&mut self, gpa: u64, size: u32) -> Option<u64> {
+        self.space.load(Gpa(gpa), size).ok()
+    }
+
+    fn phys_exchange(&mut self, gpa: u64, size: u32, old: u64, new: u64) -> Option<u64> {
+        let (ram, offset) = self.space.ram_at(Gpa(gpa), u64::from(size), true)?;
+        match size {
+            4 => ram.exchange_u32(offset, old as u32, new as u32).map(u64::from),
+            _ => ram.exchange_u64(offset, old, new),
+        }
+    }
+
+    fn flush_translations(&mut self, page: Option<u64>) {
+        match page {
+            Some(gva) => self.flush_page(gva),
+            None => self.flush_all(),
+        }
+    }
+
+    fn lines(&self) -> u64 {
+        self.shared.lines()
+    }
+}
+
+/// Reads guest RAM at a host address from the TLB, in one piece when aligned.
+fn read_host(at: u64, size: u32) -> u64 {
+    macro_rules! read {
+        ($t:ty, $atomic:ty) => {{
+            let pointer = at as *mut $t;
+            if pointer.is_aligned() {
+                // SAFETY: inside a RAM block that `Engine::rams` or the address space keeps alive;
+                // guest RAM is only accessed atomically or volatile.
+                u64::from(unsafe { <$atomic>::from_ptr(pointer) }.load(Ordering::Relaxed))
+            } else {
+                let bytes = pointer.cast::<[u8; size_of::<$t>()]>();
+                // SAFETY: as above; a byte array needs no alignment.
+                u64::from(<$t>::from_le_bytes(unsafe { bytes.read_volatile() }))
+            }
+        }};
+    }
+    match size {
+        1 => read!(u8, AtomicU8),
+        2 => read!(u16, AtomicU16),
+        4 => read!(u32, AtomicU32),
+        _ => read!(u64, AtomicU64),
+    }
+}
+
+/// Writes guest RAM at a host address from the TLB, in one piece when aligned.
+fn write_host(at: u64, size: u32, value: u64) {
+    macro_rules! write {
+        ($t:ty, $atomic:ty) => {{
+            let pointer = at as *mut $t;
+            if pointer.is_aligned() {
+                // SAFETY: as in `read_host`; the page is writable RAM.
+                unsafe { <$atomic>::from_ptr(pointer) }.store(value as $t, Ordering::Relaxed);
+            } else {
+                let bytes = pointer.cast::<[u8; size_of::<$t>()]>();
+                // SAFETY: as above; a byte array needs no alignment.
+                unsafe { bytes.write_volatile((value as $t).to_le_bytes()) };
+            }
+        }};
+    }
+    match size {
+        1 => write!(u8, AtomicU8),
+        2 => write!(u16, AtomicU16),
+        4 => write!(u32, AtomicU32),
+        _ => write!(u64, AtomicU64),
+    }
+}
+
+/// Updates guest RAM at an aligned host address atomically.
+fn update_host(at: u64, size: u32, update: impl Fn(u64) -> Option<u64>) -> u64 {
+    macro_rules! update {
+        ($t:ty, $atomic:ty) => {{
+            // SAFETY: as in `read_host`; the page is writable RAM and the address is aligned.
+            let cell = unsafe { <$atomic>::from_ptr(at as *mut $t) };
+            let change = |old: $t| update(u64::from(old)).map(|new| new as $t);
+            match cell.fetch_update(Ordering::SeqCst, Ordering::SeqCst, change) {
+                Ok(old) | Err(old) => u64::from(old),
+            }
+        }};
+    }
+    match size {
+        1 => update!(u8, AtomicU8),
+        2 => update!(u16, AtomicU16),
+        4 => update!(u32, AtomicU32),
+        _ => update!(u64, AtomicU64),
+    }
+}

@@ -1,0 +1,15 @@
+//! Runs guest code: the code cache, the software MMU, precise exceptions, and the run loop of a
+//! virtual processor.
+//!
+//! Generic over the ISA; what a machine holds is `Box<dyn cpu::VirtualCpu>`. Memory ordering: on
+//! hosts with total store order, plain loads and stores of the guest are as strong as any guest
+//! ISA's; fences that order a store before a load are full fences.
+
+mod arena;
+mod cache;
+mod engine;
+mod shared;
+mod vcpu;
+
+pub use cache::{CodeCache, Counters, Options};
+pub use vcpu::Vcpu;

@@ -1,0 +1,149 @@
+//! The part of a virtual processor that other threads reach.
+#![expect(unsafe_code, reason = "generated code and other threads share the core's memory")]
+
+use crate::cache::Peer;
+use codegen::{Core, JumpEntry, TlbEntry};
+use cpu::CpuLink;
+use device::LineSink;
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+/// Reasons for the run loop's attention.
+pub(crate) mod attention {
+    /// Somebody kicked: `run` returns.
+    pub(crate) const KICK: u32 = 1 << 0;
+    /// An interrupt line changed.
+    pub(crate) const LINES: u32 = 1 << 1;
+    /// The memory map changed: forget address translations.
+    pub(crate) const MAP: u32 = 1 << 2;
+    /// The mode changed in the middle of a unit, or the code cache wants everybody out.
+    pub(crate) const LEAVE: u32 = 1 << 3;
+}
+
+/// Memory of a virtual processor, as generated code sees it.
+#[repr(C)]
+pub(crate) struct Block<S> {
+    pub(crate) core: Core,
+    pub(crate) state: S,
+}
+
+/// A virtual processor's memory, interrupt lines and parking place.
+///
+/// Its own thread reaches everything through raw pointers; other threads only the atomics below.
+pub(crate) struct Shared<S> {
+    block: UnsafeCell<Block<S>>,
+    lines: AtomicU64,
+    parked: Mutex<()>,
+    wake: Condvar,
+}
+
+// SAFETY: the state is moved in and stays with the processor's thread; other threads touch atomic
+// fields only.
+unsafe impl<S: Send> Send for Shared<S> {}
+// SAFETY: as above.
+unsafe impl<S: Send> Sync for Shared<S> {}
+
+impl<S> Shared<S> {
+    pub(crate) fn new(state: S) -> Self {
+        Self {
+            block: UnsafeCell::new(Block { core: Core::new(), state }),
+            lines: AtomicU64::new(0),
+            parked: Mutex::new(()),
+            wake: Condvar::new(),
+        }
+    }
+
+    /// The block; only the processor's own thread uses more than its atomics.
+    pub(crate) fn block(&self) -> *mut Block<S> {
+        self.block.get()
+    }
+
+    pub(crate) fn attention(&self) -> &AtomicU32 {
+        // SAFETY: the block lives as long as `self`, and the field is only used atomically.
+        unsafe { &(*self.block.get()).core.attention }
+    }
+
+    pub(crate) fn jump(&self, pc: u64) -> &JumpEntry {
+        // SAFETY: as above; the index is in range by construction.
+        unsafe { &(*self.block.get()).core.jumps[Core::jump_index(pc)] }
+    }
+
+    pub(crate) fn jumps(&self) -> &[JumpEntry] {
+        // SAFETY: as above.
+        unsafe { &(*self.block.get()).core.jumps }
+    }
+
+    pub(crate) fn tlb(&self, set: usize) -> &[TlbEntry] {
+        // SAFETY: as above; all fields of an entry are atomics.
+        unsafe { &(*self.block.get()).core.tlb[set & 3] }
+    }
+
+    pub(crate) fn lines(&self) -> u64 {
+        self.lines.load(Ordering::SeqCst)
+    }
+
+    /// Asks for the run loop's attention, wherever the thread is.
+    pub(crate) fn notify(&self, why: u32) {
+        self.attention().fetch_or(why, Ordering::SeqCst);
+        drop(self.parked.lock().unwrap_or_else(PoisonError::into_inner));
+        self.wake.notify_all();
+    }
+}
+
+impl<S: Send> LineSink for Shared<S> {
+    fn set_line(&self, line: u32, level: bool) {
+        let bit = 1u64.checked_shl(line).unwrap_or(0);
+        if level {
+            self.lines.fetch_or(bit, Ordering::SeqCst);
+        } else {
+            self.lines.fetch_and(!bit, Ordering::SeqCst);
+        }
+        self.notify(attention::LINES);
+    }
+}
+
+impl<S: Send> CpuLink for Shared<S> {
+    fn kick(&self) {
+        self.notify(attention::KICK);
+    }
+
+    fn wait(&self) {
+        let mut guard = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.attention().load(Ordering::SeqCst) == 0 {
+            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl<S: Send> memory::MemoryListener for Shared<S> {
+    fn map_changed(&self) {
+        self.notify(attention::MAP);
+    }
+}
+
+impl<S: Send> Peer for Shared<S> {
+    fn forget_jump(&self, pc: u64) {
+        let entry = self.jump(pc);
+        let _changed =
+            entry.pc.compare_exchange(pc, JumpEntry::INVALID, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    fn make_slow(&self, host_page: u64) {
+        for entry in (0..isa::MMU_SETS).flat_map(|set| self.tlb(set)) {
+            let tag = entry.write.load(Ordering::SeqCst);
+            let page = tag & !TlbEntry::SLOW;
+            if tag & TlbEntry::SLOW == 0
+                && page.wrapping_add(entry.addend.load(Ordering::SeqCst)) == host_page
+            {
+                let slow = tag | TlbEntry::SLOW;
+                // A processor that refills the entry meanwhile looks at the code bit itself.
+                let _ = entry.write.compare_exchange(tag, slow, Ordering::SeqCst, Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn leave(&self) {
+        self.notify(attention::LEAVE);
+    }
+}

@@ -1,0 +1,558 @@
+//! A virtual processor: the run loop, and the one slow path of generated code.
+#![expect(unsafe_code, reason = "generated code is entered and comes back through raw pointers")]
+
+use crate::cache::{CodeCache, CodePage, Found, Key};
+use crate::engine::Engine;
+use crate::shared::{Block, Shared, attention};
+use codegen::x86_64::{pin_of, read_mxcsr, write_mxcsr};
+use codegen::{CLEAN, Core, ExitRecord, Loc, RecordKind, Site, SiteKind};
+use cpu::{CpuLink, Exit, Register, RestoreError, Value, VirtualCpu};
+use ir::{Builder, GuestReg, RegInfo, Unit};
+use isa::{CodeSource, Cpu, FpFlags, Guest, HostRounding, Mode};
+use memory::{AddressSpace, MemoryListener, PAGE};
+use state::SavedState;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+/// `Mode::flags` bit of units that are executed for a single step; ISAs do not use it.
+const SINGLE_STEP: u32 = 1 << 31;
+
+/// What generated code returns when the slow path has set the pc.
+static REDIRECTED: ExitRecord =
+    ExitRecord { pc: 0, slot: 0, unit: 0, kind: RecordKind::Redirected };
+
+/// A processor run by the translator.
+pub struct Vcpu<G: Guest> {
+    guest: Arc<G>,
+    shared: Arc<Shared<G::State>>,
+    engine: Engine<G>,
+    regs: &'static [RegInfo],
+    /// Pinned registers: host register, row.
+    pins: Vec<(usize, GuestReg)>,
+    unit: Unit,
+    mode: Mode,
+    epoch: u64,
+    enter: u64,
+}
+
+// SAFETY: the raw pointers into the shared block are used by the thread that owns the processor.
+unsafe impl<G: Guest> Send for Vcpu<G> {}
+
+/// How to go on after looking for a unit.
+enum Next {
+    Run(Found),
+    /// A trap was taken on the way.
+    Trapped,
+}
+
+impl<G: Guest> Vcpu<G>
+where
+    G::State: SavedState,
+{
+    /// A processor in its reset state.
+    pub fn new(guest: Arc<G>, space: Arc<AddressSpace>, cache: Arc<CodeCache>) -> Self {
+        let shared = Arc::new(Shared::new(guest.reset()));
+        space.listen(Arc::downgrade(&shared) as Weak<dyn MemoryListener>);
+        cache.join(Arc::downgrade(&shared) as Weak<dyn crate::cache::Peer>);
+        let regs = G::registers();
+        let row = |(row, info)| pin_of(info).map(|pin| (usize::from(pin), GuestReg(row as u8)));
+        let pins = regs.iter().enumerate().filter_map(row).collect();
+        let enter = cache.enter_thunk();
+        Self {
+            engine: Engine::new(Arc::clone(&shared), space, cache),
+            guest,
+            shared,
+            regs,
+            pins,
+            unit: Unit::default(),
+            mode: Mode::default(),
+            epoch: 0,
+            enter,
+        }
+    }
+
+    fn block(&self) -> *mut Block<G::State> {
+        self.shared.block()
+    }
+
+    /// The processor in a slow path, and its engine.
+    fn with_cpu<T>(&mut self, act: impl FnOnce(&mut Cpu<'_, G>) -> T) -> T {
+        // SAFETY: only this thread uses the state, and no other reference to it is alive: each is
+        // made here or in `state`, for the time of a call.
+        let state = unsafe { &mut (*self.shared.block()).state };
+        act(&mut Cpu::new(&self.guest, state, &mut self.engine))
+    }
+
+    fn state(&mut self) -> &mut G::State {
+        // SAFETY: as in `with_cpu`.
+        unsafe { &mut (*self.shared.block()).state }
+    }
+
+    fn state_ref(&self) -> &G::State {
+        // SAFETY: as in `with_cpu`, and `&self` keeps the processor from running.
+        unsafe { &(*self.shared.block()).state }
+    }
+
+    fn set_pc(&mut self, pc: u64) {
+        G::set_pc(self.state(), pc);
+    }
+
+    fn set_flags(&mut self, flags: u32) {
+        // SAFETY: only this thread uses the field.
+        unsafe { (*self.block()).core.flags = flags };
+    }
+
+    /// Runs until something needs the thread; with `single`, one instruction.
+    fn run_loop(&mut self, single: bool) -> Exit {
+        self.begin();
+        let cache = Arc::clone(&self.engine.cache);
+        let mut gate = cache.enter();
+        let mut pending_link = None;
+        let exit = loop {
+            let wanted = self.shared.attention().swap(0, Ordering::SeqCst);
+            if wanted & attention::MAP != 0 {
+                self.engine.flush_all();
+            }
+            if cache.is_closing() {
+                drop(gate);
+                gate = cache.enter();
+            }
+            self.follow_epoch(&cache);
+            if wanted & attention::KICK != 0 {
+                break Exit::Kicked;
+            }
+            if self.with_cpu(|cpu| G::interrupt(cpu)) {
+                pending_link = None;
+            }
+            self.mode = self.guest.mode(self.state_ref());
+            if single {
+                self.mode.flags |= SINGLE_STEP;
+            }
+            self.set_flags(self.mode.flags);
+            let seen = cache.changes();
+            let found = match self.find(seen) {
+                Some(Next::Run(found)) => found,
+                Some(Next::Trapped) => {
+                    pending_link = None;
+                    continue;
+                }
+                None => {
+                    drop(gate);
+                    cache.flush();
+                    gate = cache.enter();
+                    pending_link = None;
+                    continue;
+                }
+            };
+            if let Some(slot) = pending_link.take()
+                && found.second.is_none()
+            {
+                cache.link(slot, &found, seen);
+            }
+            self.log_entry();
+            let record = self.enter(found.checked);
+            match record.kind {
+                RecordKind::Direct => {
+                    self.set_pc(record.pc);
+                    pending_link = (record.slot != 0 && !single).then_some(record.slot);
+                }
+                RecordKind::Far | RecordKind::Lookup => self.set_pc(record.pc),
+                RecordKind::Indirect => {
+                    // SAFETY: only this thread uses the field.
+                    let target = unsafe { (*self.block()).core.target };
+                    self.set_pc(target);
+                }
+                RecordKind::Halt => {
+                    self.set_pc(record.pc);
+                    if !self.with_cpu(|cpu| G::wakes(cpu)) {
+                        break Exit::Halted;
+                    }
+                }
+                RecordKind::Redirected => {}
+            }
+            if single {
+                break Exit::Debug;
+            }
+        };
+        drop(gate);
+        self.end();
+        exit
+    }
+
+    /// Before generated code runs: pointers for its slow path, the rounding mode.
+    fn begin(&mut self) {
+        let owner = std::ptr::from_mut(self) as u64;
+        let mxcsr = mxcsr_with(Core::MXCSR, G::rounding(self.state_ref()));
+        let block = self.block();
+        // SAFETY: only this thread uses these fields.
+        let core = unsafe { &raw mut (*block).core };
+        // SAFETY: as above.
+        unsafe { (*core).owner = owner };
+        // SAFETY: as above.
+        unsafe { (*core).slow = slow_path::<G> as *const () as u64 };
+        // SAFETY: as above.
+        unsafe { (*core).mxcsr = mxcsr };
+    }
+
+    /// After generated code ran: the flags it collected go into the state.
+    fn end(&mut self) {
+        // SAFETY: only this thread uses the field.
+        let mxcsr = unsafe { (*self.block()).core.mxcsr };
+        G::add_fp_flags(self.state(), flags_of(mxcsr));
+    }
+
+    /// After the cache was emptied, no remembered jump is good.
+    fn follow_epoch(&mut self, cache: &CodeCache) {
+        let epoch = cache.epoch();
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.engine.forget_code();
+        }
+    }
+
+    fn enter(&mut self, code: u64) -> ExitRecord {
+        type Enter = extern "sysv64" fn(*mut Core, u64) -> *const ExitRecord;
+        // SAFETY: the thunk has this signature.
+        let enter: Enter = unsafe { std::mem::transmute(self.enter as *const ()) };
+        let block = self.block();
+        // SAFETY: the block outlives the call.
+        let core = unsafe { &raw mut (*block).core };
+        let record = enter(core, code);
+        // SAFETY: records are static or lie in the code cache, which cannot be emptied while this
+        // processor is inside.
+        unsafe { *record }
+    }
+
+    /// The unit for the present mode. `None` when code memory is full.
+    fn find(&mut self, seen: u64) -> Option<Next> {
+        let mode = self.mode;
+        let page = match self.code_page(mode.pc) {
+            Ok(page) => page,
+            Err(trap) => return Some(self.trap(trap)),
+        };
+        let key = Key { page: page.host(), mode };
+        if let Some(found) = self.engine.cache.find(&key)
+            && self.second_matches(&found)
+        {
+            self.remember(mode.pc, &found, seen);
+            return Some(Next::Run(found));
+        }
+        let found = match self.make(key, &page) {
+            Ok(found) => found?,
+            Err(trap) => return Some(self.trap(trap)),
+        };
+        self.remember(mode.pc, &found, seen);
+        Some(Next::Run(found))
+    }
+
+    fn remember(&mut self, pc: u64, found: &Found, seen: u64) {
+        if self.engine.cache.options.no_chain || self.mode.flags & SINGLE_STEP != 0 {
+            return;
+        }
+        self.engine.remember_jump(pc, found.checked);
+        if self.engine.cache.changes() != seen {
+            self.engine.forget_jump(pc);
+        }
+    }
+
+    fn code_page(&mut self, gva: u64) -> Result<CodePage, G::Trap> {
+        let which = (self.mode.mmu, self.mode.flags);
+        // SAFETY: as in `with_cpu`.
+        let state = unsafe { &mut (*self.shared.block()).state };
+        self.engine.code_page(&self.guest, state, which, gva)
+    }
+
+    fn trap(&mut self, trap: G::Trap) -> Next {
+        self.with_cpu(|cpu| G::raise(cpu, trap));
+        Next::Trapped
+    }
+
+    /// Whether the second page of a unit is still where it was.
+    fn second_matches(&mut self, found: &Found) -> bool {
+        let Some(second) = found.second else { return true };
+        let next = (self.mode.pc & !(PAGE - 1)).wrapping_add(PAGE);
+        self.code_page(next).is_ok_and(|page| page.host() == second)
+    }
+
+    /// Translates and compiles a unit. `None` when code memory is full.
+    fn make(&mut self, key: Key, first: &CodePage) -> Result<Option<Found>, G::Trap> {
+        let guest = Arc::clone(&self.guest);
+        let mode = Mode { flags: key.mode.flags & !SINGLE_STEP, ..key.mode };
+        let translate = |unit: &mut Unit, max_insns: u32, second: Option<&CodePage>| {
+            (unit.pc, unit.mmu, unit.flags) = (mode.pc, mode.mmu, key.mode.flags);
+            let max_insns = if key.mode.flags & SINGLE_STEP != 0 { 1 } else { max_insns };
+            let mut source = Source { pc: mode.pc, first, second, wants_second: false };
+            guest.translate(&mode, max_insns, &mut source, &mut Builder::new(unit));
+            source.wants_second
+        };
+        let mut unit = std::mem::take(&mut self.unit);
+        let mut second = None;
+        if mode.pc % PAGE >= PAGE - 2 {
+            // The first instruction may lie across two pages: look before it is made for good.
+            unit.clear();
+            if translate(&mut unit, 1, None) {
+                let next = (mode.pc & !(PAGE - 1)).wrapping_add(PAGE);
+                second = Some(self.code_page(next)?);
+            }
+        }
+        let second = second.as_ref();
+        let cache = Arc::clone(&self.engine.cache);
+        let found = cache.make(key, &mut unit, self.regs, first, second, |unit, max_insns| {
+            translate(unit, max_insns, second);
+        });
+        self.log_code(&unit, first);
+        self.unit = unit;
+        Ok(found)
+    }
+
+    fn log_code(&self, unit: &Unit, page: &CodePage) {
+        if !trace::enabled(trace::Item::InAsm) {
+            return;
+        }
+        let mut code = vec![0; unit.len.min((PAGE - unit.pc % PAGE) as u32) as usize];
+        if !page.ram.read(page.offset + unit.pc % PAGE, &mut code) {
+            return;
+        }
+        let (mut text, mut at) = (String::from("----------------\nIN:\n"), 0);
+        while at < code.len() {
+            let pc = unit.pc + at as u64;
+            let (line, len) = self.guest.disassemble(pc, &code[at..]);
+            text.push_str(&format!("{pc:#018x}:  {line}\n"));
+            at += len.max(1);
+        }
+        trace::log!(InAsm, "{text}");
+    }
+
+    fn log_entry(&self) {
+        if trace::enabled(trace::Item::Exec) {
+            trace::log!(Exec, "Trace {:#018x} [{:08x}]", self.mode.pc, self.mode.flags);
+        }
+        if trace::enabled(trace::Item::Cpu) {
+            trace::log!(Cpu, "{}", self.guest.dump(self.state_ref()));
+        }
+    }
+
+    // ---- the slow path ----
+
+    fn read(&mut self, site: &Site, loc: Loc) -> u64 {
+        let block = self.block();
+        match loc {
+            Loc::None => 0,
+            // SAFETY: only this thread uses the frame; generated code made the index.
+            Loc::Gpr(r) => unsafe { (&(*block).core.frame.gpr)[usize::from(r)] },
+            // SAFETY: as above.
+            Loc::Xmm(r) => unsafe { (&(*block).core.frame.xmm)[usize::from(r)] },
+            // SAFETY: as above.
+            Loc::Spill(slot) => unsafe { (&(*block).core.spill)[usize::from(slot)] },
+            Loc::Imm(i) => site.imms[usize::from(i)],
+            Loc::State(row) => G::reg(self.state_ref(), GuestReg(row)),
+        }
+    }
+
+    fn write(&mut self, loc: Loc, value: u64) {
+        let block = self.block();
+        match loc {
+            Loc::None | Loc::Imm(_) => {}
+            // SAFETY: as in `read`.
+            Loc::Gpr(r) => unsafe { (&mut (*block).core.frame.gpr)[usize::from(r)] = value },
+            // SAFETY: as above.
+            Loc::Xmm(r) => unsafe { (&mut (*block).core.frame.xmm)[usize::from(r)] = value },
+            // SAFETY: as above.
+            Loc::Spill(slot) => unsafe { (&mut (*block).core.spill)[usize::from(slot)] = value },
+            Loc::State(row) => G::set_reg(self.state(), GuestReg(row), value),
+        }
+    }
+
+    /// Writes every register that is newer than memory to the state, and the exact pc.
+    fn synchronise(&mut self, site: &Site) {
+        for host in 0..16 {
+            if site.gpr[host] != CLEAN {
+                let value = self.read(site, Loc::Gpr(host as u8));
+                G::set_reg(self.state(), GuestReg(site.gpr[host]), value);
+            }
+            if site.xmm[host] != CLEAN {
+                let value = self.read(site, Loc::Xmm(host as u8));
+                G::set_reg(self.state(), GuestReg(site.xmm[host]), value);
+            }
+        }
+        self.set_pc(site.pc);
+    }
+
+    /// Serves a site. `None` to resume, else what generated code returns to the run loop.
+    fn serve(&mut self, site: &Site) -> Option<&'static ExitRecord> {
+        let [a, b, c] = site.args.map(|loc| self.read(site, loc));
+        let mmu = self.mode.mmu;
+        let result = match site.kind {
+            SiteKind::Load(mem) => self.with_cpu(|cpu| cpu.load(mmu, mem, a.wrapping_add(b))),
+            SiteKind::Store(mem) => {
+                self.with_cpu(|cpu| cpu.store(mmu, mem, a.wrapping_add(b), c).map(|()| 0))
+            }
+            SiteKind::Amo(op, mem) => self.with_cpu(|cpu| cpu.amo(mmu, (op, mem), a, b)),
+            SiteKind::Cas(mem) => self.with_cpu(|cpu| cpu.cas(mmu, mem, a, (b, c))),
+            SiteKind::Call(helper) => {
+                self.synchronise(site);
+                self.call(helper, [a, b, c])
+            }
+        };
+        match result {
+            Ok(value) => {
+                self.write(site.dst, value);
+                // SAFETY: only this thread uses the field.
+                unsafe { (*self.block()).core.resume = site.resume };
+                None
+            }
+            Err(trap) => {
+                if !matches!(site.kind, SiteKind::Call(_)) {
+                    self.synchronise(site);
+                }
+                self.with_cpu(|cpu| G::raise(cpu, trap));
+                Some(&REDIRECTED)
+            }
+        }
+    }
+
+    fn call(&mut self, helper: u16, args: [u64; 3]) -> Result<u64, G::Trap> {
+        let helper = &G::helpers()[usize::from(helper)];
+        if helper.float {
+            let mxcsr = read_mxcsr();
+            G::add_fp_flags(self.state(), flags_of(mxcsr));
+        }
+        let result = self.with_cpu(|cpu| (helper.run)(cpu, args));
+        if helper.float {
+            write_mxcsr(mxcsr_with(Core::MXCSR, G::rounding(self.state_ref())));
+        }
+        for i in 0..self.pins.len() {
+            let (host, row) = self.pins[i];
+            let value = G::reg(self.state_ref(), row);
+            self.write(Loc::Gpr(host as u8), value);
+        }
+        let flags = self.guest.mode(self.state_ref()).flags | self.mode.flags & SINGLE_STEP;
+        if flags != self.mode.flags {
+            // What follows was translated for another mode; it is left at the next poll.
+            self.mode.flags = flags;
+            self.set_flags(flags);
+            self.shared.notify(attention::LEAVE);
+        }
+        result
+    }
+}
+
+/// Where generated code comes when it cannot go on by itself. Zero to resume.
+extern "sysv64" fn slow_path<G: Guest>(core: *mut Core, site: *const Site) -> *const ExitRecord
+where
+    G::State: SavedState,
+{
+    // SAFETY: generated code passes its own core, and only this thread uses the field.
+    let owner = unsafe { (*core).owner } as *mut Vcpu<G>;
+    // SAFETY: `begin` set it to the processor that entered generated code on this thread; its
+    // `&mut self` is not used until generated code returns.
+    let vcpu = unsafe { &mut *owner };
+    // SAFETY: sites lie in the code cache, which cannot be emptied while this processor is inside.
+    let site = unsafe { *site };
+    vcpu.serve(&site).map_or(std::ptr::null(), std::ptr::from_ref)
+}
+
+/// Guest code for the translator: the page a unit begins in, and the next if it is known.
+struct Source<'a> {
+    pc: u64,
+    first: &'a CodePage,
+    second: Option<&'a CodePage>,
+    wants_second: bool,
+}
+
+impl CodeSource for Source<'_> {
+    fn halfword(&mut self, gva: u64) -> Option<u16> {
+        let page = match (gva / PAGE).wrapping_sub(self.pc / PAGE) {
+            0 => self.first,
+            1 => {
+                self.wants_second = true;
+                self.second?
+            }
+            _ => return None,
+        };
+        page.ram.load_u16(page.offset + gva % PAGE)
+    }
+}
+
+/// Guest floating-point flags in an MXCSR value.
+fn flags_of(mxcsr: u32) -> FpFlags {
+    let flag = |bit: u32| mxcsr >> bit & 1 != 0;
+    FpFlags {
+        invalid: flag(0),
+        div_by_zero: flag(2),
+        overflow: flag(3),
+        underflow: flag(4),
+        inexact: flag(5),
+    }
+}
+
+/// `mxcsr` with another rounding mode.
+fn mxcsr_with(mxcsr: u32, rounding: HostRounding) -> u32 {
+    let bits = match rounding {
+        HostRounding::Nearest => 0,
+        HostRounding::Down => 1,
+        HostRounding::Up => 2,
+        HostRounding::Zero => 3,
+    };
+    mxcsr & !(3 << 13) | bits << 13
+}
+
+impl<G: Guest> VirtualCpu for Vcpu<G>
+where
+    G::State: SavedState,
+{
+    fn link(&self) -> Arc<dyn CpuLink> {
+        Arc::clone(&self.shared) as Arc<dyn CpuLink>
+    }
+
+    fn run(&mut self) -> Exit {
+        self.run_loop(false)
+    }
+
+    fn step(&mut self) -> Exit {
+        self.run_loop(true)
+    }
+
+    fn reset(&mut self) {
+        *self.state() = self.guest.reset();
+        self.engine.flush_all();
+        trace::log!(CpuReset, "CPU Reset\n{}", self.guest.dump(self.state_ref()));
+    }
+
+    fn pc(&self) -> u64 {
+        self.guest.mode(self.state_ref()).pc
+    }
+
+    fn registers(&self) -> Vec<Register> {
+        let register = |(row, info): (usize, &RegInfo)| Register {
+            name: info.name,
+            bits: 64,
+            value: u128::from(G::reg(self.state_ref(), GuestReg(row as u8))),
+        };
+        self.regs.iter().enumerate().map(register).collect()
+    }
+
+    fn set_register(&mut self, name: &str, value: u128) -> bool {
+        let Some(row) = self.regs.iter().position(|r| r.name == name) else { return false };
+        G::set_reg(self.state(), GuestReg(row as u8), value as u64);
+        true
+    }
+
+    fn dump(&self) -> String {
+        self.guest.dump(self.state_ref())
+    }
+
+    fn debug_translate(&mut self, gva: u64) -> Option<u64> {
+        self.with_cpu(|cpu| G::debug_translate(cpu, gva))
+    }
+
+    fn save(&self) -> Value {
+        self.state_ref().save()
+    }
+
+    fn restore(&mut self, value: &Value) -> Result<(), RestoreError> {
+        self.state().restore(value)?;
+        self.engine.flush_all();
+        Ok(())
+    }
+}
