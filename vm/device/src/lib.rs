@@ -9,6 +9,7 @@
 mod bench;
 mod class;
 mod control;
+mod msi;
 mod registers;
 mod wire;
 
@@ -16,6 +17,7 @@ pub use bench::{RecordedControl, SeededRandom, assert_saves_and_restores, hammer
 pub use class::{Bus, Category, DeviceClass, Property};
 pub use control::{Cause, MachineControl};
 pub use memory::AccessRules;
+pub use msi::{MsiSink, RecordedMessages};
 pub use state::{RestoreError, SavedState, Value};
 pub use trace::guest_error;
 pub use wire::{LineSink, OrGate, RecordedLines, Wire};
