@@ -1,0 +1,374 @@
+//! Power loss between every two writes.
+//!
+//! The image lives in memory on a protocol with a volatile cache: of what was written since the last
+//! flush, any set of sectors may be lost. The log of a workload is cut after every operation; each
+//! remaining image must be without damage (leaks are allowed), and every sector must hold what was
+//! flushed or something written after that.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod common;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use common::*;
+use formats::qcow2::{CreateOptions, Options, Qcow2, create};
+use graph::{Extent, ExtentKind, Memory, Node, NodeInfo, WriteFlags, ZeroFlags};
+
+const SECTOR: usize = 512;
+
+enum Op {
+    Write(u64, Vec<u8>),
+    Flush,
+}
+
+/// A file with a volatile cache and a log of what happened to it.
+#[derive(Default)]
+struct Volatile(Mutex<(Vec<u8>, Vec<Op>)>);
+
+impl Volatile {
+    fn holding(bytes: Vec<u8>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new((bytes, Vec::new()))))
+    }
+
+    fn logged(&self) -> usize {
+        self.0.lock().unwrap().1.len()
+    }
+
+    fn forget_log(&self) -> Vec<u8> {
+        let mut state = self.0.lock().unwrap();
+        state.1.clear();
+        state.0.clone()
+    }
+
+    fn put(&self, offset: u64, bytes: &[u8]) {
+        let mut state = self.0.lock().unwrap();
+        apply(&mut state.0, offset, bytes);
+        state.1.push(Op::Write(offset, bytes.to_vec()));
+    }
+}
+
+fn apply(image: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+    let end = offset as usize + bytes.len();
+    if image.len() < end {
+        image.resize(end, 0);
+    }
+    image[offset as usize..end].copy_from_slice(bytes);
+}
+
+impl Node for Volatile {
+    fn size(&self) -> u64 {
+        self.0.lock().unwrap().0.len() as u64
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let state = self.0.lock().unwrap();
+        buf.fill(0);
+        let from = (offset as usize).min(state.0.len());
+        let n = (state.0.len() - from).min(buf.len());
+        buf[..n].copy_from_slice(&state.0[from..from + n]);
+        Ok(())
+    }
+    fn write_at(&self, offset: u64, buf: &[u8], _flags: WriteFlags) -> io::Result<()> {
+        self.put(offset, buf);
+        Ok(())
+    }
+    fn write_zeroes(&self, offset: u64, len: u64, _flags: ZeroFlags) -> io::Result<()> {
+        self.put(offset, &vec![0; len as usize]);
+        Ok(())
+    }
+    /// What is discarded turns to rubbish: whoever still needs it will notice.
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.put(offset, &vec![0xee; len as usize]);
+        Ok(())
+    }
+    fn flush(&self) -> io::Result<()> {
+        self.0.lock().unwrap().1.push(Op::Flush);
+        Ok(())
+    }
+    fn block_status(&self, _offset: u64, len: u64) -> io::Result<Extent> {
+        Ok(Extent { kind: ExtentKind::Data, len, host_offset: None })
+    }
+    fn read_only(&self) -> bool {
+        false
+    }
+    fn info(&self) -> NodeInfo {
+        NodeInfo::default()
+    }
+}
+
+/// Which unflushed sectors survive.
+#[derive(Clone, Copy, Debug)]
+enum Survivors {
+    None,
+    All,
+    Half,
+    Few,
+}
+
+/// What is on the disk after a power cut behind `cut` operations of the log.
+fn remains(start: &[u8], log: &[Op], cut: usize, what: Survivors, random: &mut Random) -> Vec<u8> {
+    let mut image = start.to_vec();
+    let stable = log[..cut].iter().rposition(|op| matches!(op, Op::Flush)).unwrap_or(0);
+    for (i, op) in log[..cut].iter().enumerate() {
+        let Op::Write(offset, bytes) = op else { continue };
+        let mut at = 0;
+        while at < bytes.len() {
+            let place = *offset as usize + at;
+            let n = (SECTOR - place % SECTOR).min(bytes.len() - at);
+            let survives = i < stable
+                || match what {
+                    Survivors::None => false,
+                    Survivors::All => true,
+                    Survivors::Half => random.below(2) == 0,
+                    Survivors::Few => random.below(8) == 0,
+                };
+            if survives {
+                apply(&mut image, place as u64, &bytes[at..at + n]);
+            }
+            at += n;
+        }
+    }
+    image
+}
+
+/// What each sector of the disk may hold: values with the length of the log when they were written.
+struct History {
+    values: Vec<Vec<(usize, u64)>>,
+    /// Log lengths at which a flush was acknowledged, with the values written before it began.
+    flushes: Vec<(usize, Vec<usize>)>,
+    tag: u64,
+}
+
+impl History {
+    fn of(disk: &Qcow2) -> Self {
+        let values = tags(&read_all(disk)).into_iter().map(|tag| vec![(0, tag)]);
+        Self { values: values.collect(), flushes: Vec::new(), tag: 1 << 32 }
+    }
+
+    /// The values sector `i` may have after a cut: from the last one flushed on.
+    fn allows(&self, i: usize, cut: usize, value: u64) -> bool {
+        let flushed = self.flushes.iter().rev().find(|(at, _)| *at <= cut);
+        let from = flushed.map_or(0, |(_, counts)| counts[i] - 1);
+        self.values[i][from..].iter().any(|(at, v)| *at <= cut && *v == value)
+    }
+}
+
+fn tags(bytes: &[u8]) -> Vec<u64> {
+    let tag = |s: &[u8]| {
+        let tag = u64::from_le_bytes(*s.first_chunk().unwrap());
+        // A sector is written whole, so it must read as one tag throughout.
+        let whole = s.chunks(8).all(|c| c == &tag.to_le_bytes()[..c.len()]);
+        if whole { tag } else { u64::MAX }
+    };
+    bytes.chunks(SECTOR).map(tag).collect()
+}
+
+fn workload(disk: &Qcow2, file: &Volatile, history: &mut History, rounds: u32, seed: u64) {
+    let sectors = disk.size() / SECTOR as u64;
+    let mut random = Random(seed);
+    for _ in 0..rounds {
+        let now = file.logged();
+        let first = random.below(sectors);
+        let most = [1, 4, 20, 60][random.below(4) as usize];
+        let count = (random.below(most) + 1).min(sectors - first);
+        let (at, len) = (first * SECTOR as u64, count * SECTOR as u64);
+        let range = first as usize..(first + count) as usize;
+        match random.below(10) {
+            0 | 1 => {
+                let counts = history.values.iter().map(Vec::len).collect();
+                disk.flush().unwrap();
+                history.flushes.push((file.logged(), counts));
+            }
+            2 => {
+                history.values[range].iter_mut().for_each(|v| v.push((now, 0)));
+                let unmap = random.below(2) == 0;
+                disk.write_zeroes(at, len, ZeroFlags { unmap, fua: false }).unwrap();
+            }
+            3 => {
+                disk.discard(at, len).unwrap();
+                // Which of the two is up to the disk, also after a crash.
+                for values in &mut history.values[range] {
+                    let old = values.last().unwrap().1;
+                    values.extend([(now, 0), (now, old)]);
+                }
+                let counts: Vec<usize> = history.values.iter().map(Vec::len).collect();
+                for (i, tag) in tags(&read_all(disk)).into_iter().enumerate() {
+                    assert!(history.values[i].iter().any(|(_, v)| *v == tag));
+                    if history.values[i][counts[i] - 1].1 != tag {
+                        history.values[i].push((now, tag));
+                    }
+                }
+            }
+            _ => {
+                let mut data = Vec::new();
+                for values in &mut history.values[range] {
+                    history.tag += 1;
+                    values.push((now, history.tag));
+                    data.extend(history.tag.to_le_bytes().repeat(SECTOR / 8));
+                }
+                disk.write_at(at, &data, WriteFlags::default()).unwrap();
+            }
+        }
+    }
+}
+
+fn open(file: Arc<dyn Node>, backing: Option<Arc<dyn Node>>) -> Qcow2 {
+    Qcow2::open(file, "image", Options { read_only: false, backing, pass_discards: true }).unwrap()
+}
+
+/// Runs a workload on the image and cuts its log after each operation.
+fn torture(name: &str, image: Vec<u8>, backing: Option<Arc<dyn Node>>, rounds: u32, seed: u64) {
+    let file = Volatile::holding(image);
+    let start = file.forget_log();
+    let disk = open(Arc::clone(&file) as Arc<dyn Node>, backing.clone());
+    let mut history = History::of(&disk);
+    workload(&disk, &file, &mut history, rounds, seed);
+    drop(disk);
+    let log = std::mem::take(&mut file.0.lock().unwrap().1);
+    let mut random = Random(seed + 1);
+    let mut seen = BTreeMap::new();
+    for cut in 0..=log.len() {
+        for what in [Survivors::None, Survivors::All, Survivors::Half, Survivors::Few] {
+            let left = remains(&start, &log, cut, what, &mut random);
+            let image: Arc<dyn Node> = Arc::new(Memory::new(left.clone(), true));
+            let report = Qcow2::check(&*image, name).unwrap();
+            assert_eq!(report.corruptions, 0, "{name} cut {cut} {what:?}: {:?}", report.findings);
+            *seen.entry(report.leaks > 0).or_insert(0u32) += 1;
+            let options = Options { backing: backing.clone(), ..Options::default() };
+            let disk = Qcow2::open(image, name, options).unwrap();
+            for (i, tag) in tags(&read_all(&disk)).into_iter().enumerate() {
+                let right = history.allows(i, cut, tag);
+                assert!(right, "{name} cut {cut} {what:?}: sector {i} holds {tag:#x}");
+            }
+            if cut % 16 == 0 {
+                still_writable(name, left, backing.clone());
+            }
+        }
+    }
+    assert!(seen.len() == 2, "{name}: no cut leaked, so the cuts cannot be right: {seen:?}");
+}
+
+/// The image can be used again: leaks do no harm.
+fn still_writable(name: &str, left: Vec<u8>, backing: Option<Arc<dyn Node>>) {
+    let file = Volatile::holding(left);
+    let disk = open(Arc::clone(&file) as Arc<dyn Node>, backing);
+    let mut history = History::of(&disk);
+    workload(&disk, &file, &mut history, 12, 99);
+    drop(disk);
+    let report = Qcow2::check(&*file, name).unwrap();
+    assert_eq!(report.corruptions, 0, "{name}: {:?}", report.findings);
+}
+
+fn fresh(options: &CreateOptions) -> Vec<u8> {
+    let file = Volatile::holding(Vec::new());
+    let node: Arc<dyn Node> = Arc::clone(&file) as Arc<dyn Node>;
+    create(&node, "image", options).unwrap();
+    file.forget_log()
+}
+
+#[test]
+fn no_cut_damages_a_new_image() {
+    let base = CreateOptions::new(160 * 1024);
+    let small = CreateOptions { cluster_size: 512, refcount_bits: 64, ..base.clone() };
+    torture("512-byte clusters", fresh(&small), None, 90, 1);
+    let usual = CreateOptions { cluster_size: 4096, ..base.clone() };
+    torture("4 KiB clusters", fresh(&usual), None, 120, 2);
+    let old = CreateOptions { cluster_size: 2048, version: 2, ..base.clone() };
+    torture("version 2", fresh(&old), None, 100, 3);
+    let sub = CreateOptions { cluster_size: 16384, extended_l2: true, ..base };
+    torture("extended L2", fresh(&sub), None, 120, 4);
+}
+
+#[test]
+fn no_cut_damages_an_overlay() {
+    let content: Vec<u8> =
+        (0..200u64).flat_map(|i| (i + 1).to_le_bytes().repeat(SECTOR / 8)).collect();
+    let backing: Arc<dyn Node> = Arc::new(Memory::new(content, true));
+    for (version, extended_l2, cluster_size) in
+        [(3, false, 4096), (2, false, 4096), (3, true, 16384)]
+    {
+        let base = CreateOptions::new(160 * 1024);
+        let options = CreateOptions {
+            version,
+            extended_l2,
+            cluster_size,
+            backing_file: Some("base".to_owned()),
+            ..base
+        };
+        torture("overlay", fresh(&options), Some(Arc::clone(&backing)), 100, 5);
+    }
+}
+
+#[test]
+fn no_cut_damages_an_image_with_a_snapshot() {
+    let folder = Folder::new("crash-snapshot");
+    let path = folder.path("image.qcow2");
+    must("qemu-img", &["create", "-q", "-f", "qcow2", "-o", "cluster_size=4096", &path, "160k"]);
+    let disk = common::open(&path, false, None);
+    let tagged: Vec<u8> =
+        (0..200u64).flat_map(|i| (i + 1).to_le_bytes().repeat(SECTOR / 8)).collect();
+    disk.write_at(0, &tagged, WriteFlags::default()).unwrap();
+    drop(disk);
+    must("qemu-img", &["snapshot", "-c", "one", &path]);
+    torture("snapshot", std::fs::read(&path).unwrap(), None, 100, 6);
+}
+
+#[test]
+fn no_cut_damages_an_image_whose_refcount_table_grows() {
+    // 64 entries of 64 clusters of 512 bytes: the table is full when the file has 2 MiB.
+    let base = CreateOptions::new(2 << 20);
+    let image = fresh(&CreateOptions { cluster_size: 512, refcount_bits: 64, ..base });
+    let file = Volatile::holding(image);
+    let disk = open(Arc::clone(&file) as Arc<dyn Node>, None);
+    let mut at = 0;
+    while file.size() < (2 << 20) - 24 * 1024 {
+        disk.write_at(at, &[7; 8192], WriteFlags::default()).unwrap();
+        at += 8192;
+    }
+    disk.flush().unwrap();
+    let start = file.forget_log();
+    for i in 0..12 {
+        disk.write_at(at + i * 4096, &[9; 4096], WriteFlags::default()).unwrap();
+        if i % 5 == 4 {
+            disk.flush().unwrap();
+        }
+    }
+    drop(disk);
+    let before = u64::from_be_bytes(*start[48..].first_chunk().unwrap());
+    let log = std::mem::take(&mut file.0.lock().unwrap().1);
+    let mut random = Random(8);
+    for cut in 0..=log.len() {
+        for what in [Survivors::None, Survivors::All, Survivors::Half] {
+            let left = remains(&start, &log, cut, what, &mut random);
+            let image: Arc<dyn Node> = Arc::new(Memory::new(left, true));
+            let report = Qcow2::check(&*image, "growing").unwrap();
+            assert_eq!(report.corruptions, 0, "cut {cut} {what:?}: {:?}", report.findings);
+            let disk = Qcow2::open(image, "growing", Options::default()).unwrap();
+            let mut old = vec![0; at as usize];
+            disk.read_at(0, &mut old).unwrap();
+            assert!(old.iter().all(|b| *b == 7));
+        }
+    }
+    let after = u64::from_be_bytes(*file.forget_log()[48..].first_chunk().unwrap());
+    assert_ne!(before, after, "the table should have moved");
+}
+
+#[test]
+fn a_cut_while_creating_leaves_an_empty_image_or_none() {
+    let file = Volatile::holding(Vec::new());
+    let node: Arc<dyn Node> = Arc::clone(&file) as Arc<dyn Node>;
+    create(&node, "image", &CreateOptions::new(1 << 20)).unwrap();
+    let log = std::mem::take(&mut file.0.lock().unwrap().1);
+    let mut random = Random(1);
+    for cut in 0..=log.len() {
+        for what in [Survivors::None, Survivors::All, Survivors::Half] {
+            let left = remains(&[], &log, cut, what, &mut random);
+            let image: Arc<dyn Node> = Arc::new(Memory::new(left, true));
+            if let Ok(disk) = Qcow2::open(Arc::clone(&image), "image", Options::default()) {
+                assert_eq!(Qcow2::check(&*image, "image").unwrap().corruptions, 0);
+                assert!(read_all(&disk).iter().all(|b| *b == 0));
+            }
+        }
+    }
+}
