@@ -137,14 +137,17 @@ fn load_elf(file: &[u8], target: Target) -> Result<Image, LoadError> {
     if elf.segments.iter().map(|s| s.bytes.len() as u64).sum::<u64>() > target.limit {
         return Err(LoadError::TooLarge(target.limit));
     }
-    let pieces: Vec<Piece> = elf
-        .segments
-        .iter()
-        .map(|s| Piece { at: s.physical, bytes: s.bytes.to_vec(), len: s.len })
-        .collect();
+    // A firmware that moves itself has addresses from zero on.
+    let bias = if elf.relocatable { target.at } else { 0 };
+    let mut pieces = Vec::new();
+    for (n, s) in elf.segments.iter().enumerate() {
+        let end = s.physical.checked_add(bias).and_then(|at| at.checked_add(s.len));
+        let end = end.ok_or(LoadError::Elf(ElfError::Segment(n)))?;
+        pieces.push(Piece { at: end - s.len, bytes: s.bytes.to_vec(), len: s.len });
+    }
     let low = pieces.iter().map(|p| p.at).min().ok_or(LoadError::NoSegments)?;
     let high = pieces.iter().map(|p| p.at + p.len).max().ok_or(LoadError::NoSegments)?;
-    Ok(Image { form: Form::Elf, pieces, entry: elf.entry, low, high })
+    Ok(Image { form: Form::Elf, pieces, entry: elf.entry.wrapping_add(bias), low, high })
 }
 
 /// `image_size` of a RISC-V Linux `Image`: memory it takes from its start, with zeroed data.

@@ -13,6 +13,7 @@ pub const EM_RISCV: u16 = 243;
 const MAGIC: &[u8; 4] = b"\x7fELF";
 /// Names are cut at this length.
 const MAX_NAME: usize = 4096;
+const ET_DYN: u64 = 3;
 const PT_LOAD: u32 = 1;
 const SHT_SYMTAB: u32 = 2;
 const SHT_STRTAB: u32 = 3;
@@ -87,6 +88,8 @@ pub struct Elf<'a> {
     pub class: Class,
     /// Machine number, such as [`EM_RISCV`].
     pub machine: u16,
+    /// Whether it can lie anywhere (`ET_DYN`): its addresses count from where it is put.
+    pub relocatable: bool,
     /// Virtual address of the first instruction.
     pub entry: u64,
     /// Segments to load, in the order of the file.
@@ -159,6 +162,7 @@ impl<'a> Elf<'a> {
         let mut elf = Self {
             class,
             machine: field([18, 2], [18, 2])? as u16,
+            relocatable: field([16, 2], [16, 2])? == ET_DYN,
             entry: field([24, 4], [24, 8])?,
             segments: Vec::new(),
             file,

@@ -72,6 +72,10 @@ fn a_kernel_in_an_elf_file_goes_where_the_file_says() {
     let image = load(&elf64(), TARGET).unwrap();
     assert_eq!((image.form, image.low, image.high), (Form::Elf, 0x8040_0000, 0x8040_1040));
     assert_eq!(image.entry, 0xffff_ffff_8000_1010);
+    let mut moving = elf64();
+    moving[16] = 3;
+    let moved = load(&moving, Target { at: 0x1000, ..TARGET }).unwrap();
+    assert_eq!((moved.low, moved.entry), (0x8040_1000, 0xffff_ffff_8000_2010));
     let other = Target { machine: 62, ..TARGET };
     assert_eq!(load(&elf64(), other), Err(LoadError::Machine(243)));
 }

@@ -3,6 +3,7 @@
 //! Addresses, lines and device trees are those that QEMU 10.0.2 shows for its boards of the same
 //! names (`info mtree`, `-machine dumpdtb=`); firmware and kernels rely on them.
 
+pub mod assemble;
 pub mod boot;
 pub mod harts;
 pub mod spike;
