@@ -510,6 +510,14 @@ impl VirtioDevice for Blk {
         self.inbox.attach(bell);
     }
 
+    fn config_len(&self) -> usize {
+        match (self.config.write_zeroes, self.config.discard) {
+            (true, _) => 57,
+            (false, true) => 48,
+            (false, false) => 36,
+        }
+    }
+
     fn config(&self, _core: &Core) -> Vec<u8> {
         let c = &self.config;
         let mut b = Vec::with_capacity(60);

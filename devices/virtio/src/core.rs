@@ -128,6 +128,14 @@ pub trait VirtioDevice: Send {
     }
     /// Sizes of the queues.
     fn queues(&self) -> Vec<u16>;
+    /// Bytes of configuration space.
+    fn config_len(&self) -> usize {
+        0
+    }
+    /// MSI-X vectors by default, if not one for each queue and one more.
+    fn vectors(&self) -> Option<u16> {
+        None
+    }
     /// Keeps the way to ask for attention.
     fn attach(&mut self, bell: Doorbell) {
         let _ = bell;
@@ -509,7 +517,7 @@ impl Virtio {
 
     /// Writes the configuration space: nothing happens beyond its end.
     pub fn write_config(&mut self, offset: u64, size: u32, value: u64) {
-        let len = self.device.config(&self.core).len() as u64;
+        let len = self.device.config_len() as u64;
         match offset.checked_add(u64::from(size)) {
             Some(end) if end <= len => {
                 let bytes = value.to_le_bytes();

@@ -1,11 +1,12 @@
 //! A small driver for tests: split and packed rings in RAM, over any transport.
 
 use crate::core::feature;
-use crate::{VirtioMmio, blk};
+use crate::{PciConfig, VirtioDevice, VirtioMmio, VirtioPci, blk};
 use device::{RecordedLines, Wire};
 use graph::{Disk, DiskOptions, Executor, Memory};
-use memory::{AddressSpace, Gpa, Ram};
-use std::sync::Arc;
+use memory::{AddressSpace, Gpa, IoHandler, Ram};
+use pci::{PciDevice, PciHost, Windows};
+use std::sync::{Arc, Mutex};
 
 pub const RAM: u64 = 0x8000_0000;
 pub const RAM_LEN: u64 = 0x40_0000;
@@ -63,7 +64,7 @@ pub struct Mmio {
 }
 
 impl Mmio {
-    pub fn new(m: &Machine, legacy: bool, device: Box<dyn crate::VirtioDevice>) -> Self {
+    pub fn new(m: &Machine, legacy: bool, device: Box<dyn VirtioDevice>) -> Self {
         let lines = Arc::new(RecordedLines::default());
         let slot = VirtioMmio::new(Wire::to(lines.clone(), 0), Arc::clone(&m.space), legacy);
         assert!(slot.plug(device).is_ok());
@@ -120,6 +121,154 @@ impl Transport for Mmio {
     }
     fn config(&self, offset: u64, size: u32) -> u64 {
         self.space.load(Gpa(SLOT + 0x100 + offset), size).unwrap()
+    }
+    fn legacy(&self) -> bool {
+        self.legacy
+    }
+}
+
+/// Where messages are caught.
+pub const MSI: u64 = 0x2400_0000;
+const ECAM: u64 = 0x3000_0000;
+pub const BAR_PORTS: u64 = 0x1000;
+pub const BAR_MSIX: u64 = 0x4010_0000;
+pub const BAR_MODERN: u64 = 0x4_0000_0000;
+pub const PIO: u64 = 0x300_0000;
+
+/// Records stores.
+#[derive(Default)]
+pub struct Caught(pub Mutex<Vec<(u64, u64)>>);
+
+impl IoHandler for Caught {
+    fn read(&self, _: u64, _: u32) -> u64 {
+        0
+    }
+    fn write(&self, offset: u64, _: u32, value: u64) {
+        self.0.lock().unwrap().push((offset, value));
+    }
+}
+
+/// A function in slot 1 of a host bridge, with its BARs mapped.
+pub struct Pci {
+    pub space: Arc<AddressSpace>,
+    pub host: Arc<PciHost>,
+    pub device: Arc<VirtioPci>,
+    pub lines: Arc<RecordedLines>,
+    pub messages: Arc<Caught>,
+    legacy: bool,
+}
+
+impl Pci {
+    pub fn new(m: &Machine, config: PciConfig, device: Box<dyn VirtioDevice>) -> Self {
+        let t = Self::unmapped(m, config, device);
+        t.set(0x10, 4, BAR_PORTS as u32);
+        t.set(0x14, 4, BAR_MSIX as u32);
+        t.set(0x20, 4, BAR_MODERN as u32);
+        t.set(0x24, 4, (BAR_MODERN >> 32) as u32);
+        t.set(4, 2, 7);
+        t
+    }
+    pub fn unmapped(m: &Machine, config: PciConfig, device: Box<dyn VirtioDevice>) -> Self {
+        let lines = Arc::new(RecordedLines::default());
+        let wire = |n| Wire::to(lines.clone(), n);
+        let windows = Windows {
+            ecam: (ECAM, 0x1000_0000),
+            mmio_low: (0x4000_0000, 0x4000_0000),
+            mmio_high: (0x4_0000_0000, 0x4_0000_0000),
+            pio: (PIO, 0x1_0000),
+        };
+        let wires = [wire(0), wire(1), wire(2), wire(3)];
+        let host = PciHost::new(Arc::clone(&m.space), windows, wires);
+        let messages = Arc::new(Caught::default());
+        m.space.map_io("messages", MSI, 0x1000, messages.clone());
+        let legacy = !config.modern;
+        let device = VirtioPci::new(device, config, Arc::clone(&m.space));
+        host.attach(device.clone(), None).unwrap();
+        Self { space: Arc::clone(&m.space), host, device, lines, messages, legacy }
+    }
+    pub fn get(&self, offset: u64, size: u32) -> u32 {
+        self.space.load(Gpa(ECAM + 0x8000 + offset), size).unwrap() as u32
+    }
+    pub fn set(&self, offset: u64, size: u32, value: u32) {
+        self.space.store(Gpa(ECAM + 0x8000 + offset), size, value.into()).unwrap();
+    }
+    pub fn bar(&self, offset: u64, size: u32) -> u64 {
+        self.space.load(Gpa(self.base() + offset), size).unwrap()
+    }
+    pub fn set_bar(&self, offset: u64, size: u32, value: u64) {
+        self.space.store(Gpa(self.base() + offset), size, value).unwrap();
+    }
+    fn base(&self) -> u64 {
+        if self.legacy { PIO + BAR_PORTS } else { BAR_MODERN }
+    }
+    /// Enables MSI-X: vector n sends n + 100 to `MSI` + 4 n.
+    pub fn enable_msix(&self) {
+        for n in 0..2 {
+            let at = BAR_MSIX + 16 * n;
+            for (offset, value) in [(0, MSI + 4 * n), (4, 0), (8, n + 100), (12, 0)] {
+                self.space.store(Gpa(at + offset), 4, value).unwrap();
+            }
+        }
+        let at = u64::from(self.get(0x34, 1));
+        self.set(at + 2, 2, 0x8000);
+    }
+}
+
+impl Transport for Pci {
+    fn features(&self) -> u64 {
+        if self.legacy {
+            return self.bar(0, 4) & !feature::BAD_FEATURE;
+        }
+        self.set_bar(0, 4, 1);
+        let high = self.bar(4, 4);
+        self.set_bar(0, 4, 0);
+        high << 32 | self.bar(4, 4)
+    }
+    fn accept(&self, features: u64) {
+        if self.legacy {
+            return self.set_bar(4, 4, features);
+        }
+        for half in 0..2 {
+            self.set_bar(8, 4, half);
+            self.set_bar(12, 4, features >> (32 * half) & 0xffff_ffff);
+        }
+    }
+    fn set_status(&self, status: u8) {
+        self.set_bar(if self.legacy { 18 } else { 0x14 }, 1, status.into());
+    }
+    fn status(&self) -> u8 {
+        self.bar(if self.legacy { 18 } else { 0x14 }, 1) as u8
+    }
+    fn place(&self, queue: u16, size: u16, desc: u64, driver: u64, device: u64) {
+        if self.legacy {
+            self.set_bar(14, 2, queue.into());
+            assert_eq!(self.bar(12, 2), u64::from(size));
+            self.set_bar(8, 4, desc >> 12);
+            if self.device.function().msix_enabled() {
+                self.set_bar(22, 2, 1);
+            }
+            return;
+        }
+        self.set_bar(0x10, 2, 0);
+        self.set_bar(0x16, 2, queue.into());
+        self.set_bar(0x18, 2, size.into());
+        self.set_bar(0x1a, 2, 1);
+        for (at, value) in [(0x20, desc), (0x28, driver), (0x30, device)] {
+            self.set_bar(at, 8, value);
+            assert_eq!(self.bar(at, 8), value);
+        }
+        self.set_bar(0x1c, 2, 1);
+    }
+    fn notify(&self, queue: u16) {
+        if self.legacy {
+            return self.set_bar(16, 2, queue.into());
+        }
+        self.set_bar(0x16, 2, queue.into());
+        let at = 0x3000 + 4 * self.bar(0x1e, 2);
+        self.set_bar(at, 2, queue.into());
+    }
+    fn config(&self, offset: u64, size: u32) -> u64 {
+        self.bar(if self.legacy { 20 } else { 0x2000 } + offset, size)
     }
     fn legacy(&self) -> bool {
         self.legacy

@@ -1,7 +1,7 @@
 //! Virtio devices and their transports (OASIS VIRTIO 1.3, legacy interfaces included).
 //!
-//! A [`VirtioDevice`] is a device type without a bus. [`VirtioMmio`] is the transport; a device
-//! behind it is a [`Port`]. Rings are in [`ring`], memory access in [`dma`]. Devices are made by
+//! A [`VirtioDevice`] is a device type without a bus. [`VirtioMmio`] and [`VirtioPci`] are the
+//! transports; a device behind one is a [`Port`]. Rings are in [`ring`], memory access in [`dma`]. Devices are made by
 //! name and properties with [`build`], from the rows in [`CLASSES`].
 
 pub mod blk;
@@ -12,6 +12,9 @@ pub mod dma;
 mod inbox;
 mod legacy;
 mod mmio;
+mod pci_legacy;
+mod pci_modern;
+mod pci_transport;
 mod props;
 pub mod ring;
 pub mod rng;
@@ -22,9 +25,14 @@ pub use crate::core::{
 pub use build::{Backends, Drive, build};
 pub use class::{CLASSES, class};
 pub use mmio::{MMIO_LEN, VirtioMmio};
+pub use pci_transport::{PciConfig, VirtioPci};
 pub use props::{BuildError, Props};
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod pci_tests;
 #[cfg(test)]
 mod tests;

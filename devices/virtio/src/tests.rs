@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 const SECTOR: usize = 512;
 
-fn header(kind: u32, sector: u64) -> Vec<u8> {
+pub(crate) fn header(kind: u32, sector: u64) -> Vec<u8> {
     let mut h = kind.to_le_bytes().to_vec();
     h.extend([0; 4]);
     h.extend(sector.to_le_bytes());
@@ -19,7 +19,11 @@ fn header(kind: u32, sector: u64) -> Vec<u8> {
 }
 
 /// Writes, reads, flushes, discards, zeroes, identifies and errs.
-fn exercise_blk<T: Transport>(d: &mut Driver<'_, T>, node: &graph::Memory, sectors: u64) {
+pub(crate) fn exercise_blk<T: Transport>(
+    d: &mut Driver<'_, T>,
+    node: &graph::Memory,
+    sectors: u64,
+) {
     let data: Vec<u8> = (0..3 * SECTOR).map(|i| (i * 7) as u8).collect();
     for round in 0..40u64 {
         let sector = round % 8 * 3;
@@ -51,7 +55,7 @@ fn exercise_blk<T: Transport>(d: &mut Driver<'_, T>, node: &graph::Memory, secto
     assert_eq!(d.request(0, &[Part::Out(&header(77, 0)), Part::In(1)]), (1, vec![2]));
 }
 
-fn blk(len: usize, packed: bool) -> (Arc<graph::Memory>, Box<dyn VirtioDevice>) {
+pub(crate) fn blk(len: usize, packed: bool) -> (Arc<graph::Memory>, Box<dyn VirtioDevice>) {
     let (node, config) = disk(len, DiskOptions { discard: true, ..DiskOptions::default() });
     let rings = RingOptions { packed, ..RingOptions::default() };
     (node, Box::new(Blk::new(Config { rings, serial: "serial".into(), ..config })))

@@ -1,0 +1,435 @@
+//! Generic ECAM host bridge (`gpex`): configuration space in memory, windows for BARs, four
+//! interrupt lines.
+//!
+//! A message that a device sends into a window or into configuration space is dropped: it could
+//! lead back into the device that sends it.
+
+use crate::function::{BarKind, FunctionBuilder, Identity, PciFunction, Place, reg};
+use crate::msix::MsiSink;
+use device::{AccessRules, OrGate, Part, RestoreError, Value, Wire, guest_error};
+use memory::{AddressSpace, Backing, Gpa, IoHandler, Region};
+use std::fmt::{self, Write};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+
+/// Device and function number on a bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Devfn(pub u8);
+
+impl Devfn {
+    /// Function `function` (0 to 7) of slot `slot` (0 to 31).
+    pub fn new(slot: u8, function: u8) -> Self {
+        Self(slot << 3 | function & 7)
+    }
+
+    /// Slot.
+    pub fn slot(self) -> u8 {
+        self.0 >> 3
+    }
+
+    /// Function in the slot.
+    pub fn function(self) -> u8 {
+        self.0 & 7
+    }
+
+    /// Reads the `addr=` property: a slot in hexadecimal, and a function after a dot.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (slot, function) = text.split_once('.').unwrap_or((text, "0"));
+        let number = |t: &str| {
+            let t = t.strip_prefix("0x").unwrap_or(t);
+            let hex = !t.is_empty() && t.len() <= 2 && t.bytes().all(|b| b.is_ascii_hexdigit());
+            hex.then(|| u8::from_str_radix(t, 16).ok()).flatten()
+        };
+        let (slot, function) = (number(slot)?, number(function)?);
+        (slot < 32 && function < 8).then(|| Self::new(slot, function))
+    }
+}
+
+impl fmt::Display for Devfn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x}.{:x}", self.slot(), self.function())
+    }
+}
+
+/// Ranges of the CPU's address space that lead to the bus: base and length in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Windows {
+    /// Configuration space, 1 MiB for each bus.
+    pub ecam: (u64, u64),
+    /// Memory, at the same addresses on the bus.
+    pub mmio_low: (u64, u64),
+    /// Memory above 4 GiB, at the same addresses on the bus.
+    pub mmio_high: (u64, u64),
+    /// Ports, from 0 on the bus.
+    pub pio: (u64, u64),
+}
+
+fn holds((base, len): (u64, u64), at: u64, n: u64) -> bool {
+    at >= base && n <= len && at - base <= len - n
+}
+
+impl Windows {
+    /// Whether the range lies in a memory window.
+    pub fn memory(&self, at: u64, len: u64) -> bool {
+        holds(self.mmio_low, at, len) || holds(self.mmio_high, at, len)
+    }
+
+    /// CPU address of a range of ports.
+    pub fn port(&self, at: u64, len: u64) -> Option<u64> {
+        holds((0, self.pio.1), at, len).then(|| self.pio.0 + at)
+    }
+
+    /// Whether an address leads to the bus.
+    fn reach(&self, at: u64) -> bool {
+        [self.ecam, self.mmio_low, self.mmio_high, self.pio].iter().any(|w| holds(*w, at, 1))
+    }
+}
+
+/// A function on a bus. Its [`Part`] side covers configuration space and device together.
+pub trait PciDevice: Part {
+    /// Configuration space, BARs, interrupts.
+    fn function(&self) -> &PciFunction;
+    /// Name of its class.
+    fn class_name(&self) -> &str;
+    /// Its `id=`, or nothing.
+    fn id(&self) -> &str {
+        ""
+    }
+    /// Reads configuration space.
+    fn config_read(&self, offset: usize, size: u32) -> u32 {
+        self.function().read(offset, size)
+    }
+    /// Writes configuration space.
+    fn config_write(&self, offset: usize, size: u32, value: u32) {
+        self.function().write(offset, size, value);
+    }
+}
+
+/// Why a device got no place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttachError {
+    /// Another device is there.
+    Taken {
+        /// Where.
+        at: Devfn,
+        /// Class of the new device.
+        class: String,
+        /// Class of the one that is there.
+        by: String,
+        /// Its id.
+        id: String,
+    },
+    /// Every slot is taken.
+    Full {
+        /// Class of the new device.
+        class: String,
+    },
+    /// The device is on a bus already.
+    Connected,
+}
+
+impl fmt::Display for AttachError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Taken { at, class, by, id } => {
+                let id = if id.is_empty() { "(null)" } else { id };
+                let (slot, function) = (at.slot(), at.function());
+                write!(f, "PCI: slot {slot} function {function} not available for {class}, ")?;
+                write!(f, "in use by {by},id={id}")
+            }
+            Self::Full { class } => {
+                write!(f, "PCI: no slot/function available for {class}, all in use or reserved")
+            }
+            Self::Connected => f.write_str("PCI: the device is on a bus already"),
+        }
+    }
+}
+
+impl std::error::Error for AttachError {}
+
+/// The host bridge and its bus 0.
+pub struct PciHost {
+    space: Arc<AddressSpace>,
+    windows: Windows,
+    lines: Vec<Arc<OrGate>>,
+    devices: RwLock<Vec<(Devfn, Arc<dyn PciDevice>)>>,
+    own: Weak<Self>,
+}
+
+impl PciHost {
+    /// A bridge in `space`, with itself at 00.0. `irqs` are the four lines that INTA of slot 0,
+    /// 1, 2 and 3 lead to.
+    pub fn new(space: Arc<AddressSpace>, windows: Windows, irqs: [Wire; 4]) -> Arc<Self> {
+        let lines = irqs.into_iter().map(|wire| OrGate::new(256, wire)).collect();
+        let host = Arc::new_cyclic(|own| Self {
+            space: Arc::clone(&space),
+            windows,
+            lines,
+            devices: RwLock::default(),
+            own: own.clone(),
+        });
+        let ranges = [
+            ("gpex_mmio_window", windows.mmio_low),
+            ("gpex_mmio_window_high", windows.mmio_high),
+            ("gpex_ioport_window", windows.pio),
+        ];
+        for (name, (base, len)) in ranges {
+            if len != 0 {
+                let backing = Backing::Io(Arc::new(Nothing));
+                space.map(Region {
+                    name: name.into(),
+                    base: Gpa(base),
+                    len,
+                    priority: -1,
+                    backing,
+                });
+            }
+        }
+        let ecam = Arc::new(Ecam(Arc::downgrade(&host)));
+        space.map_io("pcie-ecam", windows.ecam.0, windows.ecam.1, ecam);
+        let bridge: Arc<dyn PciDevice> = Arc::new(Root::new());
+        host.attach(bridge, Some(Devfn(0))).expect("an empty bus has room for its bridge");
+        host
+    }
+
+    /// The address space it is in.
+    pub fn space(&self) -> &Arc<AddressSpace> {
+        &self.space
+    }
+
+    /// Puts a device on the bus: where `at` says, else into the first free slot.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn attach(
+        &self,
+        device: Arc<dyn PciDevice>,
+        at: Option<Devfn>,
+    ) -> Result<Devfn, AttachError> {
+        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        let class = || device.class_name().to_owned();
+        let taken = |slot: u8| devices.iter().any(|(d, _)| d.slot() == slot);
+        let at = match at {
+            Some(at) => at,
+            None => (0..32)
+                .find(|slot| !taken(*slot))
+                .map(|slot| Devfn::new(slot, 0))
+                .ok_or_else(|| AttachError::Full { class: class() })?,
+        };
+        if let Some((_, other)) = devices.iter().find(|(d, _)| *d == at) {
+            let (by, id) = (other.class_name().to_owned(), other.id().to_owned());
+            return Err(AttachError::Taken { at, class: class(), by, id });
+        }
+        let pin = device.function().read(reg::INTERRUPT_PIN, 1) as u8;
+        let wire = match pin.checked_sub(1) {
+            Some(pin) => {
+                let gate = Arc::clone(&self.lines[usize::from(at.slot() + (pin & 3)) % 4]);
+                Wire::to(gate, at.0.into())
+            }
+            None => Wire::default(),
+        };
+        let place = Place { space: Arc::clone(&self.space), windows: self.windows };
+        let sink = Arc::new(Messages { space: Arc::clone(&self.space), windows: self.windows });
+        if !device.function().connect(place, wire, sink) {
+            return Err(AttachError::Connected);
+        }
+        devices.push((at, device));
+        devices.sort_by_key(|(d, _)| *d);
+        Ok(at)
+    }
+
+    /// Takes a device off the bus.
+    pub fn detach(&self, at: Devfn) -> Option<Arc<dyn PciDevice>> {
+        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        let index = devices.iter().position(|(d, _)| *d == at)?;
+        let (_, device) = devices.remove(index);
+        device.function().disconnect();
+        Some(device)
+    }
+
+    /// All devices in order of their place.
+    pub fn devices(&self) -> Vec<(Devfn, Arc<dyn PciDevice>)> {
+        self.devices.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn find(&self, devfn: u8) -> Option<Arc<dyn PciDevice>> {
+        let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
+        let index = devices.binary_search_by_key(&Devfn(devfn), |(d, _)| *d).ok()?;
+        Some(Arc::clone(&devices[index].1))
+    }
+
+    /// A handle that does not keep the bridge alive.
+    pub fn downgrade(&self) -> Weak<Self> {
+        self.own.clone()
+    }
+
+    /// Text of `info pci`.
+    pub fn info(&self) -> String {
+        let mut out = String::new();
+        for (at, device) in self.devices() {
+            describe(&mut out, at, device.as_ref());
+        }
+        out
+    }
+}
+
+fn describe(out: &mut String, at: Devfn, device: &dyn PciDevice) {
+    let f = device.function();
+    let class = f.read(reg::CLASS + 1, 2) as u16;
+    // A string takes every write.
+    let _ = writeln!(out, "  Bus  0, device {:3}, function {}:", at.slot(), at.function());
+    let name = CLASS_NAMES.iter().find(|(c, _)| *c == class);
+    let name = name.map_or_else(|| format!("Class {class:04}"), |(_, n)| (*n).to_owned());
+    let ids = (f.read(reg::VENDOR_ID, 2), f.read(reg::DEVICE_ID, 2));
+    let _ = writeln!(out, "    {name}: PCI device {:04x}:{:04x}", ids.0, ids.1);
+    let sub = (f.read(reg::SUBSYSTEM_VENDOR, 2), f.read(reg::SUBSYSTEM, 2));
+    let _ = writeln!(out, "      PCI subsystem {:04x}:{:04x}", sub.0, sub.1);
+    let pin = f.read(reg::INTERRUPT_PIN, 1) as u8;
+    if let Some(pin) = pin.checked_sub(1) {
+        let line = f.read(reg::INTERRUPT_LINE, 1);
+        let _ = writeln!(out, "      IRQ {line}, pin {}", char::from(b'A' + (pin & 3)));
+    }
+    for (index, bar, address) in f.bars() {
+        let kind = match bar.kind {
+            BarKind::Io => "I/O",
+            BarKind::Memory32 => "32 bit memory",
+            BarKind::Memory64 => "64 bit prefetchable memory",
+        };
+        let _ = match address {
+            Some(at) => {
+                let (last, width) =
+                    (at + (bar.len - 1), if bar.kind == BarKind::Io { 4 } else { 8 });
+                writeln!(out, "      BAR{index}: {kind} at 0x{at:0width$x} [0x{last:0width$x}].")
+            }
+            None => writeln!(out, "      BAR{index}: {kind} (not mapped)"),
+        };
+    }
+    let _ = writeln!(out, "      id \"{}\"", device.id());
+}
+
+/// Names of classes as `info pci` prints them.
+const CLASS_NAMES: &[(u16, &str)] = &[
+    (0x0100, "SCSI controller"),
+    (0x0101, "IDE controller"),
+    (0x0106, "SATA controller"),
+    (0x0108, "NVMe controller"),
+    (0x0200, "Ethernet controller"),
+    (0x0300, "VGA controller"),
+    (0x0380, "Display controller"),
+    (0x0600, "Host bridge"),
+    (0x0604, "PCI bridge"),
+    (0x0c03, "USB controller"),
+];
+
+/// Messages become stores, except into the bus itself.
+struct Messages {
+    space: Arc<AddressSpace>,
+    windows: Windows,
+}
+
+impl MsiSink for Messages {
+    fn send(&self, address: u64, data: u32) {
+        if self.windows.reach(address) {
+            return guest_error!("pci: message to {address:#x}, on the bus itself");
+        }
+        if self.space.store(Gpa(address), 4, data.into()).is_err() {
+            guest_error!("pci: message to {address:#x}, where nothing is");
+        }
+    }
+}
+
+/// Unclaimed parts of a window: reads are all ones.
+struct Nothing;
+
+impl IoHandler for Nothing {
+    fn read(&self, _offset: u64, _size: u32) -> u64 {
+        u64::MAX
+    }
+    fn write(&self, _offset: u64, _size: u32, _value: u64) {}
+}
+
+struct Ecam(Weak<PciHost>);
+
+impl Ecam {
+    fn find(&self, offset: u64) -> Option<Arc<dyn PciDevice>> {
+        let host = self.0.upgrade()?;
+        if offset >> 20 == 0 { host.find((offset >> 12) as u8) } else { None }
+    }
+}
+
+impl IoHandler for Ecam {
+    fn rules(&self) -> AccessRules {
+        AccessRules { min: 1, max: 4 }
+    }
+    fn read(&self, offset: u64, size: u32) -> u64 {
+        match self.find(offset) {
+            Some(device) => device.config_read((offset & 0xfff) as usize, size).into(),
+            None => u64::MAX,
+        }
+    }
+    fn write(&self, offset: u64, size: u32, value: u64) {
+        if let Some(device) = self.find(offset) {
+            device.config_write((offset & 0xfff) as usize, size, value as u32);
+        }
+    }
+}
+
+/// The bridge as a function of its own bus.
+struct Root(PciFunction);
+
+impl Root {
+    fn new() -> Self {
+        let id = Identity {
+            vendor: 0x1b36,
+            device: 0x0008,
+            class: 0x06_0000,
+            subsystem_vendor: 0x1af4,
+            subsystem: 0x1100,
+            ..Identity::default()
+        };
+        Self(FunctionBuilder::new(id).build())
+    }
+}
+
+impl PciDevice for Root {
+    fn function(&self) -> &PciFunction {
+        &self.0
+    }
+    fn class_name(&self) -> &str {
+        "gpex-root"
+    }
+}
+
+impl Part for Root {
+    fn reset(&self) {
+        self.0.reset();
+    }
+    fn save(&self) -> Value {
+        self.0.save()
+    }
+    fn restore(&self, value: &Value) -> Result<(), RestoreError> {
+        self.0.restore(value)
+    }
+}
+
+impl Part for PciHost {
+    fn reset(&self) {
+        self.devices().iter().for_each(|(_, d)| d.reset());
+    }
+
+    /// Every function with its place.
+    fn save(&self) -> Value {
+        let of = |(at, d): &(Devfn, Arc<dyn PciDevice>)| (u16::from(at.0) + 1, d.save());
+        Value::Record(self.devices().iter().map(of).collect())
+    }
+
+    fn restore(&self, value: &Value) -> Result<(), RestoreError> {
+        let record = value.record()?;
+        for (at, device) in self.devices() {
+            let saved = record.iter().find(|(n, _)| *n == u16::from(at.0) + 1);
+            let name = format!("pci.{at}");
+            let (_, saved) = saved.ok_or_else(|| RestoreError::new("is missing").within(&name))?;
+            device.restore(saved).map_err(|e| e.within(&name))?;
+        }
+        Ok(())
+    }
+}
