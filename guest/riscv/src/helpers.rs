@@ -4,7 +4,8 @@
 //! cannot drift apart. Arguments and results are described at the functions.
 
 use crate::hart::Riscv;
-use crate::{helpers_bits as bits, helpers_float as float, helpers_sys as sys};
+use crate::{helpers_atomic as atomic, helpers_bits as bits, helpers_crypto as crypto};
+use crate::{helpers_float as float, helpers_sys as sys};
 use ir::HelperId;
 use isa::Helper;
 
@@ -67,7 +68,7 @@ helpers! {
     /// Marks the vector unit dirty ().
     DirtyVector "dirty_vector" sys::dirty_vector, float: false;
 
-    // Computation: helpers_float.rs, helpers_bits.rs.
+    // Computation: helpers_float.rs, helpers_bits.rs, helpers_crypto.rs, …_atomic.rs.
     /// A floating-point instruction (instruction, rounding mode): its result.
     Float "float" float::float, float: true;
     /// `clmul` (instruction, rs1, rs2).
@@ -80,4 +81,20 @@ helpers! {
     Zip "zip" bits::zip, float: false;
     /// `unzip` (instruction, rs1).
     Unzip "unzip" bits::unzip, float: false;
+    /// `xperm4` (instruction, rs1, rs2).
+    Xperm4 "xperm4" crypto::xperm4, float: false;
+    /// `xperm8` (instruction, rs1, rs2).
+    Xperm8 "xperm8" crypto::xperm8, float: false;
+    /// `aes32esi` and its kin (instruction, rs1, rs2).
+    Aes32 "aes32" crypto::aes32, float: false;
+    /// `aes64es` and its kin (instruction, rs1, rs2).
+    Aes64 "aes64" crypto::aes64, float: false;
+    /// `aes64im` (instruction, rs1).
+    Aes64Im "aes64im" crypto::aes64im, float: false;
+    /// `aes64ks1i` (instruction, rs1).
+    Aes64Ks1 "aes64ks1" crypto::aes64ks1, float: false;
+    /// `sm4ed`, `sm4ks` (instruction, rs1, rs2).
+    Sm4 "sm4" crypto::sm4, float: false;
+    /// `amocas.q` (instruction, address, set of translations).
+    AmocasQ "amocas_q" atomic::amocas_q, float: false;
 }

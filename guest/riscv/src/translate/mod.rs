@@ -5,6 +5,7 @@
 //! Addresses are zero-extended there. Source: The RISC-V Instruction Set Manual, volume I, 20250508.
 
 mod a;
+mod bf16;
 mod d;
 mod f;
 mod float;
@@ -12,14 +13,23 @@ mod m;
 mod privileged;
 mod rv32i;
 mod rv64i;
+mod zabha;
+mod zacas;
+mod zawrs;
 mod zba;
 mod zbb;
 mod zbc;
 mod zbkb;
 mod zbs;
+mod zfa;
 mod zfh;
+mod zicbo;
+mod zicond;
 mod zicsr;
 mod zifencei;
+mod zihint;
+mod zimop;
+mod zk;
 
 use crate::decode::{self, Ext, ExtSet, I, R, R1, Shift};
 use crate::hart::Riscv;
@@ -71,6 +81,7 @@ pub(crate) struct Translator<'t, 'u> {
     ext: ExtSet,
     rv32: bool,
     flags: u32,
+    mmu: u8,
     /// Address of the instruction.
     pc: u64,
     /// Address of the instruction after it.
@@ -97,6 +108,7 @@ impl<'t, 'u> Translator<'t, 'u> {
             ext: hart.config.ext,
             rv32: hart.is_rv32(),
             flags: mode.flags,
+            mmu: mode.mmu,
             pc: mode.pc,
             next: mode.pc,
             insn: 0,
