@@ -28,10 +28,12 @@ struct State {
     /// The guest's time minus the wall clock, wrapping ns.
     #[n(1)]
     offset: u64,
+    /// `ALARM_HIGH` and `ALARM_LOW`.
     #[n(2)]
     alarm: u64,
+    /// The alarm that runs: what the registers held when `ALARM_LOW` was written.
     #[n(3)]
-    alarm_running: bool,
+    running: Option<u64>,
     #[n(4)]
     interrupt: bool,
     #[n(5)]
@@ -76,15 +78,16 @@ impl GoldfishRtc {
     /// Lets an alarm that is due go off; drives the wire and the timer to match the state.
     fn update(&mut self) {
         let now = self.now();
-        if self.state.alarm_running && self.state.alarm <= now {
-            self.state.alarm_running = false;
-            self.state.interrupt = true;
-        }
-        if self.state.alarm_running {
-            let left = self.state.alarm - now;
-            self.timer.arm(self.wall.clock().now_ns().saturating_add(left));
-        } else {
-            self.timer.cancel();
+        match self.state.running {
+            None => self.timer.cancel(),
+            Some(alarm) if alarm > now => {
+                self.timer.arm(self.wall.clock().now_ns().saturating_add(alarm - now));
+            }
+            Some(_) => {
+                self.state.running = None;
+                self.state.interrupt = true;
+                self.timer.cancel();
+            }
         }
         self.irq.set(self.state.interrupt && self.state.enabled);
     }
@@ -120,7 +123,7 @@ impl MmioDevice for GoldfishRtc {
             ReadReg::ALARM_LOW => self.state.alarm as u32,
             ReadReg::ALARM_HIGH => (self.state.alarm >> 32) as u32,
             ReadReg::IRQ_ENABLED => self.state.enabled.into(),
-            ReadReg::ALARM_STATUS => self.state.alarm_running.into(),
+            ReadReg::ALARM_STATUS => self.state.running.is_some().into(),
         };
         value.into()
     }
@@ -137,11 +140,11 @@ impl MmioDevice for GoldfishRtc {
             WriteReg::TIME_HIGH => self.set_now(with_high(self.now())),
             WriteReg::ALARM_LOW => {
                 self.state.alarm = with_low(self.state.alarm);
-                self.state.alarm_running = true;
+                self.state.running = Some(self.state.alarm);
             }
             WriteReg::ALARM_HIGH => self.state.alarm = with_high(self.state.alarm),
             WriteReg::IRQ_ENABLED => self.state.enabled = value != 0,
-            WriteReg::CLEAR_ALARM => self.state.alarm_running = false,
+            WriteReg::CLEAR_ALARM => self.state.running = None,
             WriteReg::CLEAR_INTERRUPT => self.state.interrupt = false,
         }
         self.update();
@@ -221,6 +224,17 @@ mod tests {
         rtc.lock().write(0x14, 4, 1);
         clock.advance(u64::MAX / 2);
         assert_eq!(lines.take(), [(0, false)]);
+    }
+
+    #[test]
+    fn an_alarm_that_runs_does_not_notice_the_first_half_of_the_next() {
+        let (_, lines, rtc) = bench();
+        for (register, value) in [(0x10, 1), (0x0c, 0x7000_0000), (0x08, 5), (0x0c, 1)] {
+            rtc.lock().write(register, 4, value);
+        }
+        assert_eq!(rtc.lock().read(0x18, 4), 1);
+        rtc.lock().write(0x08, 4, 5);
+        assert_eq!(lines.take(), [(0, true)]);
     }
 
     #[test]
