@@ -291,6 +291,8 @@ pub trait Guest: Send + Sync + Sized + 'static {
 
     /// The state after power-on.
     fn reset(&self) -> Self::State;
+    /// Takes note of a saved state that was taken over: timers outside of it are armed to match.
+    fn restored(&self, _state: &Self::State) {}
     /// What translation depends on now.
     fn mode(&self, state: &Self::State) -> Mode;
     /// Sets the address of the next instruction.

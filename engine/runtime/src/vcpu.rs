@@ -552,6 +552,7 @@ where
 
     fn restore(&mut self, value: &Value) -> Result<(), RestoreError> {
         self.state().restore(value)?;
+        self.guest.restored(self.state_ref());
         self.engine.flush_all();
         Ok(())
     }

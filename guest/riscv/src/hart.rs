@@ -1,13 +1,21 @@
 //! A hart: its configuration and wiring, and the contract with the engine.
 
-use crate::decode::{self, ExtSet};
+use crate::csr;
+use crate::decode;
 use crate::helpers::HELPERS;
+use crate::imsic::Imsic;
+use crate::mmu;
+use crate::model::{Config, Feature};
 use crate::state::{NO_RESERVATION, Privilege, REGISTERS, State, flags};
-use crate::trap::{Exception, Trap};
+use crate::status::{ADUE, MPP_SHIFT, PBMTE};
+use crate::timer::SupervisorTimer;
+use crate::trap::{self, Exception, Trap};
 use ir::{Builder, GuestReg, RegInfo};
 use isa::{
     Access, CodeSource, Cpu, FpFlags, Guest, Helper, HostRounding, Mapping, MemoryFault, Mode,
 };
+use std::sync::Arc;
+use time::Counter;
 
 /// Width of integer registers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,30 +27,26 @@ pub enum Xlen {
     Rv64,
 }
 
-/// What a hart can do: the result of a CPU model and its properties.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Width of integer registers.
-    pub xlen: Xlen,
-    /// Extensions that encodings depend on, closed.
-    pub ext: ExtSet,
-    /// Width of vector registers in bits.
-    pub vlen: u32,
-    /// Widest vector element in bits.
-    pub elen: u32,
-}
-
 /// How a hart is tied into a machine.
-#[derive(Clone, Debug)]
 pub struct Wiring {
     /// `mhartid`.
     pub hart_id: u64,
     /// Where execution begins after a reset.
     pub reset_pc: u64,
+    /// `time` and the supervisor timer.
+    pub timer: SupervisorTimer,
+    /// The incoming MSI controller, if there is one.
+    pub imsic: Option<Arc<dyn Imsic>>,
+}
+
+impl Wiring {
+    /// A hart without MSIs whose `time` is `counter`.
+    pub fn new(hart_id: u64, reset_pc: u64, counter: Counter) -> Self {
+        Self { hart_id, reset_pc, timer: SupervisorTimer::new(counter), imsic: None }
+    }
 }
 
 /// A RISC-V hart.
-#[derive(Debug)]
 pub struct Riscv {
     /// What it can do.
     pub config: Config,
@@ -51,6 +55,11 @@ pub struct Riscv {
 }
 
 impl Riscv {
+    /// Whether the hart has `feature`.
+    pub fn has(&self, feature: Feature) -> bool {
+        self.config.has(feature)
+    }
+
     /// Whether registers are 32 bits wide.
     pub fn is_rv32(&self) -> bool {
         self.config.xlen == Xlen::Rv32
@@ -64,6 +73,47 @@ impl Riscv {
     /// A register value: sign-extended on RV32.
     pub fn value(&self, value: u64) -> u64 {
         if self.is_rv32() { i64::from(value as i32).cast_unsigned() } else { value }
+    }
+
+    /// Where a trap return to `epc` goes: aligned as instructions are.
+    pub(crate) fn return_address(&self, epc: u64) -> u64 {
+        if self.has(Feature::C) || self.has(Feature::Zca) { epc & !1 } else { epc & !3 }
+    }
+
+    /// Whether the hart has the privilege mode that `bits` encode.
+    pub(crate) fn has_privilege(&self, bits: u64) -> bool {
+        match bits & 3 {
+            0 => self.has(Feature::U),
+            1 => self.has(Feature::S),
+            3 => true,
+            _ => false,
+        }
+    }
+
+    /// The least privileged mode that the hart has.
+    pub(crate) fn lowest_privilege(&self) -> Privilege {
+        if self.has(Feature::U) { Privilege::User } else { Privilege::Machine }
+    }
+
+    /// Elements of a vector register group.
+    fn vlmax(&self, vtype: u64) -> u64 {
+        let per_register = u64::from(self.config.vlen / 8) >> (vtype >> 3 & 7);
+        match vtype & 7 {
+            lmul @ 0..4 => per_register << lmul,
+            lmul => per_register >> (8 - lmul),
+        }
+    }
+
+    /// What of the vector state code is translated for.
+    fn vector_flags(&self, state: &State) -> u32 {
+        let mut bits = flags::vector(state.vtype);
+        if state.vl == self.vlmax(state.vtype) {
+            bits |= flags::VL_IS_MAX;
+        }
+        if state.vstart == 0 {
+            bits |= flags::VSTART_ZERO;
+        }
+        bits
     }
 }
 
@@ -88,16 +138,36 @@ impl Guest for Riscv {
     }
 
     fn reset(&self) -> State {
-        State { pc: self.wiring.reset_pc, reservation_address: NO_RESERVATION, ..State::default() }
+        let mut state = State {
+            pc: self.config.reset_pc.unwrap_or(self.wiring.reset_pc),
+            reservation_address: NO_RESERVATION,
+            vtype: 1 << 63,
+            mstatus: self.lowest_privilege().bits() << MPP_SHIFT,
+            stimecmp: u64::MAX,
+            ..State::default()
+        };
+        if self.has(Feature::Svpbmt) {
+            state.menvcfg |= PBMTE;
+        }
+        if self.has(Feature::Svadu) && !self.has(Feature::Svade) {
+            state.menvcfg |= ADUE;
+        }
+        csr::reset_counters(self, &mut state);
+        self.wiring.timer.set(state.stimecmp);
+        state
+    }
+
+    fn restored(&self, state: &State) {
+        self.wiring.timer.set(state.stimecmp);
     }
 
     fn mode(&self, state: &State) -> Mode {
         let (fs, vs) = (state.mstatus >> 13, state.mstatus >> 9);
         let mut flags = flags::scalar(state.privilege, fs, vs, state.frm);
         if vs & 3 != 0 {
-            flags |= flags::vector(state.vtype);
+            flags |= self.vector_flags(state);
         }
-        Mode { pc: state.pc, flags, mmu: 3 }
+        Mode { pc: state.pc, flags, mmu: mmu::data_set(state) }
     }
 
     fn set_pc(state: &mut State, pc: u64) {
@@ -126,16 +196,16 @@ impl Guest for Riscv {
     }
 
     fn translate_address(
-        _cpu: &mut Cpu<'_, Self>,
-        _mmu: u8,
-        _access: Access,
+        cpu: &mut Cpu<'_, Self>,
+        mmu: u8,
+        access: Access,
         gva: u64,
     ) -> Result<Mapping, Trap> {
-        Ok(Mapping { gpa: gva, read: true, write: true, execute: true, whole_page: true })
+        mmu::translate(cpu, mmu, access, gva)
     }
 
-    fn debug_translate(_cpu: &mut Cpu<'_, Self>, gva: u64) -> Option<u64> {
-        Some(gva)
+    fn debug_translate(cpu: &mut Cpu<'_, Self>, gva: u64) -> Option<u64> {
+        mmu::debug_translate(cpu, gva)
     }
 
     fn memory_trap(fault: MemoryFault, access: Access, gva: u64) -> Trap {
@@ -143,23 +213,21 @@ impl Guest for Riscv {
             (MemoryFault::Misaligned, Access::Load) => Exception::LoadMisaligned,
             (MemoryFault::Misaligned, Access::Store | Access::Atomic) => Exception::StoreMisaligned,
             (MemoryFault::Misaligned, Access::Fetch) => Exception::FetchMisaligned,
-            (MemoryFault::Bus, Access::Load) => Exception::LoadAccess,
-            (MemoryFault::Bus, Access::Store | Access::Atomic) => Exception::StoreAccess,
-            (MemoryFault::Bus, Access::Fetch) => Exception::FetchAccess,
+            (MemoryFault::Bus, access) => return mmu::access_fault(access, gva),
         };
         Trap::new(cause, gva)
     }
 
-    fn raise(cpu: &mut Cpu<'_, Self>, _trap: Trap) {
-        cpu.state.privilege = Privilege::Machine;
+    fn raise(cpu: &mut Cpu<'_, Self>, trap: Trap) {
+        trap::raise(cpu, trap);
     }
 
-    fn interrupt(_cpu: &mut Cpu<'_, Self>) -> bool {
-        false
+    fn interrupt(cpu: &mut Cpu<'_, Self>) -> bool {
+        trap::interrupt(cpu)
     }
 
-    fn wakes(_cpu: &mut Cpu<'_, Self>) -> bool {
-        true
+    fn wakes(cpu: &mut Cpu<'_, Self>) -> bool {
+        trap::wakes(cpu)
     }
 
     fn rounding(state: &State) -> HostRounding {

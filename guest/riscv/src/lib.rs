@@ -3,6 +3,9 @@
 //! Sources: The RISC-V Instruction Set Manual, volumes I (unprivileged) and II (privileged),
 //! 20240411 and later. XLEN is a run-time value. Left out: the hypervisor extension.
 
+#[cfg(test)]
+mod bench;
+pub mod csr;
 pub mod decode;
 pub mod disasm;
 pub mod hart;
@@ -12,10 +15,18 @@ mod helpers_bits;
 mod helpers_crypto;
 mod helpers_float;
 mod helpers_sys;
+pub mod imsic;
+mod mmu;
+pub mod model;
+mod pmp;
 pub mod state;
+mod status;
+pub mod timer;
 pub mod translate;
 pub mod trap;
 
-pub use hart::{Config, Riscv, Wiring, Xlen};
+pub use hart::{Riscv, Wiring, Xlen};
+pub use imsic::Imsic;
+pub use model::{Config, CpuError, Feature};
 pub use state::{Privilege, State, flags};
 pub use trap::{Exception, Trap};

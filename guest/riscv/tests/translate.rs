@@ -4,6 +4,7 @@ use ir::{Builder, OpKind, Unit};
 use isa::{CodeSource, Guest, Mode};
 use riscv::decode::{Ext, ExtSet, INSNS};
 use riscv::{Config, Riscv, Wiring, Xlen};
+use time::{Clock, Counter};
 
 const PC: u64 = 0x8000_0000;
 /// Flags of M-mode with both FS and VS dirty.
@@ -26,7 +27,8 @@ fn hart(xlen: Xlen, without: &[Ext]) -> Riscv {
     let other = if xlen == Xlen::Rv64 { Ext::Rv32 } else { Ext::Rv64 };
     let ext = without.iter().fold(ExtSet::all().without(other), |set, e| set.without(*e));
     let config = Config { ext, ..config(xlen) };
-    Riscv { config, wiring: Wiring { hart_id: 0, reset_pc: PC } }
+    let counter = Counter::new(Clock::manual(), 10_000_000);
+    Riscv { config, wiring: Wiring::new(0, PC, counter) }
 }
 
 fn translate(hart: &Riscv, pc: u64, flags: u32, words: &[u32]) -> Unit {
@@ -47,7 +49,8 @@ fn translate_bytes(hart: &Riscv, pc: u64, flags: u32, bytes: Vec<u8>) -> Unit {
 }
 
 fn config(xlen: Xlen) -> Config {
-    Config { xlen, ext: ExtSet::EMPTY, vlen: 128, elen: 64 }
+    let model = if xlen == Xlen::Rv64 { "rv64" } else { "rv32" };
+    riscv::model::parse(model).expect("a known model")
 }
 
 fn listing(unit: &Unit) -> String {
