@@ -1,6 +1,7 @@
 //! MSI-X: a table of messages in a BAR of its own (PCI Local Bus 3.0, "MSI-X Capability and Table
 //! Structures").
 
+pub use device::MsiSink;
 use device::{AccessRules, guest_error};
 use memory::IoHandler;
 use state::{Blob, RestoreError, Saved, Value};
@@ -13,12 +14,6 @@ pub const MSIX_BAR_LEN: u64 = 0x1000;
 const ENTRY: usize = 16;
 /// Vector control: the entry is masked.
 const MASKED: u8 = 1;
-
-/// Where messages go.
-pub trait MsiSink: Send + Sync {
-    /// A 32-bit store of `data` to `address` by a device.
-    fn send(&self, address: u64, data: u32);
-}
 
 /// The table, the pending bits and the two control bits of one function.
 pub struct Msix {

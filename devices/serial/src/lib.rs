@@ -1,7 +1,9 @@
 //! Serial ports.
 
+mod attach;
 mod ns16550a;
 
+pub use attach::attach;
 pub use ns16550a::{Config, Endian, Ns16550a};
 
 use device::DeviceClass;
