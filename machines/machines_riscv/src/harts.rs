@@ -1,9 +1,60 @@
-//! The `/cpus` node, the same on every board.
+//! Harts, and the `/cpus` node, the same on every board.
 
+use crate::Xlen;
+use crate::boot::RESET_ADDRESS;
+use device::LineSink;
 use fdt::Node;
+use riscv::model::{Config, Feature, SatpMode};
+use riscv::{Riscv, Wiring};
+use std::sync::Arc;
+use time::Counter;
 
 /// Rate of the `time` counter of every board, in Hz.
 pub const TIMEBASE_HZ: u32 = 10_000_000;
+
+/// Interrupt inputs of a hart: the bits of `mip`.
+pub const LINE_MSI: u32 = 3;
+/// Machine timer.
+pub const LINE_MTI: u32 = 7;
+/// Supervisor external.
+pub const LINE_SEI: u32 = 9;
+/// Machine external.
+pub const LINE_MEI: u32 = 11;
+
+/// Hart `hart_id` of a board whose `time` is `mtime`.
+pub(crate) fn hart(config: &Config, hart_id: u64, mtime: &Counter) -> Riscv {
+    let reset_pc = config.reset_pc.unwrap_or(RESET_ADDRESS);
+    Riscv { config: config.clone(), wiring: Wiring::new(hart_id, reset_pc, mtime.clone()) }
+}
+
+/// Ties a hart's own timer to its interrupt inputs.
+pub(crate) fn connect(hart: &Riscv, lines: &Arc<dyn LineSink>) {
+    hart.wiring.timer.connect(Arc::clone(lines));
+}
+
+/// Width of a CPU model's registers.
+pub fn xlen(config: &Config) -> Xlen {
+    match config.xlen {
+        riscv::Xlen::Rv32 => Xlen::Rv32,
+        riscv::Xlen::Rv64 => Xlen::Rv64,
+    }
+}
+
+/// What the device tree says about a hart of this model.
+pub fn info(config: &Config) -> HartInfo {
+    let block = |feature, size: u16| config.has(feature).then_some(u32::from(size));
+    HartInfo {
+        isa: config.isa_string(),
+        isa_base: config.isa_base().to_owned(),
+        extensions: config.isa_extensions().into_iter().map(str::to_owned).collect(),
+        mmu: (config.satp != SatpMode::Bare).then(|| config.mmu_type()),
+        block_sizes: BlockSizes {
+            cbom: block(Feature::Zicbom, config.cbom_block),
+            cboz: block(Feature::Zicboz, config.cboz_block),
+            cbop: block(Feature::Zicbop, config.cbop_block),
+        },
+    }
+}
 
 /// What the device tree says about one hart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

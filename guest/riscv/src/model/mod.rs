@@ -9,7 +9,7 @@ mod property;
 mod rules;
 
 pub use features::{Feature, FeatureSet};
-pub use property::{CpuError, parse};
+pub use property::{CpuError, parse, properties};
 
 use crate::decode::{Ext, ExtSet, INSNS};
 use crate::hart::Xlen;

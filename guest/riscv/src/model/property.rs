@@ -108,6 +108,12 @@ const SILENT: FeatureSet = FeatureSet::of(&[
     Feature::Ssu64xl,
 ]);
 
+/// Every property and, where it is a switch, its type.
+pub fn properties() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let switches = Feature::ALL.iter().filter(|f| !SILENT.has(**f)).map(|f| (f.name(), "bool"));
+    switches.chain(OTHERS.iter().map(|name| (*name, "")))
+}
+
 /// Makes the configuration of `model,property=value,…`.
 ///
 /// # Errors
@@ -140,8 +146,6 @@ struct Builder {
     /// Satp modes turned on (true) and off.
     modes: Vec<(SatpMode, bool)>,
     profile_mode: Option<SatpMode>,
-    /// What is wrong with a value, told once all properties are known.
-    problem: Option<String>,
 }
 
 fn boolean(name: &str, value: &str) -> Result<bool, String> {
@@ -184,16 +188,7 @@ impl Builder {
         };
         let (asked, refused) = (FeatureSet::default(), FeatureSet::default());
         let (version_given, profile_mode) = (false, None);
-        Self {
-            model,
-            config,
-            version_given,
-            asked,
-            refused,
-            modes: Vec::new(),
-            profile_mode,
-            problem: None,
-        }
+        Self { model, config, version_given, asked, refused, modes: Vec::new(), profile_mode }
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
@@ -269,7 +264,7 @@ impl Builder {
             "pmu-mask" => {
                 let mask = number(name, value)?;
                 if mask & 7 != 0 {
-                    self.problem = Some("\"pmu-mask\" contains invalid bits (0-2) set".to_owned());
+                    return Err("\"pmu-mask\" contains invalid bits (0-2) set".to_owned());
                 }
                 config.hpm_counters = u32::try_from(mask)
                     .map_err(|_| "Number of counters exceeds maximum available".to_owned())?;
@@ -307,7 +302,7 @@ impl Builder {
                 if boolean(name, value)? {
                     let best = self.model.satp.name();
                     let text = "is higher than hw max capability";
-                    self.problem = Some(format!("satp_mode sv64 {text} {best}"));
+                    return Err(format!("satp_mode sv64 {text} {best}"));
                 }
             }
             _ => return Err(self.unknown(name)),
@@ -339,7 +334,7 @@ impl Builder {
             return Err(format!("Profile {name} is not available for vendor CPUs"));
         }
         if self.model.xlen == Xlen::Rv32 {
-            return Err(format!("Profile {name} only available for 64 bit CPUs"));
+            return Err(format!("Profile {name} only available for 64-bit CPUs"));
         }
         let profile = MODELS.iter().find(|m| m.name == name);
         let profile = profile.expect("every profile is a model, too");
@@ -377,9 +372,6 @@ impl Builder {
     }
 
     fn finish(mut self) -> Result<Config, String> {
-        if let Some(problem) = self.problem {
-            return Err(problem);
-        }
         let model = self.model;
         let mut set = self.config.features.union(self.asked).intersection(all_available());
         for feature in self.refused.iter() {

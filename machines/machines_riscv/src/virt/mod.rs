@@ -1,8 +1,10 @@
 //! The `virt` board: a machine that exists nowhere else.
 
+mod board;
 pub mod map;
 mod tree;
 
+pub use board::{Board, BootFiles, BuildError, DeviceSpec, File, Inputs, build};
 pub use tree::device_tree;
 
 use crate::Xlen;

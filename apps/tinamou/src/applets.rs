@@ -1,0 +1,77 @@
+//! What the binary can be called, and its own face.
+
+use crate::{links, system};
+use std::process::ExitCode;
+
+/// Something the binary does under a name.
+pub struct Applet {
+    /// The name of a link to the binary.
+    pub name: &'static str,
+    /// One line for `tinamou help`.
+    pub description: &'static str,
+    /// Runs it: the name it was called by, and its arguments.
+    pub run: fn(&str, &[String]) -> ExitCode,
+}
+
+/// Every name that behaves as QEMU's program of that name.
+pub const APPLETS: &[Applet] = &[Applet {
+    name: "qemu-system-riscv64",
+    description: "run a riscv64 machine",
+    run: system::run,
+}];
+
+/// The applet of this name.
+pub fn by_name(name: &str) -> Option<&'static Applet> {
+    APPLETS.iter().find(|a| a.name == name)
+}
+
+/// `tinamou …`
+pub fn own_face(args: &[String]) -> ExitCode {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{}", help());
+            ExitCode::SUCCESS
+        }
+        ["version" | "--version" | "-V"] => {
+            println!("tinamou {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        ["system", isa, ..] => match by_name(&format!("qemu-system-{isa}")) {
+            Some(applet) => (applet.run)(applet.name, &args[2..]),
+            None => refuse(&format!("system: no machines of architecture '{isa}' yet")),
+        },
+        ["install-links", rest @ ..] => match links::install(rest) {
+            Ok(made) => {
+                made.iter().for_each(|path| println!("{}", path.display()));
+                ExitCode::SUCCESS
+            }
+            Err(problem) => refuse(&problem),
+        },
+        [word @ ("run" | "user" | "img" | "nbd" | "io" | "storage" | "doctor" | "demo"), ..] => {
+            refuse(&format!("not supported yet: {word}"))
+        }
+        [word, ..] => refuse(&format!("'{word}' is no command: see 'tinamou help'")),
+    }
+}
+
+fn refuse(problem: &str) -> ExitCode {
+    eprintln!("tinamou: {problem}");
+    ExitCode::FAILURE
+}
+
+fn help() -> String {
+    let mut text = String::from(
+        "Tinamou runs machines.\n\n\
+         usage: tinamou COMMAND [ARGUMENT…]\n\n\
+         \x20 system ISA …          run a machine; arguments as of qemu-system-ISA\n\
+         \x20 install-links DIR     make links by whose names the binary behaves as QEMU's programs\n\
+         \x20 version               print the version\n\
+         \x20 help                  print this\n\n\
+         names for links:\n\n",
+    );
+    for applet in APPLETS {
+        text.push_str(&format!("  {:<22} {}\n", applet.name, applet.description));
+    }
+    text
+}

@@ -1,0 +1,98 @@
+//! What exists for `qemu-system-riscv64`: the lists that planning and help texts draw on.
+
+use plan::{
+    AccelInfo, Catalog, CpuInfo, DeviceInfo, DriveSupport, Interface, MachineInfo, ObjectInfo,
+    PropertyInfo, TopologyLevels,
+};
+use riscv::model;
+
+/// Bytes of RAM without `-m`.
+const DEFAULT_RAM: u64 = 128 << 20;
+
+/// RISC-V machines with 64-bit harts (and 32-bit ones by `-cpu`).
+pub struct Riscv64;
+
+impl Catalog for Riscv64 {
+    fn machines(&self) -> Vec<MachineInfo> {
+        let property = PropertyInfo::new;
+        vec![MachineInfo {
+            name: "virt".into(),
+            aliases: Vec::new(),
+            description: "RISC-V VirtIO board".into(),
+            default: false,
+            max_cpus: machines_riscv::virt::MAX_HARTS as u32,
+            default_cpu: "rv64".into(),
+            default_ram: DEFAULT_RAM,
+            serial_ports: 1,
+            default_interface: Interface::Virtio,
+            drives: vec![
+                (Interface::Virtio, DriveSupport::Device("virtio-blk-device".into())),
+                (Interface::Pflash, DriveSupport::Board { slots: 2 }),
+            ],
+            topology: TopologyLevels::default(),
+            properties: vec![
+                property(
+                    "aclint",
+                    "bool",
+                    "(TCG only) Set on/off to enable/disable emulating ACLINT devices",
+                ),
+                property(
+                    "aia",
+                    "string",
+                    "Set type of AIA interrupt controller. Valid values are none, aplic, and aplic-imsic.",
+                ),
+                property("aia-guests", "string", "Set number of guest MMIO pages for AIA IMSIC"),
+            ],
+        }]
+    }
+
+    fn cpus(&self) -> Vec<CpuInfo> {
+        let properties: Vec<_> =
+            model::properties().map(|(name, kind)| PropertyInfo::new(name, kind, "")).collect();
+        model::names()
+            .map(|name| CpuInfo { name: name.into(), properties: properties.clone() })
+            .collect()
+    }
+
+    fn devices(&self) -> Vec<DeviceInfo> {
+        virtio::CLASSES.iter().map(|class| device(class)).collect()
+    }
+
+    fn accels(&self) -> Vec<AccelInfo> {
+        let property = PropertyInfo::new;
+        vec![AccelInfo {
+            name: "tcg".into(),
+            properties: vec![
+                property("one-insn-per-tb", "bool", "One guest instruction in each unit"),
+                property("split-wx", "bool", "Map generated code writable and executable apart"),
+                property("tb-size", "int", "Size of the code cache in MiB"),
+                property("thread", "string", "single or multi"),
+            ],
+        }]
+    }
+
+    fn objects(&self) -> Vec<ObjectInfo> {
+        Vec::new()
+    }
+
+    fn product(&self) -> String {
+        format!("Tinamou {}", env!("CARGO_PKG_VERSION"))
+    }
+}
+
+fn device(class: &device::DeviceClass) -> DeviceInfo {
+    let property = |p: &device::Property| PropertyInfo {
+        name: p.name.into(),
+        kind: p.kind.into(),
+        description: p.description.into(),
+        default: (!p.default.is_empty()).then(|| p.default.into()),
+    };
+    DeviceInfo {
+        name: class.name.into(),
+        alias: class.aliases.first().map(|a| (*a).into()),
+        category: format!("{:?}", class.category).into(),
+        bus: class.bus.name().into(),
+        description: class.description.into(),
+        properties: class.properties.iter().map(property).collect(),
+    }
+}

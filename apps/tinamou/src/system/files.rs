@@ -1,0 +1,66 @@
+//! Firmware, kernels and other files that a machine starts with.
+
+use machines_riscv::virt::{BootFiles, File};
+use plan::Plan;
+use std::path::{Path, PathBuf};
+
+/// The firmware a machine starts without `-bios`, and the package that has it.
+const OPENSBI: &str = "opensbi-riscv64-generic-fw_dynamic.bin";
+/// The same under the name that Debian's package `opensbi` gives it.
+const OPENSBI_DEBIAN: &str = "opensbi/generic/fw_dynamic.bin";
+/// Folders searched after those of `-L`.
+const FOLDERS: [&str; 4] =
+    ["/usr/share/tinamou", "/usr/share/qemu", "/usr/lib/riscv64-linux-gnu", "/usr/share"];
+
+/// Reads what the plan names.
+///
+/// # Errors
+/// A file cannot be read, or the firmware is nowhere.
+pub fn boot_files(plan: &Plan) -> Result<BootFiles, String> {
+    let boot = &plan.boot;
+    let firmware = match boot.bios.as_deref() {
+        Some("none") => None,
+        None | Some("default") => Some(default_firmware(plan)?),
+        Some(name) => {
+            let path = search(plan, name).ok_or_else(|| {
+                format!("-bios {name}: no such file, and none in the folders of -L")
+            })?;
+            Some(read("-bios", &path)?)
+        }
+    };
+    let named = |option: &str, name: &Option<String>| {
+        name.as_ref().map(|name| read(option, Path::new(name))).transpose()
+    };
+    Ok(BootFiles {
+        firmware,
+        kernel: named("-kernel", &boot.kernel)?,
+        initrd: named("-initrd", &boot.initrd)?,
+        append: boot.append.clone().unwrap_or_default(),
+        dtb: named("-dtb", &boot.dtb)?,
+    })
+}
+
+fn default_firmware(plan: &Plan) -> Result<File, String> {
+    let found = search(plan, OPENSBI).or_else(|| search(plan, OPENSBI_DEBIAN));
+    match found {
+        Some(path) => read("-bios", &path),
+        None => Err(format!(
+            "could not find firmware '{OPENSBI}': install the package opensbi, or name it with \
+             -bios, or start the kernel without any (-bios none)"
+        )),
+    }
+}
+
+/// A file as named, or in one of the folders for data.
+fn search(plan: &Plan, name: &str) -> Option<PathBuf> {
+    let own = std::env::var_os("TINAMOU_DATA").map(PathBuf::from);
+    let folders = plan.data_dirs.iter().map(PathBuf::from).chain(own);
+    let candidates = folders.chain(FOLDERS.iter().map(PathBuf::from)).map(|dir| dir.join(name));
+    std::iter::once(PathBuf::from(name)).chain(candidates).find(|path| path.is_file())
+}
+
+fn read(option: &str, path: &Path) -> Result<File, String> {
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|e| format!("{option} {name}: {e}"))?;
+    Ok(File { name, bytes })
+}

@@ -1,0 +1,56 @@
+//! `qemu-system-riscv64`: from arguments to the end of the machine.
+
+mod catalog;
+mod control;
+mod disks;
+mod files;
+mod start;
+
+use plan::{Environment, Outcome, Plan};
+use std::process::ExitCode;
+
+/// Runs a system emulator called `program`.
+pub fn run(program: &str, args: &[String]) -> ExitCode {
+    let catalog = catalog::Riscv64;
+    let read = |path: &str| std::fs::read_to_string(path);
+    let env = Environment { program, catalog: &catalog, read: &read };
+    let plan = match plan::plan(&env, args) {
+        Ok(Outcome::Print(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Ok(Outcome::Run(plan)) => plan,
+        Err(refusal) => {
+            eprintln!("{}", refusal.report(program).trim_end());
+            return ExitCode::FAILURE;
+        }
+    };
+    match run_plan(program, *plan) {
+        Ok(code) => code,
+        Err(problem) => {
+            eprintln!("{program}: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_plan(program: &str, plan: Plan) -> Result<ExitCode, String> {
+    for warning in &plan.warnings {
+        eprintln!("{program}: warning: {warning}");
+    }
+    configure_log(&plan)?;
+    let (events, inbox) = machine::Events::channel();
+    let started = start::start(program, &plan, &events)?;
+    let Some(started) = started else { return Ok(ExitCode::SUCCESS) };
+    Ok(control::run(&plan, started, &events, &inbox))
+}
+
+fn configure_log(plan: &Plan) -> Result<(), String> {
+    let open = |name: &String| {
+        let name = name.replace("%d", &std::process::id().to_string());
+        std::fs::File::create(&name).map_err(|e| format!("-D {name}: {e}"))
+    };
+    let file = plan.log.file.as_ref().map(open).transpose()?;
+    trace::configure(&plan.log.items, file);
+    Ok(())
+}

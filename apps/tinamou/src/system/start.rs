@@ -1,0 +1,144 @@
+//! From a plan to a machine that is ready to run.
+
+use crate::system::disks::{self, Disks};
+use crate::system::files;
+use chardev::{Chardevs, Port, Request, Sink};
+use device::Cause;
+use machine::{Event, Events, Machine, Threading};
+use machines_riscv::virt::{self, DeviceSpec, Inputs, VirtConfig};
+use plan::{Plan, RtcBase, RtcClock};
+use riscv::model;
+use std::sync::Arc;
+use time::{Clock, WallClock};
+
+/// A machine, and what must live as long as it does.
+pub struct Started {
+    /// The machine, paused.
+    pub machine: Machine,
+    /// Its disks.
+    pub disks: Disks,
+    _chardevs: Chardevs,
+    _serial: Option<Arc<dyn Sink>>,
+}
+
+/// Builds what the plan asks for. Nothing when all it asked for was a device tree.
+///
+/// # Errors
+/// The first thing that cannot be had.
+pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Started>, String> {
+    if plan.machine != "virt" {
+        return Err(format!("not supported yet: -machine {}", plan.machine));
+    }
+    let on_request = {
+        let events = events.clone();
+        move |request| match request {
+            Request::Quit => events.send(Event::Shutdown(Cause::HostQmpQuit, 0)),
+            Request::SaveDisks => {}
+        }
+    };
+    let chardevs =
+        Chardevs::start(plan.escape, on_request).map_err(|e| format!("chardevs: {e}"))?;
+    for config in &plan.chardevs {
+        chardevs
+            .open(config, &|line| eprintln!("{program}: {line}"))
+            .map_err(|e| format!("-chardev id={}: {e}", config.id))?;
+    }
+    let serial_id = plan.serials.first().and_then(Option::as_deref);
+    let port = |id: &str| chardevs.port(id).ok_or_else(|| format!("chardev '{id}' is in use"));
+    let serial = serial_id.map(port).transpose()?;
+    let disks = disks::open(program, plan)?;
+    let clock = Clock::following_host().map_err(|e| format!("timers: {e}"))?;
+    let inputs = inputs(plan, &clock, events, serial, &disks)?;
+    let board = virt::build(inputs).map_err(|e| e.to_string())?;
+    if let Some(path) = &plan.boot.dumpdtb {
+        std::fs::write(path, &board.fdt).map_err(|e| format!("-machine dumpdtb={path}: {e}"))?;
+        eprintln!("{program}: info: dtb dumped to {path}. Exiting.");
+        return Ok(None);
+    }
+    let sink = board.serial_input;
+    Ok(Some(Started { machine: board.machine, disks, _chardevs: chardevs, _serial: sink }))
+}
+
+fn inputs<'a>(
+    plan: &Plan,
+    clock: &Clock,
+    events: &Events,
+    serial: Option<Port>,
+    disks: &'a Disks,
+) -> Result<Inputs<'a>, String> {
+    let mut text = plan.cpu.clone();
+    for property in &plan.cpu_properties {
+        text.push_str(&format!(",{}={}", property.name, property.value));
+    }
+    let cpu = model::parse(&text).map_err(|e| format!("-cpu {text}: {e}"))?;
+    let info = machines_riscv::harts::info(&cpu);
+    let harts = vec![info; plan.smp.cpus as usize];
+    let mut config = VirtConfig::new(machines_riscv::harts::xlen(&cpu), harts, plan.memory.size);
+    config.counters = cpu.hpm_counters;
+    config.rng_seed = seed(plan)?;
+    let defaults = runtime::Options::default();
+    let one = plan.accel.one_insn_per_tb;
+    let translator = runtime::Options {
+        max_insns: if one { 1 } else { defaults.max_insns },
+        no_chain: one || plan.log.items.contains(&trace::Item::NoChain),
+        perf_map: plan.perfmap,
+        code_bytes: plan.accel.tb_size.map_or(defaults.code_bytes, |mib| (mib as usize) << 20),
+    };
+    let spec = |device: &plan::Device| {
+        let pairs = device.properties.iter().map(|p| (p.name.clone(), p.value.clone()));
+        let (driver, id) = (device.driver.clone(), device.id.clone());
+        DeviceSpec { driver, id, properties: pairs.collect() }
+    };
+    Ok(Inputs {
+        config,
+        cpu,
+        clock: clock.clone(),
+        wall: wall_clock(plan, clock)?,
+        events: events.clone(),
+        threading: match plan.accel.threading {
+            Some(plan::Threading::Single) => Threading::Single,
+            _ => Threading::Multi,
+        },
+        translator,
+        serial,
+        flash: disks::flash(plan, disks),
+        boot: files::boot_files(plan)?,
+        devices: plan.devices.iter().map(spec).collect(),
+        backends: disks,
+    })
+}
+
+/// Entropy for the guest's kernel: the host's, or what follows from `-seed`.
+fn seed(plan: &Plan) -> Result<[u8; 32], String> {
+    let mut bytes = [0; 32];
+    match plan.seed {
+        Some(seed) => {
+            // SplitMix64: any seed gives 32 bytes without a pattern.
+            let mut state = seed;
+            for chunk in bytes.chunks_exact_mut(8) {
+                state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let z = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+                chunk.copy_from_slice(&(z ^ z >> 31).to_le_bytes());
+            }
+        }
+        None => {
+            use std::io::Read;
+            std::fs::File::open("/dev/urandom")
+                .and_then(|mut file| file.read_exact(&mut bytes))
+                .map_err(|e| format!("/dev/urandom: {e}"))?;
+        }
+    }
+    Ok(bytes)
+}
+
+fn wall_clock(plan: &Plan, clock: &Clock) -> Result<WallClock, String> {
+    if plan.rtc.clock != RtcClock::Host {
+        return Err("not supported yet: -rtc clock=".into());
+    }
+    match plan.rtc.base {
+        RtcBase::Utc => Ok(WallClock::host_utc(clock.clone())),
+        RtcBase::LocalTime => Err("not supported yet: -rtc base=localtime".into()),
+        RtcBase::At(seconds) => Ok(WallClock::starting_at(clock.clone(), seconds)),
+    }
+}

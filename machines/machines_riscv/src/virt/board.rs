@@ -1,0 +1,375 @@
+//! The board itself: which part is at which address, on which line.
+
+use super::map::{
+    APLIC_M, CLINT, DRAM, FLASH, FW_CFG, MROM, PCIE_ECAM, PCIE_IRQ, PCIE_MMIO, PCIE_PIO, PLIC, RTC,
+    RTC_IRQ, SOURCES, TEST, UART0, UART0_HZ, UART0_IRQ, VIRTIO, VIRTIO_IRQ, VIRTIO_SLOTS,
+    high_pcie_mmio,
+};
+use super::{Aia, VirtConfig, device_tree};
+use crate::Window;
+use crate::assemble::{self, BootError};
+use crate::harts::TIMEBASE_HZ;
+use chardev::{Port, Sink};
+use cpu::VirtualCpu;
+use device::{Bus, LineSink, Part, RestoreError, Shared, Value, Wire};
+use intc::{Plic, PlicConfig};
+use machine::{Builder, Events, Machine, Rom};
+use memory::{AddressSpace, Backing, Gpa, Ram, Region};
+use misc::{FlashConfig, FlashStore, FwCfg, PflashCfi01, SifiveTest};
+use pci::{PciDevice, PciHost, Windows};
+use riscv::Riscv;
+use runtime::{CodeCache, Vcpu};
+use serial::{Discard, Ns16550a};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use time::{Clock, Counter, WallClock};
+use timer::{GoldfishRtc, Mswi, Mtimer, MtimerLayout};
+use virtio::{Backends, PciConfig, VirtioDevice, VirtioMmio, VirtioPci};
+
+/// A file that the user named, read.
+pub struct File {
+    /// Its name.
+    pub name: String,
+    /// Its contents.
+    pub bytes: Vec<u8>,
+}
+
+/// What the machine starts with.
+#[derive(Default)]
+pub struct BootFiles {
+    /// Firmware; none with `-bios none`.
+    pub firmware: Option<File>,
+    /// `-kernel`.
+    pub kernel: Option<File>,
+    /// `-initrd`.
+    pub initrd: Option<File>,
+    /// `-append`.
+    pub append: String,
+    /// `-dtb`.
+    pub dtb: Option<File>,
+}
+
+impl BootFiles {
+    fn borrow(&self) -> assemble::Files<'_> {
+        fn file(f: &Option<File>) -> Option<assemble::File<'_>> {
+            f.as_ref().map(|f| assemble::File { path: &f.name, bytes: &f.bytes })
+        }
+        assemble::Files {
+            firmware: file(&self.firmware),
+            kernel: file(&self.kernel),
+            initrd: file(&self.initrd),
+            append: Some(&self.append),
+        }
+    }
+}
+
+/// All that the board is made from.
+pub struct Inputs<'a> {
+    /// Shape of the board.
+    pub config: VirtConfig,
+    /// What every hart can do.
+    pub cpu: riscv::Config,
+    /// Virtual time.
+    pub clock: Clock,
+    /// The calendar.
+    pub wall: WallClock,
+    /// Where requests of the guest go.
+    pub events: Events,
+    /// How processors share host threads.
+    pub threading: machine::Threading,
+    /// How code is translated.
+    pub translator: runtime::Options,
+    /// Host side of the serial port.
+    pub serial: Option<Port>,
+    /// Contents of the two flash banks.
+    pub flash: [Option<Box<dyn FlashStore>>; 2],
+    /// Firmware, kernel and their like.
+    pub boot: BootFiles,
+    /// Devices to plug in, in the order of the command line.
+    pub devices: Vec<DeviceSpec>,
+    /// Host resources that they name.
+    pub backends: &'a dyn Backends,
+}
+
+/// A device of the command line.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceSpec {
+    /// Its class.
+    pub driver: String,
+    /// Its id, if it has one.
+    pub id: Option<String>,
+    /// Its other properties.
+    pub properties: Vec<(String, String)>,
+}
+
+/// A finished board.
+pub struct Board {
+    /// The machine, paused.
+    pub machine: Machine,
+    /// The serial port.
+    pub serial: Shared<Ns16550a>,
+    /// Takes the input of the serial port as long as it lives.
+    pub serial_input: Option<Arc<dyn Sink>>,
+    /// The PCI host bridge.
+    pub pci: Arc<PciHost>,
+    /// The device tree that the firmware gets.
+    pub fdt: Vec<u8>,
+    /// The code cache, for `info jit`.
+    pub cache: Arc<CodeCache>,
+}
+
+/// Why the board cannot be made.
+#[derive(Debug)]
+pub enum BuildError {
+    /// The host failed at this.
+    Host(&'static str, io::Error),
+    /// A file does not fit: its name and what is wrong.
+    File(String, String),
+    /// What it starts does not fit.
+    Boot(BootError),
+    /// A device: its name and what is wrong.
+    Device(String, String),
+    /// Something that the board does not have yet.
+    NotSupportedYet(String),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(what, error) => write!(f, "{what}: {error}"),
+            Self::File(name, problem) => write!(f, "could not load '{name}': {problem}"),
+            Self::Boot(error) => error.fmt(f),
+            Self::Device(name, problem) => write!(f, "-device {name}: {problem}"),
+            Self::NotSupportedYet(what) => write!(f, "not supported yet: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+/// Builds the board.
+///
+/// # Errors
+/// A file does not fit into the machine, a device is wrong, or the host has no memory.
+pub fn build(inputs: Inputs<'_>) -> Result<Board, BuildError> {
+    if inputs.config.aia != Aia::None {
+        return Err(BuildError::NotSupportedYet("-machine aia=".into()));
+    }
+    let mut b = Builder::new(inputs.clock.clone());
+    b.threading = inputs.threading;
+    let host = |what| move |error| BuildError::Host(what, error);
+    let ram = Ram::new("riscv_virt_board.ram", inputs.config.ram_len)
+        .map_err(host("cannot set up guest memory 'riscv_virt_board.ram'"))?;
+    b.space.map_ram(DRAM, &ram);
+    let mrom = Ram::new("riscv_virt_board.mrom", MROM.len).map_err(host("guest memory"))?;
+    map_rom(&b.space, MROM, &mrom);
+
+    let cache = CodeCache::new(<Riscv as isa::Guest>::registers(), inputs.translator)
+        .map_err(host("cannot set up memory for translated code"))?;
+    let mtime = Counter::new(inputs.clock.clone(), u64::from(TIMEBASE_HZ));
+    let lines = add_harts(&mut b, &inputs, &mtime, &cache);
+    add_clint(&mut b, &mtime, &lines);
+    let plic = add_plic(&mut b, &lines);
+    let irq = |n: u32| Wire::to(Arc::clone(&plic), n);
+
+    let uart = serial::Config { clock_hz: u64::from(UART0_HZ), ..serial::Config::default() };
+    let serial = Ns16550a::new(uart, irq(UART0_IRQ), &inputs.clock, Box::new(Discard));
+    let serial_input = inputs.serial.map(|port| serial::attach(&serial, &port));
+    b.space.map_io("serial", UART0.base, UART0.len, Arc::new(serial.clone()));
+    b.part("/machine/serial0", serial.clone());
+
+    let rtc = GoldfishRtc::new(irq(RTC_IRQ), inputs.wall);
+    b.space.map_io("goldfish_rtc", RTC.base, RTC.len, Arc::new(rtc.clone()));
+    b.part("/machine/rtc", rtc);
+
+    let test = Shared::new(SifiveTest::new(Arc::new(inputs.events)));
+    b.space.map_io("riscv.sifive.test", TEST.base, TEST.len, Arc::new(test.clone()));
+    b.part("/machine/test", test);
+
+    let fw_cfg = Shared::new(FwCfg::new(Arc::clone(&b.space)));
+    b.space.map_io("fw_cfg", FW_CFG.base, FW_CFG.len, Arc::new(fw_cfg.clone()));
+    b.part("/machine/fw_cfg", fw_cfg.clone());
+
+    let has_flash = inputs.flash[0].is_some();
+    add_flash(&mut b, inputs.flash)?;
+    let pci = add_pci(&mut b, &inputs.config, irq);
+    plug_devices(&mut b, &pci, &inputs.devices, inputs.backends, irq)?;
+
+    let fdt = load_files(&mut b, &inputs.config, &inputs.boot, has_flash, &fw_cfg)?;
+    let machine = b.build().map_err(host("cannot start a thread"))?;
+    Ok(Board { machine, serial, serial_input, pci, fdt, cache })
+}
+
+fn map_rom(space: &AddressSpace, window: Window, ram: &Arc<Ram>) {
+    space.map(Region {
+        name: ram.name().into(),
+        base: Gpa(window.base),
+        len: window.len,
+        priority: 0,
+        backing: Backing::Rom { ram: Arc::clone(ram), offset: 0, writes: None },
+    });
+}
+
+/// The harts; the result is their interrupt inputs.
+fn add_harts(
+    b: &mut Builder,
+    inputs: &Inputs<'_>,
+    mtime: &Counter,
+    cache: &Arc<CodeCache>,
+) -> Vec<Arc<dyn LineSink>> {
+    let mut lines = Vec::new();
+    for hart_id in 0..inputs.config.harts.len() as u64 {
+        let hart = Arc::new(crate::harts::hart(&inputs.cpu, hart_id, mtime));
+        let cpu = Vcpu::new(Arc::clone(&hart), Arc::clone(&b.space), Arc::clone(cache));
+        let link: Arc<dyn LineSink> = cpu.link();
+        crate::harts::connect(&hart, &link);
+        lines.push(link);
+        b.cpus.push(Box::new(cpu));
+    }
+    lines
+}
+
+/// Machine timer and software interrupts of a CLINT.
+fn add_clint(b: &mut Builder, mtime: &Counter, harts: &[Arc<dyn LineSink>]) {
+    let wires = |line| harts.iter().map(|h| Wire::to(Arc::clone(h), line)).collect();
+    let mswi = Shared::new(Mswi::new(wires(crate::harts::LINE_MSI)));
+    b.space.map_io("riscv.aclint.swi", CLINT.base, timer::aclint::SWI_LEN, Arc::new(mswi.clone()));
+    b.part("/machine/mswi", mswi);
+    let mtimer = Mtimer::new(MtimerLayout::CLINT, mtime.clone(), wires(crate::harts::LINE_MTI));
+    let base = CLINT.base + timer::aclint::SWI_LEN;
+    b.space.map_io("riscv.aclint.mtimer", base, MtimerLayout::CLINT.len, Arc::new(mtimer.clone()));
+    b.part("/machine/mtimer", mtimer);
+}
+
+/// The PLIC, its contexts machine and supervisor of each hart; the result takes its sources.
+fn add_plic(b: &mut Builder, harts: &[Arc<dyn LineSink>]) -> Arc<dyn LineSink> {
+    let wire = |h: &Arc<dyn LineSink>, line| Wire::to(Arc::clone(h), line);
+    let outputs = harts
+        .iter()
+        .flat_map(|h| [wire(h, crate::harts::LINE_MEI), wire(h, crate::harts::LINE_SEI)])
+        .collect();
+    let config = PlicConfig { sources: SOURCES, max_priority: 7 };
+    let plic = Shared::new(Plic::new(config, outputs));
+    debug_assert_eq!(PLIC.base, APLIC_M, "they take each other's place");
+    b.space.map_io("riscv.sifive.plic", PLIC.base, PLIC.len, Arc::new(plic.clone()));
+    b.part("/machine/plic", plic.clone());
+    Arc::new(plic)
+}
+
+fn add_flash(b: &mut Builder, stores: [Option<Box<dyn FlashStore>>; 2]) -> Result<(), BuildError> {
+    for (bank, store) in stores.into_iter().enumerate() {
+        let name = ["virt.flash0", "virt.flash1"][bank];
+        let flash = PflashCfi01::open(FlashConfig::virt(name), store)
+            .map_err(|error| BuildError::Host(name, error))?;
+        flash.lock().map(&b.space, FLASH.base + bank as u64 * (FLASH.len / 2));
+        b.part(format!("/machine/{name}"), flash);
+    }
+    Ok(())
+}
+
+/// The PCI Express host bridge.
+fn add_pci(b: &mut Builder, config: &VirtConfig, irq: impl Fn(u32) -> Wire) -> Arc<PciHost> {
+    let pair = |w: Window| (w.base, w.len);
+    let windows = Windows {
+        ecam: pair(PCIE_ECAM),
+        mmio_low: pair(PCIE_MMIO),
+        mmio_high: pair(high_pcie_mmio(config.xlen, config.ram_len)),
+        pio: pair(PCIE_PIO),
+    };
+    let irqs = [0, 1, 2, 3].map(|n| irq(PCIE_IRQ + n));
+    PciHost::new(Arc::clone(&b.space), windows, irqs)
+}
+
+/// Puts devices where their buses are. The virtio slots fill from the last one down, as QEMU
+/// fills them.
+fn plug_devices(
+    b: &mut Builder,
+    pci: &Arc<PciHost>,
+    given: &[DeviceSpec],
+    backends: &dyn Backends,
+    irq: impl Fn(u32) -> Wire,
+) -> Result<(), BuildError> {
+    let slots: Vec<_> = (0..VIRTIO_SLOTS)
+        .map(|n| VirtioMmio::new(irq(VIRTIO_IRQ + n), Arc::clone(&b.space), true))
+        .collect();
+    let mut free = slots.iter().rev();
+    for spec in given {
+        let problem = |text: String| BuildError::Device(spec.driver.clone(), text);
+        let class = virtio::class(&spec.driver)
+            .ok_or_else(|| problem("no such device for this machine".into()))?;
+        let device: Box<dyn VirtioDevice> = virtio::build(class.name, &spec.properties, backends)
+            .map_err(|error| problem(error.to_string()))?;
+        match class.bus {
+            Bus::Pci => {
+                let mut config = PciConfig::parse(class, &spec.properties)
+                    .map_err(|error| problem(error.to_string()))?;
+                config.id = spec.id.clone().unwrap_or_default();
+                let at = config.addr;
+                let function = VirtioPci::new(device, config, Arc::clone(&b.space));
+                pci.attach(function, at).map_err(|error| problem(error.to_string()))?;
+            }
+            _ => {
+                let slot = free.next();
+                let slot = slot.ok_or_else(|| problem("all virtio-mmio slots are taken".into()))?;
+                slot.plug(device).map_err(|_| problem("the slot is taken".into()))?;
+            }
+        }
+    }
+    for (n, slot) in slots.into_iter().enumerate() {
+        let base = VIRTIO.base + VIRTIO.len * n as u64;
+        b.space.map_io("virtio-mmio", base, virtio::MMIO_LEN, slot.clone());
+        b.parts.push((format!("/machine/virtio-mmio{n}"), slot));
+    }
+    for (at, device) in pci.devices() {
+        let (slot, function) = (at.slot(), at.function());
+        b.part(format!("/machine/pci/{slot:02x}.{function}"), Function(device));
+    }
+    Ok(())
+}
+
+/// A PCI function as a part of the machine.
+struct Function(Arc<dyn PciDevice>);
+
+impl Part for Function {
+    fn reset(&self) {
+        self.0.reset();
+    }
+    fn save(&self) -> Value {
+        self.0.save()
+    }
+    fn restore(&self, value: &Value) -> Result<(), RestoreError> {
+        self.0.restore(value)
+    }
+}
+
+/// Puts firmware, kernel and device tree in their places; the result is the latter.
+fn load_files(
+    b: &mut Builder,
+    config: &VirtConfig,
+    files: &BootFiles,
+    flash: bool,
+    fw_cfg: &Shared<FwCfg>,
+) -> Result<Vec<u8>, BuildError> {
+    let tree = match &files.dtb {
+        Some(file) => fdt::Tree::parse(&file.bytes)
+            .map_err(|e| BuildError::File(file.name.clone(), e.to_string()))?,
+        None => device_tree(config),
+    };
+    let board = assemble::Board {
+        xlen: config.xlen,
+        ram: Window::new(DRAM, config.ram_len),
+        flash: flash.then_some(FLASH.base),
+    };
+    let assembly = assemble::assemble(board, files.borrow(), tree).map_err(BuildError::Boot)?;
+    for loaded in assembly.ram {
+        let (at, bytes) = (Gpa(loaded.piece.at), loaded.piece.bytes.into());
+        b.roms.push(Rom { name: loaded.name, at, bytes });
+    }
+    let bytes = assembly.rom.into();
+    b.roms.push(Rom { name: "mrom.reset".into(), at: Gpa(MROM.base), bytes });
+    for (key, bytes) in assembly.fw_cfg {
+        fw_cfg.lock().set(key, bytes);
+    }
+    Ok(assembly.tree.to_blob())
+}
