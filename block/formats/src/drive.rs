@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use graph::{DetectZeroes, Disk, DiskOptions, Node, OpenError, Registry};
-use protocols::{Access, CacheMode, FileOptions, Locking, Null};
+use protocols::{Access, CacheMode, File, FileOptions, Locking, Null};
 
 use crate::Raw;
 use crate::gate::{Gate, Reason};
@@ -231,6 +231,21 @@ impl Opener<'_> {
         let (raw, _) = self.node(Keys::new(pairs), inherited)?;
         Ok(Arc::new(Raw::guessed(raw)))
     }
+}
+
+/// Creates a qcow2 image as a file of the host, emptying a file of that name unless it is in use.
+/// If it cannot be completed, no half image is left.
+///
+/// # Errors
+/// Impossible options, or what the host reports.
+pub fn create_qcow2(path: &str, options: &CreateOptions) -> Result<(), OpenError> {
+    let existed = std::path::Path::new(path).exists();
+    let file: Arc<dyn Node> = Arc::new(File::create(path, 0)?);
+    qcow2::create(&file, path, options).inspect_err(|_| {
+        if !existed {
+            let _ = std::fs::remove_file(path);
+        }
+    })
 }
 
 /// A temporary qcow2 image on top of `base`.

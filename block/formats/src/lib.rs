@@ -8,6 +8,6 @@ pub mod probe;
 pub mod qcow2;
 mod raw;
 
-pub use drive::{DriveOptions, Opened, add_blockdev, open_drive};
+pub use drive::{DriveOptions, Opened, add_blockdev, create_qcow2, open_drive};
 pub use gate::{Gate, HostFiles, Reason};
 pub use raw::Raw;

@@ -3,19 +3,12 @@
 
 mod common;
 
-use std::sync::Arc;
-
 use common::*;
-use formats::qcow2::{Compression, CreateOptions, Qcow2, create};
+use formats::create_qcow2;
+use formats::qcow2::{Compression, CreateOptions, Qcow2};
 use graph::{Node, WriteFlags, ZeroFlags};
-use protocols::File;
 
 const MIB: u64 = 1 << 20;
-
-fn make(path: &str, options: &CreateOptions) {
-    let file: Arc<dyn Node> = Arc::new(File::create(path, 0).unwrap());
-    create(&file, path, options).unwrap();
-}
 
 /// Random writes, zeroes, discards and flushes on `disk`, mirrored in `model`.
 fn exercise(disk: &Qcow2, model: &mut [u8], random: &mut Random, rounds: u32) {
@@ -88,7 +81,7 @@ fn what_we_create_and_write_the_peer_checks_and_reads() {
     ];
     for (i, options) in cases.iter().enumerate() {
         let path = folder.path(&format!("{i}.qcow2"));
-        make(&path, options);
+        create_qcow2(&path, options).unwrap();
         peer_agrees(&folder, &path, &vec![0; options.size as usize]);
         let mut model = vec![0; options.size as usize];
         let mut random = Random(i as u64 + 77);

@@ -7,11 +7,16 @@
 
 use std::fs::File;
 use std::io;
+use std::time::Duration;
 
 use graph::OpenError;
 
 const USED: u64 = 100;
 const REFUSED: u64 = 200;
+
+/// How often and how long to wait for a lock that may be gone in a moment.
+const GRACE_TRIES: u32 = 5;
+const GRACE: Duration = Duration::from_millis(10);
 
 /// Permission numbers with their names in messages.
 const PERMISSIONS: &[(u32, &str)] =
@@ -87,7 +92,7 @@ fn check(
     permission: &'static str,
     shared: bool,
 ) -> Result<(), OpenError> {
-    match host::file::is_locked_by_others(file, byte, 1) {
+    match is_locked(file, byte) {
         Ok(false) => Ok(()),
         Ok(true) => Err(OpenError::Locked {
             path: path.to_owned(),
@@ -101,6 +106,18 @@ fn check(
             source: e,
         }),
     }
+}
+
+/// Whether somebody else holds a lock on the byte, and not only for a moment: a child of any
+/// thread between fork and exec shares descriptors that its parent has closed already.
+fn is_locked(file: &File, byte: u64) -> io::Result<bool> {
+    for _ in 0..GRACE_TRIES {
+        if !host::file::is_locked_by_others(file, byte, 1)? {
+            return Ok(false);
+        }
+        std::thread::sleep(GRACE);
+    }
+    host::file::is_locked_by_others(file, byte, 1)
 }
 
 /// Some network file systems have no locks; the image is then opened without, as QEMU does.

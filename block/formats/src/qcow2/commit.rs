@@ -8,7 +8,8 @@
 //! 1. refcount blocks. They may go at any time: counts are raised before the first use (too high
 //!    is a leak, not damage) and lowered only by step 6 of an earlier commit;
 //! 2. if the refcount table has new entries: sync, then these entries (their blocks, and the
-//!    counts of those blocks themselves, are now stable);
+//!    counts of those blocks themselves, are now stable). If the table has moved: sync, then the
+//!    header's two fields for it, which share a sector;
 //! 3. sync: counts, guest data, and the initial content of new L2 tables are stable;
 //! 4. L2 slices and L1 entries, in any order. A new L1 entry may become stable before the slices
 //!    of its table: the table then is what step 3 made stable, zeroes or the copied original;
@@ -26,6 +27,7 @@ use std::io;
 use graph::WriteFlags;
 
 use super::Qcow2;
+use super::header;
 use super::meta::Batch;
 
 impl Qcow2 {
@@ -58,6 +60,12 @@ impl Qcow2 {
                 let at = batch.reftable_offset + *index as u64 * 8;
                 file.write_at(at, &entry.to_be_bytes(), plain)?;
             }
+        }
+        if let Some((offset, clusters)) = batch.reftable_moved {
+            file.flush()?;
+            let mut fields = offset.to_be_bytes().to_vec();
+            fields.extend(clusters.to_be_bytes());
+            file.write_at(header::at::REFTABLE_OFFSET, &fields, plain)?;
         }
         if !batch.l2.is_empty() || !batch.l1.is_empty() {
             file.flush()?;

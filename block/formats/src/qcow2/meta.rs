@@ -9,7 +9,7 @@ use std::io;
 use graph::{Node, OpenError, WriteFlags};
 
 use super::codec::{be64, damaged, read_padded, read_table, table_bytes};
-use super::header::{self, Header};
+use super::header::Header;
 use super::layout::{COPIED, Entry, Layout, OFFSET};
 use super::slices::Slices;
 
@@ -75,6 +75,8 @@ pub(super) struct Meta {
     pub reftable_offset: u64,
     /// Refcount table entries that differ from the file.
     pub reftable_dirty: BTreeSet<usize>,
+    /// The table has moved and the header does not say so yet: offset and clusters.
+    pub reftable_moved: Option<(u64, u32)>,
     pub refcounts: Slices,
     /// Refcounts to be lowered by one once nothing in the file refers to the cluster any more.
     pub frees: Vec<u64>,
@@ -92,6 +94,7 @@ pub(super) struct Batch {
     pub refcounts: Vec<(u64, Vec<u8>)>,
     pub reftable: BTreeMap<usize, u64>,
     pub reftable_offset: u64,
+    pub reftable_moved: Option<(u64, u32)>,
     pub l2: Vec<(u64, Vec<u8>)>,
     pub l1: BTreeMap<usize, u64>,
     pub frees: Vec<u64>,
@@ -115,6 +118,7 @@ impl Meta {
             reftable,
             reftable_offset: header.reftable_offset,
             reftable_dirty: BTreeSet::new(),
+            reftable_moved: None,
             refcounts: Slices::new(layout.cluster, REFCOUNT_CACHE),
             frees: Vec::new(),
             kinds: HashMap::new(),
@@ -166,6 +170,7 @@ impl Meta {
             || self.refcounts.is_dirty()
             || !self.l1_dirty.is_empty()
             || !self.reftable_dirty.is_empty()
+            || self.reftable_moved.is_some()
             || !self.frees.is_empty()
     }
 
@@ -178,6 +183,7 @@ impl Meta {
             refcounts: self.refcounts.take_dirty(),
             reftable: pick(&mut self.reftable_dirty, &self.reftable),
             reftable_offset: self.reftable_offset,
+            reftable_moved: self.reftable_moved.take(),
             l2: self.l2.take_dirty(),
             l1: pick(&mut self.l1_dirty, &self.l1),
             frees: std::mem::take(&mut self.frees),
@@ -197,6 +203,7 @@ impl Meta {
         if !success {
             self.l1_dirty.extend(batch.l1.keys());
             self.reftable_dirty.extend(batch.reftable.keys());
+            self.reftable_moved = self.reftable_moved.or(batch.reftable_moved);
             self.frees.extend(&batch.frees);
             return Ok(Vec::new());
         }
@@ -478,9 +485,8 @@ impl Meta {
 
     /// Moves the refcount table to a larger place behind everything it counts now.
     ///
-    /// Order: all refcount blocks, among them those that count the new table; sync; the new
-    /// table; sync; the header's two fields, which share a sector; sync. The old table is freed
-    /// by the next commit.
+    /// The new table and the blocks that count it go to the file at once; the header follows in
+    /// a commit, which syncs in between. Until then the old table is the file's.
     fn grow_reftable(&mut self, file: &dyn Node) -> io::Result<()> {
         let layout = self.layout;
         let old_len = self.reftable.len() as u64;
@@ -523,17 +529,8 @@ impl Meta {
             );
         }
         let plain = WriteFlags::default();
-        for (at, bytes) in self.refcounts.unwritten() {
-            file.write_at(at, &bytes, plain)?;
-        }
         file.write_at(first_block, &counts, plain)?;
-        file.flush()?;
         file.write_at(table, &table_bytes(&entries), plain)?;
-        file.flush()?;
-        let mut fields = table.to_be_bytes().to_vec();
-        fields.extend((clusters as u32).to_be_bytes());
-        file.write_at(header::at::REFTABLE_OFFSET, &fields, plain)?;
-        file.flush()?;
 
         let bits = layout.cluster_bits;
         let old = self.reftable_offset >> bits;
@@ -544,6 +541,7 @@ impl Meta {
         self.reftable = entries;
         self.reftable_offset = table;
         self.reftable_dirty.clear();
+        self.reftable_moved = Some((table, clusters as u32));
         self.fresh_from = self.fresh_from.max(first_block + (blocks << bits));
         self.note(table, clusters << bits, Kind::RefcountTable);
         self.note(first_block, blocks << bits, Kind::RefcountBlock);

@@ -4,7 +4,7 @@
 //! little and a change writes little. Clean slices are dropped second-chance; dirty slices and
 //! those that a commit is writing stay. Commits are started early enough that they do not pile up.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 
 use graph::Node;
@@ -29,7 +29,8 @@ pub(super) struct Slices {
     limit: usize,
     slices: HashMap<u64, Slice>,
     ring: VecDeque<u64>,
-    dirty: usize,
+    /// Offsets of the slices whose `dirty` is set.
+    dirty: BTreeSet<u64>,
 }
 
 impl Slices {
@@ -37,17 +38,17 @@ impl Slices {
     pub fn new(cluster: u64, bytes: u64) -> Self {
         let size = cluster.min(SLICE);
         let limit = (bytes / size).max(16) as usize;
-        Self { size, limit, slices: HashMap::new(), ring: VecDeque::new(), dirty: 0 }
+        Self { size, limit, slices: HashMap::new(), ring: VecDeque::new(), dirty: BTreeSet::new() }
     }
 
     /// Whether so much is dirty that a commit should run.
     pub fn is_crowded(&self) -> bool {
-        self.dirty > self.limit / 2
+        self.dirty.len() > self.limit / 2
     }
 
     /// Whether a commit has something to write.
     pub fn is_dirty(&self) -> bool {
-        self.dirty > 0
+        !self.dirty.is_empty()
     }
 
     /// The slice that holds byte `at` of the file, and the position of that byte in it.
@@ -63,31 +64,23 @@ impl Slices {
         let slice = self.slices.get_mut(&start).expect("load inserted it");
         if !slice.dirty {
             slice.dirty = true;
-            self.dirty += 1;
+            self.dirty.insert(start);
         }
         Ok((&mut slice.bytes, (at - start) as usize))
     }
 
-    /// Copies of all dirty slices, which count as clean from now on and are held until
+    /// Copies of all dirty slices in the order of their offsets, which count as clean from now on and are held until
     /// [`Slices::written`].
     pub fn take_dirty(&mut self) -> Vec<(u64, Vec<u8>)> {
-        let mut taken = Vec::with_capacity(self.dirty);
-        for (at, slice) in &mut self.slices {
-            if slice.dirty {
+        let mut taken = Vec::with_capacity(self.dirty.len());
+        for at in std::mem::take(&mut self.dirty) {
+            if let Some(slice) = self.slices.get_mut(&at) {
                 slice.dirty = false;
                 slice.writing = true;
-                taken.push((*at, slice.bytes.to_vec()));
+                taken.push((at, slice.bytes.to_vec()));
             }
         }
-        self.dirty = 0;
-        taken.sort_unstable_by_key(|(at, _)| *at);
         taken
-    }
-
-    /// Copies of all slices whose content may not be in the file yet.
-    pub fn unwritten(&self) -> Vec<(u64, Vec<u8>)> {
-        let unwritten = self.slices.iter().filter(|(_, s)| s.dirty || s.writing);
-        unwritten.map(|(at, s)| (*at, s.bytes.to_vec())).collect()
     }
 
     /// Ends what [`Slices::take_dirty`] began; without success the slices are dirty again.
@@ -95,9 +88,9 @@ impl Slices {
         for (at, _) in taken {
             if let Some(slice) = self.slices.get_mut(at) {
                 slice.writing = false;
-                if !success && !slice.dirty {
+                if !success {
                     slice.dirty = true;
-                    self.dirty += 1;
+                    self.dirty.insert(*at);
                 }
             }
         }
@@ -106,9 +99,8 @@ impl Slices {
     /// Forgets the slices of a table that is no longer one.
     pub fn forget(&mut self, table: u64, len: u64) {
         for at in (table..table + len).step_by(self.size as usize) {
-            if self.slices.remove(&at).is_some_and(|s| s.dirty) {
-                self.dirty -= 1;
-            }
+            self.slices.remove(&at);
+            self.dirty.remove(&at);
         }
     }
 

@@ -4,20 +4,24 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use formats::qcow2::{Options, Qcow2};
 use graph::Node;
 use protocols::{Access, File, FileOptions};
 
-/// A folder that is removed with the value.
-pub struct Folder(pub PathBuf);
+/// A folder that is removed with the value. Tests that have one run one after the other: while one
+/// starts a process, the child has for a moment all descriptors of this process, with their locks.
+pub struct Folder(PathBuf, #[allow(dead_code, reason = "held, not used")] MutexGuard<'static, ()>);
+
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl Folder {
     pub fn new(name: &str) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let path = std::env::temp_dir().join(format!("formats-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
-        Self(path)
+        Self(path, alone)
     }
 
     pub fn path(&self, name: &str) -> String {
