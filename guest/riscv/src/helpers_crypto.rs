@@ -177,13 +177,14 @@ pub(crate) const SM4_ROUND: [u32; 4] = [2, 10, 18, 24];
 pub(crate) const SM4_KEY: [u32; 2] = [13, 23];
 
 /// `sm4ed`, `sm4ks`: one byte of a round, of data or keys.
-pub(crate) fn sm4(cpu: &mut Cpu<'_, Riscv>, [insn, x, y]: [u64; 3]) -> Result {
+pub(crate) fn sm4(_: &mut Cpu<'_, Riscv>, [insn, x, y]: [u64; 3]) -> Result {
     let (byte, by) = selected(insn, y);
     // The standard's words are big-endian.
     let word = u32::from(lookup(&SM4_SBOX, byte)) << 24;
     let turns: &[u32] = if insn >> 26 & 1 != 0 { &SM4_KEY } else { &SM4_ROUND };
     let word = turns.iter().fold(word, |sum, n| sum ^ word.rotate_left(*n)).swap_bytes();
-    Ok(cpu.guest.value(u64::from(x as u32 ^ word.rotate_left(by))))
+    let word = (x as u32 ^ word.rotate_left(by)).cast_signed();
+    Ok(i64::from(word).cast_unsigned())
 }
 
 /// `xperm4`: each nibble of rs2 selects one of rs1; those out of range give 0.
