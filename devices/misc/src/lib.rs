@@ -7,7 +7,7 @@ mod sifive_test;
 
 pub use fw_cfg::FwCfg;
 pub use htif::{Htif, HtifLayout, Output};
-pub use pflash_cfi01::{FlashConfig, FlashError, FlashStore, PflashCfi01};
+pub use pflash_cfi01::{FlashConfig, FlashStore, PflashCfi01};
 pub use sifive_test::SifiveTest;
 
 use device::DeviceClass;

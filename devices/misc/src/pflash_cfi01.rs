@@ -13,18 +13,11 @@ use device::{
 };
 use memory::{AddressSpace, Backing, Gpa, IoHandler, Ram, Region, RegionId};
 use state::Blob;
-use std::fmt;
 use std::io;
 use std::sync::{Arc, Weak};
 
 /// Where a bank keeps its contents beyond the machine's life.
 pub trait FlashStore: Send {
-    /// Bytes that it holds: those of the bank.
-    fn len(&self) -> u64;
-    /// Whether it holds nothing.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
     /// Whether writes are refused.
     fn read_only(&self) -> bool;
     /// Reads bytes at `offset`.
@@ -38,28 +31,6 @@ pub trait FlashStore: Send {
     /// The host fails.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 }
-
-/// A bank cannot be made.
-#[derive(Debug)]
-pub enum FlashError {
-    /// The store has another length than the bank: what the bank needs, what the store has.
-    Length(u64, u64),
-    /// The host has no memory, or cannot read the store.
-    Host(io::Error),
-}
-
-impl fmt::Display for FlashError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Length(needs, has) => {
-                write!(f, "requires {needs} bytes, block backend provides {has} bytes")
-            }
-            Self::Host(error) => write!(f, "cannot read the contents: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for FlashError {}
 
 /// What the board chooses.
 #[derive(Clone, Copy, Debug)]
@@ -190,23 +161,20 @@ impl PflashCfi01 {
     /// forgets what is written.
     ///
     /// # Errors
-    /// The store has the wrong length or cannot be read, or the host has no memory.
+    /// The host has no memory, or cannot read the store.
     pub fn open(
         config: FlashConfig,
         mut store: Option<Box<dyn FlashStore>>,
-    ) -> Result<Shared<Self>, FlashError> {
-        let ram = Ram::new(config.name, config.len).map_err(FlashError::Host)?;
+    ) -> io::Result<Shared<Self>> {
+        let ram = Ram::new(config.name, config.len)?;
         if let Some(store) = store.as_mut() {
-            if store.len() != config.len {
-                return Err(FlashError::Length(config.len, store.len()));
-            }
             let mut chunk = vec![0; 1 << 16];
             for at in (0..config.len).step_by(chunk.len()) {
                 let n = (config.len - at).min(chunk.len() as u64) as usize;
-                store.read(at, &mut chunk[..n]).map_err(FlashError::Host)?;
+                store.read(at, &mut chunk[..n])?;
                 // Pages of zeros stay untouched, so that they cost nothing.
-                if chunk[..n].iter().any(|b| *b != 0) {
-                    let _in_range = ram.write(at, &chunk[..n]);
+                if chunk[..n].iter().any(|b| *b != 0) && !ram.write(at, &chunk[..n]) {
+                    return Err(io::ErrorKind::InvalidInput.into());
                 }
             }
         }

@@ -11,9 +11,6 @@ const CONFIG: FlashConfig = FlashConfig { len: 1 << 20, ..FlashConfig::virt("fla
 struct Store(Arc<Mutex<Vec<u8>>>, bool);
 
 impl FlashStore for Store {
-    fn len(&self) -> u64 {
-        self.0.lock().unwrap().len() as u64
-    }
     fn read_only(&self) -> bool {
         self.1
     }
@@ -143,13 +140,6 @@ fn a_read_only_store_refuses_changes() {
     assert_eq!(b.read(0), 0xb0_00b0);
     b.write(0, 0xff);
     assert_eq!(b.read(0), 0x6c6c_6568);
-}
-
-#[test]
-fn a_store_of_another_length_is_refused() {
-    let store = Store(Arc::new(Mutex::new(vec![0; 100])), false);
-    let error = PflashCfi01::open(CONFIG, Some(Box::new(store))).err().unwrap();
-    assert_eq!(error.to_string(), "requires 1048576 bytes, block backend provides 100 bytes");
 }
 
 #[test]

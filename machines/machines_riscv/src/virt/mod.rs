@@ -2,14 +2,9 @@
 
 mod board;
 pub mod map;
-mod platform;
 mod tree;
 
-<<<<<<< HEAD
 pub use board::{Board, BootFiles, BuildError, DeviceSpec, File, Inputs, build};
-=======
-pub use platform::{Inputs, Platform};
->>>>>>> f40ac2a (machines_riscv: build virt's devices and tie them to the harts' lines)
 pub use tree::device_tree;
 
 use crate::Xlen;
