@@ -265,8 +265,7 @@ fn texts(out: &mut String, spec: &Spec, show: &str, functions: &mut Functions) {
         let mut others = Vec::new();
         for alias in spec.aliases.iter().filter(|a| a.of == target.method) {
             let Some(when) = texts.tests(&alias.tests, &values) else { continue };
-            let mnemonic = [Piece::Literal(alias.mnemonic.clone())];
-            others.push(texts.text(&when, &mnemonic, &alias.text, target, &values));
+            others.push(texts.text(&when, &alias.mnemonic, &alias.text, target, &values));
         }
         if to != i {
             others.push(texts.text("|_| true", &target.mnemonic, &target.text, target, &values));

@@ -400,7 +400,7 @@ fn alias(place: &Place, item: AliasItem) -> Result<Alias, String> {
     });
     Ok(Alias {
         place: place.clone(),
-        mnemonic: item.mnemonic,
+        mnemonic: pieces(&item.mnemonic)?,
         of: method(&item.of),
         text: pieces(&item.text)?,
         tests: tests.collect(),
@@ -441,11 +441,11 @@ fn link(spec: &mut Spec, raw: &[Raw], errors: &mut Errors) {
     }
     for alias in &spec.aliases {
         let Some(line) = spec.lines.iter().find(|l| l.method == alias.of) else {
-            errors.add(&alias.place, format!("`{}` stands for no instruction", alias.mnemonic));
+            errors.add(&alias.place, "the alias stands for no instruction");
             continue;
         };
         let known = |name: &str| line.operand(name).is_some();
-        for piece in &alias.text {
+        for piece in alias.mnemonic.iter().chain(&alias.text) {
             errors.keep(&alias.place, check_piece(spec, piece, &known));
         }
         for test in &alias.tests {

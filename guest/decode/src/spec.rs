@@ -259,7 +259,7 @@ pub struct Alias {
     /// Where it is written.
     pub place: Place,
     /// Mnemonic as printed.
-    pub mnemonic: String,
+    pub mnemonic: Vec<Piece>,
     /// Method of the instruction it stands for.
     pub of: String,
     /// Operands as printed.

@@ -189,7 +189,7 @@ fn unknown_names_are_refused() {
     assert_eq!(line("x 00000000000 rd:5 0000000000000000 {rd:y}"), "unknown way to print `y`");
     assert_eq!(line("x 0000000000000000 over y"), "`over y`: no such instruction");
     assert_eq!(line("x 0000000000000000 as y"), "`as y`: no such instruction");
-    assert_eq!(refused("alias a b"), "`a` stands for no instruction");
+    assert_eq!(refused("alias a b"), "the alias stands for no instruction");
     assert_eq!(line("x 00000000000 rd:5 where rs1 != 0"), "`rs1` is not in the pattern");
 }
 

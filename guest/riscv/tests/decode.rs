@@ -89,6 +89,37 @@ fn no_word_of_zeros_or_ones_is_legal() {
 }
 
 #[test]
+fn a_hint_without_its_extension_is_the_instruction_around_it() {
+    let name = |ext: ExtSet, insn| lookup(insn, ext).map(|i| INSNS[usize::from(i)].name);
+    let all = everything(Ext::Rv64);
+    assert_eq!(name(all, 0x0100_000f), Some("pause"));
+    assert_eq!(name(all.without(Ext::Zihintpause), 0x0100_000f), Some("fence"));
+    assert_eq!(name(all, 0x0000_6013), Some("prefetch.i"));
+    assert_eq!(name(all.without(Ext::Zicbop), 0x0000_6013), Some("ori"));
+    assert_eq!(name(all, 0x0805_453b), Some("zext.h"));
+    assert_eq!(name(all.without(Ext::Zbb), 0x0805_453b), Some("packw"));
+}
+
+#[test]
+fn reserved_words_are_illegal() {
+    let all = everything(Ext::Rv64);
+    let reserved = [
+        (0x0031_50d3, "fadd.s with rounding mode 5"),
+        (0x4020_8057, "vadc.vvm into v0"),
+        (0x31db_1713, "aes64ks1i with round 13"),
+        (0x6101, "c.addi16sp of zero"),
+        (0x0004, "c.addi4spn of zero"),
+        (0x4002, "c.lwsp into zero"),
+        (0x8002, "c.jr of zero"),
+    ];
+    for (insn, what) in reserved {
+        assert_eq!(lookup(insn, all), None, "{what}");
+    }
+    assert!(lookup(0x2800_b0af, all).is_some(), "amocas.d takes any register on RV64");
+    assert_eq!(lookup(0x2800_b0af, everything(Ext::Rv32)), None, "and an even pair on RV32");
+}
+
+#[test]
 fn extensions_bring_what_they_imply() {
     let set = ExtSet::of(&[Ext::Rv32, Ext::C, Ext::D, Ext::V]).closed();
     for ext in [Ext::F, Ext::Zicsr, Ext::Zca, Ext::Zcd, Ext::Zcf, Ext::Zve32x] {
