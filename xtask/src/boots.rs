@@ -39,8 +39,13 @@ struct Run {
 /// One test: its runs share a fresh copy of the guest's disk.
 struct Boot {
     name: &'static str,
+    /// The guest whose disk it is.
+    image: &'static str,
     runs: &'static [Run],
 }
+
+/// The busybox guest, whose kernel all others use.
+const SMALL: &str = "riscv64";
 
 const SELFTEST: &[Step] =
     &[Wait("GUEST-READY riscv64"), Wait("GUEST-SELFTEST PASS"), Wait("GUEST-DONE 0"), Exit(0)];
@@ -54,6 +59,7 @@ macro_rules! disk {
     ($name:literal, $($argument:literal),*) => {
         Boot {
             name: $name,
+            image: SMALL,
             runs: &[
                 Run {
                     arguments: &[$($argument),*],
@@ -78,11 +84,13 @@ macro_rules! disk {
 /// A boot through the self-test.
 macro_rules! selftest {
     ($name:literal $(, $argument:literal)*) => {
-        Boot { name: $name, runs: &[Run { arguments: &[$($argument),*], append: "guest.run=selftest", story: SELFTEST }] }
+        Boot { name: $name, image: SMALL, runs: &[Run { arguments: &[$($argument),*], append: "guest.run=selftest", story: SELFTEST }] }
     };
 }
 
 const BOOTS: &[Boot] = &[
+    // the longest first, so that the others run beside it
+    DEBIAN,
     selftest!("cpus-1"),
     selftest!("cpus-2", "-smp", "2"),
     selftest!("cpus-4", "-smp", "4"),
@@ -90,6 +98,7 @@ const BOOTS: &[Boot] = &[
     selftest!("imsic", "-M", "virt,aia=aplic-imsic", "-cpu", "max", "-smp", "2"),
     Boot {
         name: "shell",
+        image: SMALL,
         runs: &[Run {
             arguments: &[],
             append: "guest.run=shell",
@@ -119,6 +128,7 @@ const BOOTS: &[Boot] = &[
     },
     Boot {
         name: "reboot",
+        image: SMALL,
         runs: &[Run {
             arguments: &["!reboot"],
             append: "guest.run=none guest.exit=reboot",
@@ -127,6 +137,7 @@ const BOOTS: &[Boot] = &[
     },
     Boot {
         name: "no-reboot",
+        image: SMALL,
         runs: &[Run {
             arguments: &[],
             append: "guest.run=none guest.exit=reboot",
@@ -135,6 +146,7 @@ const BOOTS: &[Boot] = &[
     },
     Boot {
         name: "panic",
+        image: SMALL,
         runs: &[Run {
             arguments: &[],
             append: "guest.run=none guest.exit=panic panic=1",
@@ -143,6 +155,7 @@ const BOOTS: &[Boot] = &[
     },
     Boot {
         name: "monitor",
+        image: SMALL,
         runs: &[Run {
             arguments: &[],
             append: "guest.run=shell",
@@ -182,6 +195,7 @@ const BOOTS: &[Boot] = &[
     ),
     Boot {
         name: "disk-scsi",
+        image: SMALL,
         runs: &[Run {
             arguments: &[
                 "-device",
@@ -197,6 +211,7 @@ const BOOTS: &[Boot] = &[
     },
     Boot {
         name: "u-boot",
+        image: SMALL,
         runs: &[Run {
             arguments: &["-kernel", "{guest}/u-boot-smode.bin"],
             append: "",
@@ -214,13 +229,68 @@ const BOOTS: &[Boot] = &[
     },
 ];
 
+/// All of Debian: it configures its packages, installs others and compiles.
+const DEBIAN: Boot = Boot {
+    name: "debian",
+    image: "riscv64-debian",
+    runs: &[
+        Run {
+            arguments: DEBIAN_MACHINE,
+            append: "guest.disk=vda guest.root guest.run=init",
+            story: &[
+                Wait("GUEST-CONFIGURED 0"),
+                Wait("login: "),
+                Type("root\n"),
+                Wait("root@tinamou:~# "),
+                Type("echo it is $(systemctl is-system-running --wait)\n"),
+                Wait("it is running"),
+                Wait("root@tinamou:~# "),
+                Type("apt-get update && apt-get install -y hello bc && hello\n"),
+                Wait("Hello, world!"),
+                Wait("root@tinamou:~# "),
+                Type("echo '2^100' | bc; dpkg --audit && echo dpkg is con''tent\n"),
+                Wait("1267650600228229401496703205376"),
+                Wait("dpkg is content"),
+                Wait("root@tinamou:~# "),
+                Type(
+                    "printf '#include <stdio.h>\\nint main(void) { printf(\"%%d\\\\n\", 6 * 7); }' > x.c\n",
+                ),
+                Wait("root@tinamou:~# "),
+                Type("gcc -O2 -Wall -o x x.c && echo it says $(./x)\n"),
+                Wait("it says 42"),
+                Wait("root@tinamou:~# "),
+                Type("poweroff\n"),
+                Exit(0),
+            ],
+        },
+        Run { arguments: DEBIAN_MACHINE, append: "guest.disk=vda guest.run=fsck", story: FSCK },
+    ],
+};
+
+const DEBIAN_MACHINE: &[&str] = &[
+    "-m",
+    "1G",
+    "-smp",
+    "2",
+    "-drive",
+    "file={disk},if=none,id=d",
+    "-device",
+    "virtio-blk-pci,drive=d",
+    "-device",
+    "virtio-rng-pci",
+];
+
 /// Boots in a row, since a lost interrupt does not show every time.
 const IN_A_ROW: usize = 24;
 
-const ROW: Run = Run {
-    arguments: &["-smp", "2"],
-    append: "guest.run=none",
-    story: &[Wait("GUEST-READY"), Wait("GUEST-DONE 0"), Exit(0)],
+const ROW: Boot = Boot {
+    name: "in-a-row",
+    image: SMALL,
+    runs: &[Run {
+        arguments: &["-smp", "2"],
+        append: "guest.run=none",
+        story: &[Wait("GUEST-READY"), Wait("GUEST-DONE 0"), Exit(0)],
+    }],
 };
 
 /// `cargo xtask boots`.
@@ -236,7 +306,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
             "--with" => program = Some(words.next().ok_or("--with: which program?")?),
             "--list" => {
                 BOOTS.iter().for_each(|boot| println!("{}", boot.name));
-                println!("in-a-row");
+                println!("{}", ROW.name);
                 return Ok(());
             }
             name => rest.push(name.to_string()),
@@ -255,21 +325,20 @@ pub fn run(arguments: &[String]) -> Result<()> {
 /// # Errors
 /// When there is nothing to boot: the guest cannot be built, a name is unknown.
 pub fn all(emulator: &Emulator, names: &[String]) -> Result<Vec<(String, Result<()>)>> {
-    let known = |name: &String| name == "in-a-row" || BOOTS.iter().any(|boot| boot.name == name);
+    let known = |name: &String| name == ROW.name || BOOTS.iter().any(|boot| boot.name == name);
     if let Some(name) = names.iter().find(|name| !known(name)) {
         return Err(format!("unknown boot '{name}'; see cargo xtask boots --list"));
     }
     packages::need(&["opensbi"])?;
-    let guest = guests::folder("riscv64")?;
+    let guest = guests::folder(SMALL)?;
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-    let mut todo: Vec<(String, &[Run])> = BOOTS
-        .iter()
-        .filter(|boot| wanted(boot.name))
-        .map(|boot| (boot.name.to_string(), boot.runs))
-        .collect();
-    if wanted("in-a-row") {
-        let row = (1..=IN_A_ROW).map(|turn| (format!("in-a-row-{turn}"), &[ROW] as &[Run]));
-        todo.extend(row);
+    let mut todo: Vec<(String, &Boot)> = Vec::new();
+    for boot in BOOTS.iter().filter(|boot| wanted(boot.name)) {
+        guests::folder(boot.image)?;
+        todo.push((boot.name.to_string(), boot));
+    }
+    if wanted(ROW.name) {
+        todo.extend((1..=IN_A_ROW).map(|turn| (format!("{}-{turn}", ROW.name), &ROW)));
     }
     todo.reverse();
     let todo = Mutex::new(todo);
@@ -280,9 +349,9 @@ pub fn all(emulator: &Emulator, names: &[String]) -> Result<Vec<(String, Result<
             scope.spawn(|| {
                 loop {
                     let next = todo.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                    let Some((name, runs)) = next else { break };
+                    let Some((name, boot)) = next else { break };
                     let start = Instant::now();
-                    let done = play(emulator, &guest, &name, runs);
+                    let done = play(emulator, &guest, &name, boot);
                     let took = start.elapsed().as_secs_f64();
                     match &done {
                         Ok(()) => println!("  boot {name} ok ({took:.1} s)"),
@@ -296,17 +365,17 @@ pub fn all(emulator: &Emulator, names: &[String]) -> Result<Vec<(String, Result<
     Ok(told.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn play(emulator: &Emulator, guest: &Path, name: &str, runs: &[Run]) -> Result<()> {
+fn play(emulator: &Emulator, guest: &Path, name: &str, boot: &Boot) -> Result<()> {
     let folder = tools::target().join("boots");
     tools::make_folder(&folder)?;
     let work = Scratch::new(&folder, name)?;
     let disk = work.path().join("disk.qcow2");
-    let original = guest.join("root.qcow2");
+    let original = guests::folder(boot.image)?.join("root.qcow2");
     let uses_disk = |run: &Run| run.arguments.iter().any(|word| word.contains("{disk}"));
-    if runs.iter().any(uses_disk) {
+    if boot.runs.iter().any(uses_disk) {
         fs::copy(&original, &disk).at("copying", &original)?;
     }
-    for run in runs {
+    for run in boot.runs {
         let mut command = emulator.command();
         command.args(command_line(run, guest, &disk));
         let shown = tools::shown(&command);
@@ -322,10 +391,12 @@ fn command_line(run: &Run, guest: &Path, disk: &Path) -> Vec<String> {
     let guest = guest.display().to_string();
     let disk = disk.display().to_string();
     let mut line: Vec<String> = Vec::new();
-    if !run.arguments.contains(&"-M") {
-        line.extend(["-M", "virt"].map(String::from));
+    for (option, usual) in [("-M", "virt"), ("-m", "512")] {
+        if !run.arguments.contains(&option) {
+            line.extend([option, usual].map(String::from));
+        }
     }
-    line.extend(["-m", "512", "-nographic"].map(String::from));
+    line.push("-nographic".into());
     if run.arguments.contains(&"!reboot") {
         line.extend(["-action", "reboot=reset"].map(String::from));
     } else {

@@ -5,7 +5,7 @@
 //! `Packages.xz` against the hashes in `InRelease`, each package against its
 //! hash in `Packages`. Only text that `gpgv` hands back as signed is read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,12 +33,21 @@ pub struct Package {
     sha256: String,
     /// `Pre-Depends` and `Depends`, as written.
     pub depends: String,
+    provides: String,
+    essential: bool,
+}
+
+impl Package {
+    /// The digest of its file.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
 }
 
 /// The packages of one suite and architecture.
 pub struct Index {
     base: String,
-    packages: HashMap<String, Package>,
+    packages: BTreeMap<String, Package>,
 }
 
 impl Index {
@@ -48,6 +57,51 @@ impl Index {
     /// When the suite has none.
     pub fn get(&self, name: &str) -> Result<&Package> {
         self.packages.get(name).ok_or_else(|| format!("the archive has no package {name}"))
+    }
+
+    /// The names of the packages that every system has.
+    pub fn essential(&self) -> Vec<&str> {
+        let names = self.packages.values().filter(|package| package.essential);
+        names.map(|package| &*package.name).collect()
+    }
+
+    /// The named packages and all they depend on, in no particular order; of
+    /// alternatives the first that the suite has.
+    ///
+    /// # Errors
+    /// When a name is not in the suite.
+    pub fn closure(&self, names: &[&str]) -> Result<Vec<&Package>> {
+        let mut provided: BTreeMap<&str, &str> = BTreeMap::new();
+        for package in self.packages.values() {
+            for name in relations(&package.provides) {
+                provided.entry(name).or_insert(&package.name);
+            }
+        }
+        let real = |name: &str| {
+            self.packages.get(name).or_else(|| self.packages.get(*provided.get(name)?))
+        };
+        let mut todo = names.to_vec();
+        let mut found: BTreeMap<&str, &Package> = BTreeMap::new();
+        let mut unknown = BTreeSet::new();
+        while let Some(name) = todo.pop() {
+            let Some(package) = real(name) else {
+                unknown.insert(name);
+                continue;
+            };
+            if found.insert(&package.name, package).is_some() {
+                continue;
+            }
+            for clause in package.depends.split(',').filter(|clause| !clause.trim().is_empty()) {
+                let mut choices = clause.split('|').flat_map(relations);
+                let first = choices.clone().next();
+                todo.extend(choices.find(|choice| real(choice).is_some()).or(first));
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(found.into_values().collect());
+        }
+        let unknown: Vec<&str> = unknown.into_iter().collect();
+        Err(format!("the archive has no package {}", unknown.join(", ")))
     }
 
     /// The package with the kernel that a `linux-image-FLAVOUR` package stands for.
@@ -237,8 +291,8 @@ fn release_digest<'a>(release: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-fn parse_packages(text: &str) -> HashMap<String, Package> {
-    let mut packages = HashMap::new();
+fn parse_packages(text: &str) -> BTreeMap<String, Package> {
+    let mut packages = BTreeMap::new();
     for stanza in text.split("\n\n") {
         let mut package = Package::default();
         for line in stanza.lines() {
@@ -248,6 +302,8 @@ fn parse_packages(text: &str) -> HashMap<String, Package> {
                 "Version" => package.version = value.to_string(),
                 "Filename" => package.filename = value.to_string(),
                 "SHA256" => package.sha256 = value.to_string(),
+                "Provides" => package.provides = value.to_string(),
+                "Essential" => package.essential = value == "yes",
                 "Depends" | "Pre-Depends" => {
                     if !package.depends.is_empty() {
                         package.depends.push_str(", ");
@@ -262,6 +318,11 @@ fn parse_packages(text: &str) -> HashMap<String, Package> {
         }
     }
     packages
+}
+
+/// The names in a list such as `a (>= 1), b:any [riscv64]`.
+fn relations(list: &str) -> impl Iterator<Item = &str> + Clone {
+    list.split(',').filter_map(|clause| clause.split([' ', '(', ':', '[']).find(|w| !w.is_empty()))
 }
 
 fn short(digest: &str) -> &str {
@@ -290,5 +351,18 @@ mod tests {
         let index = Index { base: String::new(), packages: parse_packages(text) };
         assert_eq!(index.kernel("linux-image-riscv64").unwrap().filename, "b");
         assert!(index.get("linux-image-7-riscv64").is_err());
+    }
+
+    #[test]
+    fn a_closure_follows_alternatives_and_virtual_packages() {
+        let text = "Package: a\nSHA256: 1\nDepends: nowhere | b (>= 2), v:any\n\n\
+            Package: b\nSHA256: 2\nPre-Depends: a\n\n\
+            Package: c\nSHA256: 3\nProvides: v (= 1), w\nEssential: yes\n\n\
+            Package: d\nSHA256: 4\n";
+        let index = Index { base: String::new(), packages: parse_packages(text) };
+        let found: Vec<&str> = index.closure(&["a"]).unwrap().iter().map(|p| &*p.name).collect();
+        assert_eq!(found, ["a", "b", "c"]);
+        assert_eq!(index.essential(), ["c"]);
+        assert!(index.closure(&["e"]).is_err());
     }
 }

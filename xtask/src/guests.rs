@@ -5,6 +5,9 @@
 //! there when complete, with a stamp of the recipe; a guest whose stamp is
 //! current is left alone and needs no network.
 
+mod disk;
+mod system;
+
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -28,14 +31,24 @@ struct Guest {
     build: fn(&Archive, &Path) -> Result<()>,
 }
 
-const GUESTS: &[Guest] = &[Guest {
-    name: "riscv64",
-    about: "Debian kernel, busybox initramfs and ext4 disk, OpenSBI, U-Boot",
-    usual: true,
-    version: 1,
-    needs: &["e2fsprogs", "fakeroot", "qemu-utils"],
-    build: riscv64,
-}];
+const GUESTS: &[Guest] = &[
+    Guest {
+        name: "riscv64",
+        about: "Debian kernel, busybox initramfs and ext4 disk, OpenSBI, U-Boot",
+        usual: true,
+        version: 1,
+        needs: &["e2fsprogs", "fakeroot", "qemu-utils"],
+        build: riscv64,
+    },
+    Guest {
+        name: "riscv64-debian",
+        about: "Debian on an ext4 disk: systemd, apt, gcc; configures itself when first booted",
+        usual: false,
+        version: 1,
+        needs: &["e2fsprogs", "fakeroot", "qemu-utils"],
+        build: system::riscv64,
+    },
+];
 
 const INIT: &str = include_str!("../guest/init");
 const SELFTEST: &str = include_str!("../guest/selftest.sh");
@@ -132,7 +145,7 @@ fn ensure(guest: &Guest, force: bool) -> Result<PathBuf> {
 /// What a guest was made from, as far as this program decides it.
 fn stamp(guest: &Guest) -> String {
     let mut hash = DefaultHasher::new();
-    (guest.version, SUITE, MODULES, INIT, SELFTEST, DISKTEST).hash(&mut hash);
+    (guest.version, SUITE, MODULES, INIT, SELFTEST, DISKTEST, system::FIRST_BOOT).hash(&mut hash);
     format!("{} {:016x}\n", guest.name, hash.finish())
 }
 
@@ -170,8 +183,8 @@ fn riscv64(archive: &Archive, work: &Path) -> Result<()> {
     let root = work.join("root");
     parts.root(&root)?;
     let image = work.join("root.ext4");
-    ext4(&root, &image, "256M", "tinamou")?;
-    qcow2(&image, &out.join("root.qcow2"))?;
+    disk::ext4(&root, &image, "256M", "chown -R 0:0 .")?;
+    disk::qcow2(&image, &out.join("root.qcow2"))?;
     firmware(archive, work)
 }
 
@@ -286,32 +299,4 @@ fn only(folder: &Path, prefix: &str) -> Result<PathBuf> {
         1 => Ok(found.remove(0)),
         count => Err(format!("{}: {count} entries named {prefix}…, not 1", folder.display())),
     }
-}
-
-/// Makes an ext4 file system that holds a folder; everything in it belongs to
-/// root. The same folder gives the same bytes.
-fn ext4(folder: &Path, image: &Path, size: &str, label: &str) -> Result<()> {
-    const ID: &str = "7461696c-6c65-7373-6269-726474696e61";
-    let mut make = Command::new("fakeroot");
-    make.args(["sh", "-c", r#"chown -R 0:0 "$1" && shift && exec mke2fs "$@""#, "sh"]);
-    make.arg(folder);
-    make.args(["-q", "-F", "-t", "ext4", "-L", label, "-U", ID]);
-    make.args(["-E", &format!("hash_seed={ID},lazy_itable_init=0"), "-d"]);
-    make.arg(folder).arg(image).arg(size);
-    make.env("PATH", search_path()).env("E2FSPROGS_FAKE_TIME", "1700000000");
-    tools::output(&mut make).map(drop)
-}
-
-/// The search path with the folders of administration tools.
-fn search_path() -> String {
-    let path = std::env::var("PATH").unwrap_or_default();
-    format!("{path}:/usr/local/sbin:/usr/sbin:/sbin")
-}
-
-/// Turns a raw image into qcow2. The distribution's tool does it until ours
-/// (`block/`) creates images.
-fn qcow2(raw: &Path, image: &Path) -> Result<()> {
-    let mut convert = Command::new("qemu-img");
-    convert.args(["convert", "-f", "raw", "-O", "qcow2"]).arg(raw).arg(image);
-    tools::output(&mut convert).map(drop)
 }
