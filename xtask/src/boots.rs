@@ -14,7 +14,7 @@ use crate::packages;
 use crate::tools::{self, At, Result, Scratch};
 
 /// The longest silence before what a story waits for: a slow, busy host.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// One line of a story.
 enum Step {
