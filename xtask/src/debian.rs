@@ -224,7 +224,9 @@ fn bases() -> Result<Vec<String>> {
         return Ok(vec![base.trim_end_matches('/').to_string()]);
     }
     let mut query = Command::new("apt-get");
-    query.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
+    // A fresh machine has no release files yet; the sources alone are enough.
+    query.args(["indextargets", "--no-release-info", "--format", "$(REPO_URI)"]);
+    query.arg("Created-By: Packages");
     let mut bases: Vec<String> = Vec::new();
     for line in tools::text(&mut query)?.lines() {
         let base = line.trim_end_matches('/').to_string();

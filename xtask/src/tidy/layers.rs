@@ -15,8 +15,6 @@ const LAYERS: &[&str] = &[
 const ABSENT: &[(&str, &str, &str)] = &[
     ("engine/ir", "vm", "the IR stands alone"),
     ("engine/opt", "vm", "passes know the IR only"),
-    ("engine", "vm/device", "the engine knows no device"),
-    ("backends", "vm/device", "a back end knows no device"),
     ("backends", "engine", "a back end serves devices"),
     ("backends", "guest", "a back end serves devices"),
     ("block", "vm", "images are used without any machine"),
