@@ -1,1 +1,3 @@
+//! Models, registers and names, as QEMU 10.0 answers them.
+
 
