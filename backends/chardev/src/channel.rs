@@ -64,26 +64,43 @@ impl Port {
     /// Makes `sink` the taker of the input; with mux, it gets the focus. Whoever drops the sink
     /// leaves the back end without one.
     pub fn attach(&self, sink: &Arc<dyn Sink>) {
+        self.set_sink(sink, true);
+    }
+
+    /// As [`attach`](Self::attach), but leaves the focus to a front end that was there before.
+    pub fn attach_behind(&self, sink: &Arc<dyn Sink>) {
+        self.set_sink(sink, false);
+    }
+
+    fn set_sink(&self, sink: &Arc<dyn Sink>, take_focus: bool) {
         *lock(&self.front.sink) = Some(Arc::downgrade(sink));
-        let previous = {
+        let (previous, focused) = {
             let mut fronts = self.channel.fronts();
             let at = fronts.list.iter().position(|f| Arc::ptr_eq(f, &self.front)).unwrap_or(0);
-            let previous = std::mem::replace(&mut fronts.focus, at);
-            (previous != at).then(|| fronts.list.get(previous).cloned()).flatten()
+            let previous = fronts.focus;
+            if take_focus {
+                fronts.focus = at;
+            }
+            let loser = (previous != fronts.focus).then(|| fronts.list.get(previous).cloned());
+            (loser.flatten(), fronts.focus == at)
         };
-        if self.channel.has_mux()
-            && let Some(previous) = previous.and_then(|front| front.sink())
-        {
+        let shared = self.is_shared();
+        if let Some(previous) = previous.and_then(|front| front.sink()).filter(|_| shared) {
             previous.event(Event::FocusOut);
         }
         if self.channel.is_open() {
             sink.event(Event::Opened);
         }
-        if self.channel.has_mux() {
+        if shared && focused {
             sink.event(Event::FocusIn);
         }
         self.channel.accept_input();
         self.channel.waker.wake();
+    }
+
+    /// Whether the back end has mux, so that several front ends can share it.
+    pub fn is_shared(&self) -> bool {
+        self.channel.has_mux()
     }
 
     /// Whether someone is at the other side.

@@ -207,6 +207,8 @@ fn mux_switches_between_front_ends_and_reports_requests() {
     client.write_all(b"\x01b\x01h").unwrap();
     let events: Vec<Event> = serial.events.iter().take_while(|e| *e != Event::Break).collect();
     assert_eq!(events, [Event::FocusIn, Event::Opened, Event::FocusOut, Event::FocusIn]);
+    let late = Front { room: Mutex::new(0), got: channel().0, events: channel().0 };
+    chardevs.port("m").unwrap().attach_behind(&(Arc::new(late) as Arc<dyn Sink>));
     let mut help = [0; 29];
     client.read_exact(&mut help).unwrap();
     assert!(help.starts_with(b"\n\rC-a h    print this help"));
