@@ -1,6 +1,7 @@
 //! A hart: its configuration and wiring, and the contract with the engine.
 
 use crate::csr;
+use crate::debug;
 use crate::decode;
 use crate::helpers::HELPERS;
 use crate::imsic::Imsic;
@@ -228,6 +229,10 @@ impl Guest for Riscv {
 
     fn wakes(cpu: &mut Cpu<'_, Self>) -> bool {
         trap::wakes(cpu)
+    }
+
+    fn dump(&self, state: &State) -> String {
+        debug::dump(self, state)
     }
 
     fn rounding(state: &State) -> HostRounding {

@@ -11,11 +11,9 @@ pub enum File {
 
 /// The interrupt files of one hart. The device drives the hart's external interrupt lines itself.
 pub trait Imsic: Send + Sync {
-    /// Reads the indirect register `select` (0x70 to 0xff), `xlen` bits wide; `None` if it does
-    /// not exist.
-    fn read(&self, file: File, select: u32, xlen: u32) -> Option<u64>;
-    /// Writes it; false if it does not exist.
-    fn write(&self, file: File, select: u32, xlen: u32, value: u64) -> bool;
+    /// Reads the indirect register `select` (0x70 to 0xff), `xlen` bits wide, and replaces the bits
+    /// in `mask` by those of `value`, in one step; `None` if there is no such register.
+    fn access(&self, file: File, select: u32, xlen: u32, value: u64, mask: u64) -> Option<u64>;
     /// The most urgent interrupt that is pending and enabled, as `xtopei` shows it (identity in
     /// bits 26–16 and 10–0); 0 if there is none.
     fn top(&self, file: File) -> u32;

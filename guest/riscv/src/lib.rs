@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod bench;
 pub mod csr;
+mod debug;
 pub mod decode;
 pub mod disasm;
 pub mod hart;

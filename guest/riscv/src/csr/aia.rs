@@ -60,8 +60,7 @@ pub(super) fn indirect_allowed(cpu: &Cpu<'_, Riscv>, used: Use) -> bool {
     match select {
         FIRST_PRIORITY..=LAST_PRIORITY => !supervisor || enabled(cpu, STATEEN_AIA),
         FIRST_IMSIC..=LAST_IMSIC => {
-            let imsic = cpu.guest.wiring.imsic.as_ref();
-            let there = imsic.is_some_and(|i| i.read(file, select as u32, xlen(cpu)).is_some());
+            let there = access_file(cpu, file, select, 0, 0).is_some();
             there && (!supervisor || enabled(cpu, STATEEN_IMSIC))
         }
         _ => false,
@@ -74,75 +73,57 @@ fn priority_bytes(cpu: &Cpu<'_, Riscv>, select: u64) -> std::ops::Range<usize> {
     first..first + xlen(cpu) as usize / 8
 }
 
-fn indirect(cpu: &Cpu<'_, Riscv>, number: u16) -> u64 {
-    let (file, select) = selected(cpu, number);
-    if (FIRST_PRIORITY..=LAST_PRIORITY).contains(&select) {
-        let Priorities(array) =
-            if file == File::Machine { &cpu.state.miprio } else { &cpu.state.siprio };
-        let bytes = array[priority_bytes(cpu, select)].iter().rev();
-        return bytes.fold(0, |value, byte| value << 8 | u64::from(*byte));
-    }
-    let imsic = cpu.guest.wiring.imsic.as_ref();
-    imsic.and_then(|i| i.read(file, select as u32, xlen(cpu))).unwrap_or(0)
+/// A register of the MSI controller, which changes it in one step.
+fn access_file(
+    cpu: &Cpu<'_, Riscv>,
+    file: File,
+    select: u64,
+    value: u64,
+    mask: u64,
+) -> Option<u64> {
+    let imsic = cpu.guest.wiring.imsic.as_ref()?;
+    imsic.access(file, select as u32, xlen(cpu), value, mask)
 }
 
-pub(super) fn sireg(cpu: C<'_, '_>, number: u16) -> u64 {
-    indirect(cpu, number)
-}
-
-pub(super) fn mireg(cpu: C<'_, '_>, number: u16) -> u64 {
-    indirect(cpu, number)
-}
-
-/// Writes an indirect register; false if it refuses. Other registers are not its business.
-pub(super) fn write_checked(cpu: C<'_, '_>, number: u16, value: u64) -> bool {
-    if number != SIREG && number != MIREG {
-        return true;
-    }
-    let (file, select) = selected(cpu, number);
-    if (FIRST_PRIORITY..=LAST_PRIORITY).contains(&select) {
-        let range = priority_bytes(cpu, select);
-        let (array, external) = if file == File::Machine {
-            (&mut cpu.state.miprio.0, 11)
-        } else {
-            (&mut cpu.state.siprio.0, 9)
-        };
-        for (i, byte) in range.zip(value.to_le_bytes()) {
-            // The external interrupt's priority is that of its file; others that exist count.
-            let exists = trap::BY_URGENCY.iter().any(|(n, _)| *n as usize == i);
-            array[i] = if exists && i != external { byte } else { 0 };
-        }
-        return true;
-    }
-    let width = xlen(cpu);
-    let value = if width == 32 { value & 0xffff_ffff } else { value };
-    let imsic = cpu.guest.wiring.imsic.as_ref();
-    imsic.is_some_and(|i| i.write(file, select as u32, width, value))
-}
-
-fn top_external(cpu: &Cpu<'_, Riscv>, file: File) -> u64 {
-    cpu.guest.wiring.imsic.as_ref().map_or(0, |i| u64::from(i.top(file)))
-}
-
-pub(super) fn stopei(cpu: C<'_, '_>, _: u16) -> u64 {
-    top_external(cpu, File::Supervisor)
-}
-
-pub(super) fn mtopei(cpu: C<'_, '_>, _: u16) -> u64 {
-    top_external(cpu, File::Machine)
-}
-
-/// For the registers whose write claims the interrupt that the same instruction reads: how.
-pub(super) fn claims(number: u16) -> Option<fn(C<'_, '_>) -> u64> {
+/// Registers that are read and changed in one step: how. `None` if there is none.
+pub(super) fn in_one_step(number: u16) -> Option<Access> {
     match number {
-        STOPEI => Some(|cpu| claim(cpu, File::Supervisor)),
-        MTOPEI => Some(|cpu| claim(cpu, File::Machine)),
+        MIREG | SIREG => Some(indirect),
+        STOPEI => Some(|cpu, used, _, _| Some(top_external(cpu, File::Supervisor, used))),
+        MTOPEI => Some(|cpu, used, _, _| Some(top_external(cpu, File::Machine, used))),
         _ => None,
     }
 }
 
-fn claim(cpu: &Cpu<'_, Riscv>, file: File) -> u64 {
-    cpu.guest.wiring.imsic.as_ref().map_or(0, |i| u64::from(i.claim(file)))
+/// Gives a register's old value and replaces the bits of a mask (last) by those of a value.
+type Access = fn(C<'_, '_>, Use, u64, u64) -> Option<u64>;
+
+fn indirect(cpu: C<'_, '_>, used: Use, value: u64, mask: u64) -> Option<u64> {
+    let (file, select) = selected(cpu, used.number);
+    if !(FIRST_PRIORITY..=LAST_PRIORITY).contains(&select) {
+        return access_file(cpu, file, select, value, mask);
+    }
+    let range = priority_bytes(cpu, select);
+    let (Priorities(array), external) = match file {
+        File::Machine => (&mut cpu.state.miprio, 11),
+        File::Supervisor => (&mut cpu.state.siprio, 9),
+    };
+    let mut old = [0; 8];
+    let changes = old.iter_mut().zip(value.to_le_bytes().into_iter().zip(mask.to_le_bytes()));
+    for (i, (old, (value, mask))) in range.zip(changes) {
+        *old = array[i];
+        // The external interrupt's priority is that of its file; others that exist count.
+        let exists = trap::BY_URGENCY.iter().any(|(n, _)| *n as usize == i);
+        array[i] = if exists && i != external { *old & !mask | value & mask } else { 0 };
+    }
+    Some(u64::from_le_bytes(old))
+}
+
+/// The top external interrupt; a write claims it.
+fn top_external(cpu: &Cpu<'_, Riscv>, file: File, used: Use) -> u64 {
+    let imsic = cpu.guest.wiring.imsic.as_ref();
+    let top = imsic.map_or(0, |i| if used.writes { i.claim(file) } else { i.top(file) });
+    u64::from(top)
 }
 
 fn top(cpu: C<'_, '_>, to_s: bool) -> u64 {

@@ -13,6 +13,7 @@ mod status;
 mod table;
 
 pub(crate) use counters::reset_counters;
+pub(crate) use status::{mstatus_value, shown_cause};
 
 use crate::hart::Riscv;
 use crate::trap::Trap;
@@ -116,24 +117,21 @@ pub(crate) fn execute(cpu: C<'_, '_>, insn: u32, operand: u64) -> Result<u64, Tr
     let used = Use { number, writes: swaps || insn >> 15 & 31 != 0 };
     let illegal = Trap::illegal(u64::from(insn));
     let row = checked(cpu, used).ok_or(illegal)?;
-    if let Some(claim) = aia::claims(number)
-        && used.writes
-    {
-        return Ok(claim(cpu));
+    let (value, mask) = match insn >> 12 & 3 {
+        _ if !used.writes => (0, 0),
+        1 => (operand, u64::MAX),
+        2 => (operand, operand),
+        _ => (0, operand),
+    };
+    if let Some(access) = aia::in_one_step(number) {
+        let old = access(cpu, used, value, mask).ok_or(illegal)?;
+        return Ok(cpu.guest.value(old));
     }
     let discards = swaps && insn >> 7 & 31 == 0;
     let old = if discards { 0 } else { read(cpu, row, number) };
     if used.writes {
         let base = if swaps { old } else { interrupts::for_modify(cpu, number, old) };
-        let new = match insn >> 12 & 3 {
-            1 => operand,
-            2 => base | operand,
-            _ => base & !operand,
-        };
-        let new = cpu.guest.value(new);
-        if !aia::write_checked(cpu, number, new) {
-            return Err(illegal);
-        }
+        let new = cpu.guest.value(base & !mask | value & mask);
         write(cpu, row, number, new);
     }
     Ok(old)

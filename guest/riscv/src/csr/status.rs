@@ -4,6 +4,7 @@ use super::C;
 use crate::hart::Riscv;
 use crate::mmu;
 use crate::model::Feature;
+use crate::state::State;
 use crate::status::{
     FS, MIE, MPIE, MPP, MPP_SHIFT, MPRV, MXR, SIE, SPIE, SPP, SUM, SXL64, TSR, TVM, TW, UXL64, VS,
 };
@@ -29,22 +30,26 @@ fn status_mask(hart: &Riscv) -> u64 {
 }
 
 /// The summary bit for dirty units, where this XLEN has it.
-fn dirty(cpu: &Cpu<'_, Riscv>) -> u64 {
-    let status = cpu.state.mstatus;
+fn dirty(hart: &Riscv, status: u64) -> u64 {
     let any = status & FS == FS || status & VS == VS;
-    let bit = if cpu.guest.is_rv32() { 31 } else { 63 };
+    let bit = if hart.is_rv32() { 31 } else { 63 };
     u64::from(any) << bit
 }
 
-pub(super) fn mstatus(cpu: C<'_, '_>, _: u16) -> u64 {
+/// All of `mstatus`, on RV32 with `mstatush`.
+pub(crate) fn mstatus_value(hart: &Riscv, state: &State) -> u64 {
     let mut fixed = 0;
-    if !cpu.guest.is_rv32() && cpu.guest.has(Feature::U) {
+    if !hart.is_rv32() && hart.has(Feature::U) {
         fixed |= UXL64;
     }
-    if !cpu.guest.is_rv32() && cpu.guest.has(Feature::S) {
+    if !hart.is_rv32() && hart.has(Feature::S) {
         fixed |= SXL64;
     }
-    cpu.state.mstatus | fixed | dirty(cpu)
+    state.mstatus | fixed | dirty(hart, state.mstatus)
+}
+
+pub(super) fn mstatus(cpu: C<'_, '_>, _: u16) -> u64 {
+    mstatus_value(cpu.guest, cpu.state)
 }
 
 pub(super) fn set_mstatus(cpu: C<'_, '_>, _: u16, value: u64) {
@@ -61,7 +66,7 @@ const SSTATUS: u64 = SIE | SPIE | SPP | VS | FS | SUM | MXR;
 
 pub(super) fn sstatus(cpu: C<'_, '_>, _: u16) -> u64 {
     let fixed = if cpu.guest.is_rv32() { 0 } else { UXL64 };
-    cpu.state.mstatus & SSTATUS | fixed | dirty(cpu)
+    cpu.state.mstatus & SSTATUS | fixed | dirty(cpu.guest, cpu.state.mstatus)
 }
 
 pub(super) fn set_sstatus(cpu: C<'_, '_>, _: u16, value: u64) {
@@ -99,8 +104,8 @@ pub(super) fn sepc(cpu: C<'_, '_>, _: u16) -> u64 {
 }
 
 /// A cause as this XLEN shows it.
-pub(super) fn cause(cpu: &Cpu<'_, Riscv>, cause: u64) -> u64 {
-    if cpu.guest.is_rv32() { cause & !INTERRUPT | (cause & INTERRUPT) >> 32 } else { cause }
+pub(crate) fn shown_cause(hart: &Riscv, cause: u64) -> u64 {
+    if hart.is_rv32() { cause & !INTERRUPT | (cause & INTERRUPT) >> 32 } else { cause }
 }
 
 /// A cause as the state holds it.

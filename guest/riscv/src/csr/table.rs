@@ -138,6 +138,8 @@ macro_rules! field {
     };
 }
 
+/// What `aia::in_one_step` does instead.
+const IN_ONE_STEP: Kind = Kind::Plain(zero, ignore);
 const ALL: u64 = u64::MAX;
 
 /// Sorted by number.
@@ -161,14 +163,14 @@ pub(super) static ROWS: &[Row] = &[
     row(0x114, "sieh", ssaia, any, Kind::High(0x10)),
     row(0x140, "sscratch", supervisor, any, field!(sscratch, ALL)),
     row(0x141, "sepc", supervisor, any, Kind::Plain(status::sepc, |c, _, v| c.state.sepc = v & !1)),
-    row(0x142, "scause", supervisor, any, Kind::Plain(|c, _| status::cause(c, c.state.scause), |c, _, v| c.state.scause = status::cause_from(c, v))),
+    row(0x142, "scause", supervisor, any, Kind::Plain(|c, _| status::shown_cause(c.guest, c.state.scause), |c, _, v| c.state.scause = status::cause_from(c, v))),
     row(0x143, "stval", supervisor, any, field!(stval, ALL)),
     row(0x144, "sip", supervisor, any, Kind::Wide(interrupts::sip, interrupts::set_sip)),
     row(0x14d, "stimecmp", sstc, timer_enabled, Kind::Wide(|c, _| c.state.stimecmp, counters::set_stimecmp)),
     row(0x150, "siselect", ssaia, aia::select_allowed, field!(siselect, aia::SELECT)),
-    row(0x151, "sireg", ssaia, aia::indirect_allowed, Kind::Plain(aia::sireg, ignore)),
+    row(0x151, "sireg", ssaia, aia::indirect_allowed, IN_ONE_STEP),
     row(0x154, "siph", ssaia, any, Kind::High(0x10)),
-    row(0x15c, "stopei", s_file, aia::file_allowed, Kind::Plain(aia::stopei, ignore)),
+    row(0x15c, "stopei", s_file, aia::file_allowed, IN_ONE_STEP),
     row(0x15d, "stimecmph", sstc, timer_enabled, Kind::High(0x10)),
     row(0x180, "satp", supervisor, translation, Kind::Plain(|c, _| c.state.satp, status::set_satp)),
 
@@ -195,13 +197,13 @@ pub(super) static ROWS: &[Row] = &[
     rows((0x323, 0x33f), "mhpmevent3", always, any, Kind::Wide(counters::event, counters::set_event)),
     row(0x340, "mscratch", always, any, field!(mscratch, ALL)),
     row(0x341, "mepc", always, any, Kind::Plain(status::mepc, |c, _, v| c.state.mepc = v & !1)),
-    row(0x342, "mcause", always, any, Kind::Plain(|c, _| status::cause(c, c.state.mcause), |c, _, v| c.state.mcause = status::cause_from(c, v))),
+    row(0x342, "mcause", always, any, Kind::Plain(|c, _| status::shown_cause(c.guest, c.state.mcause), |c, _, v| c.state.mcause = status::cause_from(c, v))),
     row(0x343, "mtval", always, any, field!(mtval, ALL)),
     row(0x344, "mip", always, any, Kind::Wide(interrupts::mip, interrupts::set_mip)),
     row(0x350, "miselect", smaia, any, field!(miselect, aia::SELECT)),
-    row(0x351, "mireg", smaia, aia::indirect_allowed, Kind::Plain(aia::mireg, ignore)),
+    row(0x351, "mireg", smaia, aia::indirect_allowed, IN_ONE_STEP),
     row(0x354, "miph", smaia, any, Kind::High(0x10)),
-    row(0x35c, "mtopei", m_file, any, Kind::Plain(aia::mtopei, ignore)),
+    row(0x35c, "mtopei", m_file, any, IN_ONE_STEP),
     rows((0x3a0, 0x3a3), "pmpcfg0", protection, rv64_or_even, Kind::Plain(pmpcfg, set_pmpcfg)),
     rows((0x3b0, 0x3bf), "pmpaddr0", protection, any, Kind::Plain(pmpaddr, set_pmpaddr)),
     rows((0x723, 0x73f), "mhpmevent3h", overflow, any, Kind::High(0x400)),

@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::bench::Bench;
+use crate::imsic::{File, Imsic};
 use crate::model::Feature;
 use crate::state::Privilege;
+use std::sync::{Arc, Mutex};
+
 use crate::status::{FS, LCOFIP, MPP, SEIP, SSIP, STCE, STIP, TVM, VS};
 
 const ONES: u64 = u64::MAX;
@@ -277,4 +280,43 @@ fn lockdown_bits_stay_and_the_bypass_is_refused_over_locked_rules() {
     let mut b = Bench::new("rv64,smepmp=on");
     b.swap(0x3a0, 0x80).unwrap();
     assert_eq!(b.written(0x747, 4), 0);
+}
+
+/// One register, 0x80, of each file; identity 5 is on top until claimed.
+#[derive(Default)]
+struct Files(Mutex<(u64, bool)>);
+
+impl Imsic for Files {
+    fn access(&self, file: File, select: u32, _: u32, value: u64, mask: u64) -> Option<u64> {
+        let mut files = self.0.lock().unwrap();
+        let old = files.0;
+        (file == File::Supervisor && select == 0x80).then(|| {
+            files.0 = old & !mask | value & mask;
+            old
+        })
+    }
+    fn top(&self, _: File) -> u32 {
+        if self.0.lock().unwrap().1 { 0 } else { 0x5_0005 }
+    }
+    fn claim(&self, file: File) -> u32 {
+        let top = self.top(file);
+        self.0.lock().unwrap().1 = true;
+        top
+    }
+}
+
+#[test]
+fn msi_registers_change_in_one_step_and_a_write_claims() {
+    let mut b = Bench::at("rv64,ssaia=on,smaia=on", Privilege::Supervisor);
+    b.hart.wiring.imsic = Some(Arc::new(Files::default()));
+    b.swap(0x150, 0x80).unwrap();
+    assert_eq!(b.swap(0x151, 0xf0), Ok(0));
+    assert_eq!(b.access(0x151, 2, 0x0f, 1), Ok(0xf0));
+    assert_eq!(b.access(0x151, 3, 0x3c, 1), Ok(0xff));
+    assert_eq!(b.read(0x151), Ok(0xc3));
+    b.swap(0x150, 0xc0).unwrap();
+    assert!(b.read(0x151).is_err());
+    assert_eq!(b.read(0x15c), Ok(0x5_0005));
+    assert_eq!(b.swap(0x15c, 0), Ok(0x5_0005));
+    assert_eq!(b.read(0x15c), Ok(0));
 }

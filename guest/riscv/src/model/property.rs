@@ -146,6 +146,8 @@ struct Builder {
     /// Satp modes turned on (true) and off.
     modes: Vec<(SatpMode, bool)>,
     profile_mode: Option<SatpMode>,
+    /// What is wrong with a value, told once all properties are known.
+    problem: Option<String>,
 }
 
 fn boolean(name: &str, value: &str) -> Result<bool, String> {
@@ -188,7 +190,16 @@ impl Builder {
         };
         let (asked, refused) = (FeatureSet::default(), FeatureSet::default());
         let (version_given, profile_mode) = (false, None);
-        Self { model, config, version_given, asked, refused, modes: Vec::new(), profile_mode }
+        Self {
+            model,
+            config,
+            version_given,
+            asked,
+            refused,
+            modes: Vec::new(),
+            profile_mode,
+            problem: None,
+        }
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
@@ -264,7 +275,7 @@ impl Builder {
             "pmu-mask" => {
                 let mask = number(name, value)?;
                 if mask & 7 != 0 {
-                    return Err("\"pmu-mask\" contains invalid bits (0-2) set".to_owned());
+                    self.problem = Some("\"pmu-mask\" contains invalid bits (0-2) set".to_owned());
                 }
                 config.hpm_counters = u32::try_from(mask)
                     .map_err(|_| "Number of counters exceeds maximum available".to_owned())?;
@@ -302,7 +313,7 @@ impl Builder {
                 if boolean(name, value)? {
                     let best = self.model.satp.name();
                     let text = "is higher than hw max capability";
-                    return Err(format!("satp_mode sv64 {text} {best}"));
+                    self.problem = Some(format!("satp_mode sv64 {text} {best}"));
                 }
             }
             _ => return Err(self.unknown(name)),
@@ -334,7 +345,7 @@ impl Builder {
             return Err(format!("Profile {name} is not available for vendor CPUs"));
         }
         if self.model.xlen == Xlen::Rv32 {
-            return Err(format!("Profile {name} only available for 64-bit CPUs"));
+            return Err(format!("Profile {name} only available for 64 bit CPUs"));
         }
         let profile = MODELS.iter().find(|m| m.name == name);
         let profile = profile.expect("every profile is a model, too");
@@ -372,6 +383,9 @@ impl Builder {
     }
 
     fn finish(mut self) -> Result<Config, String> {
+        if let Some(problem) = self.problem {
+            return Err(problem);
+        }
         let model = self.model;
         let mut set = self.config.features.union(self.asked).intersection(all_available());
         for feature in self.refused.iter() {

@@ -104,8 +104,9 @@ pub(super) fn complete(
         if version >= Version::V1_12 && set.has(F::C) {
             set = set.set(F::Zca, !refused.has(F::Zca));
             if model.kind == Kind::Open {
-                set = set.set(F::Zcd, set.has(F::D) && !refused.has(F::Zcd));
-                let narrow = model.xlen == Xlen::Rv32 && set.has(F::F);
+                let wide = set.has(F::Zcd) || set.has(F::D);
+                set = set.set(F::Zcd, wide && !refused.has(F::Zcd));
+                let narrow = set.has(F::Zcf) || model.xlen == Xlen::Rv32 && set.has(F::F);
                 set = set.set(F::Zcf, narrow && !refused.has(F::Zcf));
             }
         }
