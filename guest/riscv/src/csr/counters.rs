@@ -81,31 +81,32 @@ pub(super) fn set_inhibit(cpu: C<'_, '_>, _: u16, value: u64) {
     set_fixed(cpu, 0xb02, values[1]);
 }
 
-/// Place of a programmable counter or its event; `None` if the hart lacks it (reads as zero).
-fn programmable_place(hart: &Riscv, number: u16) -> Option<usize> {
-    let counter = number & 31;
-    let exists = mask(hart) >> counter & 1 != 0;
-    exists.then(|| usize::from(counter).checked_sub(3)).flatten()
+/// Whether the hart has a programmable counter: others are illegal, as on QEMU.
+pub(super) fn there(cpu: &Cpu<'_, Riscv>, used: Use) -> bool {
+    cpu.guest.has(Feature::Zihpm) && mask(cpu.guest) >> (used.number & 31) & 1 != 0
+}
+
+/// Place of a programmable counter or its event, by any of their numbers.
+fn programmable_place(number: u16) -> usize {
+    usize::from(number & 31).saturating_sub(3)
 }
 
 pub(super) fn programmable(cpu: C<'_, '_>, number: u16) -> u64 {
-    programmable_place(cpu.guest, number).map_or(0, |i| cpu.state.mhpmcounter[i])
+    cpu.state.mhpmcounter[programmable_place(number)]
 }
 
 pub(super) fn set_programmable(cpu: C<'_, '_>, number: u16, value: u64) {
-    if let Some(i) = programmable_place(cpu.guest, number) {
-        cpu.state.mhpmcounter[i] = value;
-    }
+    cpu.state.mhpmcounter[programmable_place(number)] = value;
 }
 
 pub(super) fn event(cpu: C<'_, '_>, number: u16) -> u64 {
-    programmable_place(cpu.guest, number).map_or(0, |i| cpu.state.mhpmevent[i])
+    cpu.state.mhpmevent[programmable_place(number)]
 }
 
 pub(super) fn set_event(cpu: C<'_, '_>, number: u16, value: u64) {
-    if let Some(i) = programmable_place(cpu.guest, number) {
+    if mask(cpu.guest) >> (number & 31) & 1 != 0 {
         // Filters of the modes of the hypervisor extension stay clear.
-        cpu.state.mhpmevent[i] = value & !(3 << 58);
+        cpu.state.mhpmevent[programmable_place(number)] = value & !(3 << 58);
     }
 }
 

@@ -212,10 +212,10 @@ pub(super) static ROWS: &[Row] = &[
 
     row(0xb00, "mcycle", always, any, Kind::Wide(counters::fixed, counters::set_fixed)),
     row(0xb02, "minstret", always, any, Kind::Wide(counters::fixed, counters::set_fixed)),
-    rows((0xb03, 0xb1f), "mhpmcounter3", always, any, Kind::Wide(counters::programmable, counters::set_programmable)),
+    rows((0xb03, 0xb1f), "mhpmcounter3", always, counters::there, Kind::Wide(counters::programmable, counters::set_programmable)),
     row(0xb80, "mcycleh", always, any, Kind::High(0x80)),
     row(0xb82, "minstreth", always, any, Kind::High(0x80)),
-    rows((0xb83, 0xb9f), "mhpmcounter3h", always, any, Kind::High(0x80)),
+    rows((0xb83, 0xb9f), "mhpmcounter3h", always, counters::there, Kind::High(0x80)),
     row(0xc00, "cycle", counters::timing, counters::readable, Kind::Wide(counters::fixed, ignore)),
     row(0xc01, "time", counters::timing, counters::readable, Kind::Wide(|c, _| c.guest.wiring.timer.now(), ignore)),
     row(0xc02, "instret", counters::timing, counters::readable, Kind::Wide(counters::fixed, ignore)),

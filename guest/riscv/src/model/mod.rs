@@ -195,12 +195,12 @@ const MAX: &str = "zicbom zicbop zicboz zicond zicntr zicsr zifencei zihintntl z
     pmp";
 const RVA22U: &str = "zicbom zicbop zicboz zicntr zicsr zihintpause zihpm zfhmin zba zbb zbs zkt";
 const RVA22S: &str = "zicbom zicbop zicboz zicntr zicsr zifencei zihintpause zihpm zfhmin zba zbb \
-    zbs zkt svade svinval svpbmt mmu pmp";
+    zbs zkt svade svinval svpbmt mmu";
 const RVA23U: &str = "zicbom zicbop zicboz zicond zicntr zicsr zihintntl zihintpause zihpm zimop \
     zawrs zfa zfhmin zcb zcmop zba zbb zbs zkt zvbb zvfhmin zvkb zvkt";
 const RVA23S: &str = "zicbom zicbop zicboz zicond zicntr zicsr zifencei zihintntl zihintpause \
     zihpm zimop zawrs zfa zfhmin zcb zcmop zba zbb zbs zkt zvbb zvfhmin zvkb zvkt smstateen \
-    sscofpmf sstc svade svinval svnapot svpbmt mmu pmp";
+    sscofpmf sstc svade svinval svnapot svpbmt mmu";
 const SIFIVE_E: &str = "zicntr zicsr zifencei zihpm pmp";
 const SIFIVE_U: &str = "zicntr zicsr zifencei zihpm mmu pmp";
 const IBEX: &str = "zicntr zicsr zifencei zihpm zmmul zba zbb zbc zbs smepmp pmp";
