@@ -401,6 +401,11 @@ fn open_file(options: &FileOptions) -> Result<(fs::File, bool), OpenError> {
         Err(e) if e.kind() == io::ErrorKind::IsADirectory => {
             Err(OpenError::Option(format!("'file' driver requires '{path}' to be a regular file")))
         }
+        Err(e) if options.cache.direct && e.kind() == io::ErrorKind::InvalidInput => {
+            Err(OpenError::Option(format!(
+                "Could not open '{path}': filesystem does not support O_DIRECT"
+            )))
+        }
         Err(e) => Err(OpenError::host(path, e)),
     }
 }

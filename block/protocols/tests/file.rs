@@ -1,0 +1,130 @@
+//! Files of the host: growth, holes, cache modes, refusals.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::os::unix::fs::MetadataExt;
+
+use graph::{ExtentKind, Node, OpenError, WriteFlags, ZeroFlags};
+use protocols::{Access, CacheMode, File, FileOptions, Locking, Null};
+
+/// A file that is removed with the value.
+struct Temp(String);
+
+impl Temp {
+    fn new(name: &str, content: &[u8]) -> Self {
+        let name = format!("protocols-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name).display().to_string();
+        std::fs::write(&path, content).unwrap();
+        Self(path)
+    }
+
+    fn options(&self) -> FileOptions {
+        FileOptions { discard: true, ..FileOptions::new(&self.0) }
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+const PLAIN: WriteFlags = WriteFlags { fua: false };
+
+#[test]
+fn reads_beyond_the_end_are_zero_and_writes_there_grow_the_file() {
+    let temp = Temp::new("grow", &[1; 700]);
+    for name in ["writeback", "none"] {
+        let cache = CacheMode::named(name).unwrap();
+        let file = File::open(&FileOptions { cache, ..temp.options() }).unwrap();
+        assert_eq!(file.size(), 700);
+        let mut buf = [9; 1000];
+        file.read_at(600, &mut buf).unwrap();
+        assert!(buf[..100].iter().all(|b| *b == 1) && buf[100..].iter().all(|b| *b == 0));
+        file.write_at(10_001, &[2; 99], WriteFlags { fua: true }).unwrap();
+        assert_eq!(file.size(), 10_100);
+        assert_eq!(std::fs::metadata(&temp.0).unwrap().len(), 10_100, "{name}");
+        file.write_zeroes(10_050, 1000, ZeroFlags { unmap: true, fua: false }).unwrap();
+        assert_eq!(std::fs::metadata(&temp.0).unwrap().len(), 11_050, "{name}");
+        let bytes = std::fs::read(&temp.0).unwrap();
+        assert!(bytes[10_001..10_050].iter().all(|b| *b == 2));
+        assert!(bytes[10_050..].iter().all(|b| *b == 0));
+        file.truncate(700).unwrap();
+    }
+}
+
+#[test]
+fn discarded_and_unmapped_ranges_become_holes() {
+    let temp = Temp::new("holes", &vec![3; 1 << 20]);
+    let file = File::open(&temp.options()).unwrap();
+    let before = std::fs::metadata(&temp.0).unwrap().blocks();
+    file.discard(0, 256 << 10).unwrap();
+    file.write_zeroes(512 << 10, 256 << 10, ZeroFlags { unmap: true, fua: false }).unwrap();
+    assert!(std::fs::metadata(&temp.0).unwrap().blocks() < before);
+    let hole = file.block_status(0, 1 << 20).unwrap();
+    assert_eq!((hole.kind, hole.len), (ExtentKind::Zero, 256 << 10));
+    let data = file.block_status(256 << 10, 1 << 20).unwrap();
+    assert_eq!((data.kind, data.len), (ExtentKind::Data, 256 << 10));
+    let keeps =
+        File::open(&FileOptions { discard: false, locking: Locking::Off, ..temp.options() });
+    keeps.unwrap().discard(256 << 10, 256 << 10).unwrap();
+    assert_eq!(file.block_status(256 << 10, 1 << 20).unwrap().kind, ExtentKind::Data);
+}
+
+#[test]
+fn zeroes_without_unmap_keep_their_space() {
+    let temp = Temp::new("zeroes", &vec![3; 1 << 20]);
+    let file = File::open(&temp.options()).unwrap();
+    let before = std::fs::metadata(&temp.0).unwrap().blocks();
+    file.write_zeroes(4096, 500_000, ZeroFlags::default()).unwrap();
+    assert_eq!(std::fs::metadata(&temp.0).unwrap().blocks(), before);
+    let bytes = std::fs::read(&temp.0).unwrap();
+    assert!(bytes[4096..504_096].iter().all(|b| *b == 0));
+    assert!(bytes[504_096..].iter().all(|b| *b == 3) && bytes[..4096].iter().all(|b| *b == 3));
+}
+
+#[test]
+fn a_read_only_file_refuses_changes() {
+    let temp = Temp::new("readonly", &[1; 512]);
+    let options = FileOptions { read_only: true, access: Access::RAW_READ, ..temp.options() };
+    let file = File::open(&options).unwrap();
+    let kind = |r: std::io::Result<()>| r.unwrap_err().kind();
+    assert_eq!(kind(file.write_at(0, &[1], PLAIN)), std::io::ErrorKind::ReadOnlyFilesystem);
+    assert_eq!(kind(file.discard(0, 512)), std::io::ErrorKind::ReadOnlyFilesystem);
+    assert_eq!(kind(file.truncate(0)), std::io::ErrorKind::ReadOnlyFilesystem);
+    file.flush().unwrap();
+}
+
+#[test]
+fn two_writers_of_one_file_exclude_each_other_and_readers_share() {
+    let temp = Temp::new("locks", &[1; 512]);
+    let writer = File::open(&temp.options()).unwrap();
+    let second = File::open(&temp.options());
+    assert!(matches!(second, Err(OpenError::Locked { permission: "write", shared: false, .. })));
+    let reader = FileOptions { read_only: true, access: Access::RAW_READ, ..temp.options() };
+    let refused = File::open(&reader);
+    assert!(matches!(refused, Err(OpenError::Locked { permission: "write", shared: true, .. })));
+    drop(writer);
+    let one = File::open(&reader).unwrap();
+    let two = File::open(&reader).unwrap();
+    drop((one, two));
+    File::create(&temp.0, 100).unwrap();
+    assert_eq!(std::fs::read(&temp.0).unwrap(), vec![0; 100]);
+}
+
+#[test]
+fn a_folder_or_a_device_of_characters_is_no_image() {
+    for path in ["/tmp", "/dev/null"] {
+        let error = File::open(&FileOptions::new(path)).err().unwrap().to_string();
+        assert_eq!(error, format!("'file' driver requires '{path}' to be a regular file"));
+    }
+}
+
+#[test]
+fn a_null_disk_has_bounds_and_reads_zeroes_on_request() {
+    let null = Null::new(1024, true);
+    let mut buf = [1; 512];
+    null.read_at(512, &mut buf).unwrap();
+    assert_eq!(buf, [0; 512]);
+    assert!(null.write_at(1000, &[0; 100], PLAIN).is_err());
+}
