@@ -100,6 +100,11 @@ impl Node for Raw {
         self.file.read_at(at, &mut buf[..inside])
     }
 
+    fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
+        let place = self.place(offset, buf.len() as u64);
+        place.is_ok_and(|at| self.file.read_cached(at, buf))
+    }
+
     fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> io::Result<()> {
         let at = self.place(offset, buf.len() as u64)?;
         self.guard(offset, buf)?;

@@ -111,6 +111,12 @@ impl Disk {
         self.node.read_at(offset, buf)
     }
 
+    /// Reads if that needs no waiting; `false` if it does, or if the range is bad.
+    pub fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
+        check_range(offset, buf.len() as u64, self.size()).is_ok()
+            && self.node.read_cached(offset, buf)
+    }
+
     /// Writes inside the disk.
     ///
     /// # Errors

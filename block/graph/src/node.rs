@@ -136,6 +136,12 @@ pub trait Node: Send + Sync {
     /// Whatever the host reports; `InvalidData` if metadata is damaged.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
 
+    /// Fills `buf` if that is possible at once: from memory, without waiting for a disk or for
+    /// another request. `false` means that it is not, and leaves anything in `buf`.
+    fn read_cached(&self, _offset: u64, _buf: &mut [u8]) -> bool {
+        false
+    }
+
     /// Stores `buf` at `offset`. Without `fua` it is stable only after [`Node::flush`].
     ///
     /// # Errors
@@ -239,6 +245,10 @@ impl Memory {
 impl Node for Memory {
     fn size(&self) -> u64 {
         self.bytes.read().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
+    fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
+        self.read_at(offset, buf).is_ok()
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {

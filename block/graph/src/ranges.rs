@@ -70,6 +70,19 @@ impl RangeLocks {
         state.held.push(entry);
         RangeGuard { locks: self, ticket }
     }
+
+    /// Takes the range if that is possible at once.
+    pub fn try_lock(&self, start: u64, end: u64, sharing: Sharing) -> Option<RangeGuard<'_>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let ticket = state.next;
+        let entry = Entry { ticket, start, end, sharing };
+        if state.held.iter().chain(&state.waiting).any(|e| e.conflicts(&entry)) {
+            return None;
+        }
+        state.next += 1;
+        state.held.push(entry);
+        Some(RangeGuard { locks: self, ticket })
+    }
 }
 
 impl Drop for RangeGuard<'_> {
@@ -114,5 +127,7 @@ mod tests {
         let _a = locks.lock(0, 10, Sharing::Shared);
         let _b = locks.lock(5, 15, Sharing::Shared);
         let _c = locks.lock(15, 20, Sharing::Exclusive);
+        assert!(locks.try_lock(0, 15, Sharing::Shared).is_some());
+        assert!(locks.try_lock(14, 16, Sharing::Shared).is_none());
     }
 }

@@ -14,7 +14,7 @@ use graph::{
     ZeroFlags,
 };
 use rustix::fs::{FallocateFlags, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::{Access, direct, lock};
 
@@ -280,6 +280,14 @@ impl Node for File {
             }
         }
         Ok(())
+    }
+
+    /// Succeeds if the page cache has all of it.
+    fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
+        let len = buf.len();
+        let mut parts = [io::IoSliceMut::new(buf)];
+        let flags = ReadWriteFlags::NOWAIT;
+        !self.direct && rustix::io::preadv2(&self.file, &mut parts, offset, flags) == Ok(len)
     }
 
     /// A write beyond the end makes the file longer.

@@ -33,6 +33,10 @@ impl Node for Null {
         Ok(())
     }
 
+    fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
+        self.read_at(offset, buf).is_ok()
+    }
+
     fn write_at(&self, offset: u64, buf: &[u8], _flags: WriteFlags) -> io::Result<()> {
         check_range(offset, buf.len() as u64, self.size)
     }

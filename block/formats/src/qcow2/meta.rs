@@ -324,10 +324,11 @@ impl Meta {
                 at += 1;
                 continue;
             }
-            if self.refcount(file, at)? == 0 {
+            let (next, free) = self.skip_used(file, at)?;
+            at = next;
+            if free {
                 break;
             }
-            at += 1;
         }
         let mut clusters = 0;
         let end = (at | ((1 << self.layout.block_bits) - 1)) + 1;
@@ -345,6 +346,26 @@ impl Meta {
         let fresh = host >= self.fresh_from;
         self.fresh_from = self.fresh_from.max((at + clusters) << self.layout.cluster_bits);
         Ok(Run { host, clusters, fresh })
+    }
+
+    /// Looks for a free cluster from `at` on, as far as one slice of its refcount block goes.
+    /// Returns where the search ended and whether that cluster is free.
+    fn skip_used(&mut self, file: &dyn Node, at: u64) -> io::Result<(u64, bool)> {
+        let Some(block) = self.block_of(at)? else { return Ok((at, false)) };
+        let (place, mut shift) = self.place(block, at);
+        let order = self.layout.refcount_order;
+        let (bytes, mut byte) = self.refcounts.get(file, place)?;
+        let mut at = at;
+        while byte < bytes.len() {
+            if get_refcount(bytes, byte, shift, order) == 0 {
+                return Ok((at, true));
+            }
+            at += 1;
+            shift += 1 << order;
+            byte += (shift / 8) as usize;
+            shift %= 8;
+        }
+        Ok((at, false))
     }
 
     /// Takes back clusters that nothing has referred to yet.

@@ -143,6 +143,13 @@ impl Qcow2 {
         self.ranges.lock(start - start % cluster, end.next_multiple_of(cluster), sharing)
     }
 
+    /// Holds the guest clusters of a range together with other readers, if possible at once.
+    fn try_hold(&self, start: u64, end: u64) -> Option<RangeGuard<'_>> {
+        let cluster = self.layout.cluster;
+        let (start, end) = (start - start % cluster, end.next_multiple_of(cluster));
+        self.ranges.try_lock(start, end, Sharing::Shared)
+    }
+
     fn commit_if_crowded(&self) -> io::Result<()> {
         let crowded = self.meta().is_crowded();
         if crowded { self.commit() } else { Ok(()) }
@@ -191,6 +198,11 @@ impl Node for Qcow2 {
         check_range(offset, buf.len() as u64, self.size)?;
         let _range = self.hold(offset, offset + buf.len() as u64, Sharing::Shared);
         self.read_held(offset, buf)
+    }
+
+    fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
+        check_range(offset, buf.len() as u64, self.size).is_ok()
+            && self.read_now(offset, buf).is_ok()
     }
 
     fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> io::Result<()> {

@@ -2,9 +2,10 @@
 
 use std::io;
 
-use graph::{Extent, ExtentKind};
+use graph::{Extent, ExtentKind, Node, NodeInfo, WriteFlags, ZeroFlags};
 
 use super::Qcow2;
+use super::codec::read_padded;
 use super::layout::{Entry, Packed};
 use super::meta::Meta;
 
@@ -40,9 +41,20 @@ impl Qcow2 {
         guest: u64,
         max: u64,
     ) -> io::Result<(Source, u64)> {
-        let (first, mut len) = self.piece(meta, guest)?;
+        self.resolve_with(&*self.file, meta, guest, max)
+    }
+
+    /// The same, reading table slices that are not in memory from `file`.
+    fn resolve_with(
+        &self,
+        file: &dyn Node,
+        meta: &mut Meta,
+        guest: u64,
+        max: u64,
+    ) -> io::Result<(Source, u64)> {
+        let (first, mut len) = self.piece(file, meta, guest)?;
         while len < max {
-            let (next, more) = self.piece(meta, guest + len)?;
+            let (next, more) = self.piece(file, meta, guest + len)?;
             if !first.continues(&next, len) {
                 break;
             }
@@ -52,15 +64,15 @@ impl Qcow2 {
     }
 
     /// The same inside one cluster, or inside the range of one missing L2 table.
-    fn piece(&self, meta: &mut Meta, guest: u64) -> io::Result<(Source, u64)> {
+    fn piece(&self, file: &dyn Node, meta: &mut Meta, guest: u64) -> io::Result<(Source, u64)> {
         let layout = &self.layout;
         if !meta.has_l2(guest) {
             let covered = layout.l2_entries * layout.cluster;
             // The check that an L1 entry exists at all.
-            meta.entry(&*self.file, guest)?;
+            meta.entry(file, guest)?;
             return Ok((Source::Backing, covered - guest % covered));
         }
-        let entry = meta.entry(&*self.file, guest)?;
+        let entry = meta.entry(file, guest)?;
         let within = guest % layout.cluster;
         if let Some(packed) = entry.packed {
             return Ok((Source::Packed(packed, within), layout.cluster - within));
@@ -92,9 +104,35 @@ impl Qcow2 {
         Ok(())
     }
 
+    /// Reads if tables and data are in memory and nobody changes the clusters.
+    pub(super) fn read_now(&self, guest: u64, buf: &mut [u8]) -> io::Result<()> {
+        let waiting = || io::Error::from(io::ErrorKind::WouldBlock);
+        let end = guest + buf.len() as u64;
+        let _range = self.try_hold(guest, end).ok_or_else(waiting)?;
+        let file = Cached(&*self.file);
+        let mut done = 0;
+        while done < buf.len() {
+            let at = guest + done as u64;
+            let left = (buf.len() - done) as u64;
+            let (source, len) = {
+                let mut meta = self.meta.try_lock().map_err(|_| waiting())?;
+                self.resolve_with(&file, &mut meta, at, left)?
+            };
+            let part = &mut buf[done..done + len as usize];
+            match (source, &self.backing) {
+                (Source::Data(host), _) => read_padded(&file, host, part)?,
+                (Source::Backing, Some(backing)) => read_padded(&Cached(&**backing), at, part)?,
+                (Source::Zero | Source::Backing, _) => part.fill(0),
+                (Source::Packed(..), _) => return Err(waiting()),
+            }
+            done += len as usize;
+        }
+        Ok(())
+    }
+
     fn fetch(&self, source: Source, guest: u64, buf: &mut [u8]) -> io::Result<()> {
         match source {
-            Source::Data(host) => super::codec::read_padded(&*self.file, host, buf),
+            Source::Data(host) => read_padded(&*self.file, host, buf),
             Source::Packed(place, within) => {
                 let content = self.unpacker.read(&*self.file, place)?;
                 let from = within as usize;
@@ -106,7 +144,7 @@ impl Qcow2 {
                 Ok(())
             }
             Source::Backing => match &self.backing {
-                Some(backing) => super::codec::read_padded(&**backing, guest, buf),
+                Some(backing) => read_padded(&**backing, guest, buf),
                 None => {
                     buf.fill(0);
                     Ok(())
@@ -153,5 +191,46 @@ impl Qcow2 {
     /// The entry of a cluster with the facts a change needs.
     pub(super) fn entry_of(&self, meta: &mut Meta, guest: u64) -> io::Result<Entry> {
         meta.entry(&*self.file, guest)
+    }
+}
+
+/// A node as far as its bytes are in memory: everything else would block.
+struct Cached<'a>(&'a dyn Node);
+
+impl Node for Cached<'_> {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        if self.0.read_cached(offset, buf) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+
+    fn write_at(&self, _offset: u64, _buf: &[u8], _flags: WriteFlags) -> io::Result<()> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn write_zeroes(&self, _offset: u64, _len: u64, _flags: ZeroFlags) -> io::Result<()> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn discard(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn block_status(&self, _offset: u64, _len: u64) -> io::Result<Extent> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn read_only(&self) -> bool {
+        true
+    }
+
+    fn info(&self) -> NodeInfo {
+        self.0.info()
     }
 }
