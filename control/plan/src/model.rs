@@ -530,7 +530,7 @@ pub struct Log {
 pub struct Qtest {
     /// Back end that speaks it.
     pub chardev: String,
-    /// File that takes a log of it; standard error when absent.
+    /// File that takes a log of it; standard error when absent, nothing when `none`.
     pub log: Option<String>,
 }
 
