@@ -2,7 +2,7 @@
 
 use crate::hart::{Riscv, Wiring};
 use crate::mmu;
-use crate::model;
+use crate::model::{self, Feature, FeatureSet};
 use crate::state::{Privilege, State};
 use crate::trap::Trap;
 use crate::{csr, helpers_sys};
@@ -130,6 +130,14 @@ impl Bench {
         let hart = Riscv { config, wiring: Wiring::new(0, 0x1000, counter) };
         let state = hart.reset();
         Self { clock, hart, state, memory: Memory::default() }
+    }
+
+    /// The same with more features, whether or not their instructions are translated.
+    pub fn having(cpu: &str, features: &[Feature]) -> Self {
+        let mut bench = Self::new(cpu);
+        let set = &mut bench.hart.config.features;
+        *set = set.union(FeatureSet::of(features));
+        bench
     }
 
     /// The same in another privilege mode, which may access all physical memory.

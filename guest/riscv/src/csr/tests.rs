@@ -58,10 +58,7 @@ const ACCEPTED: &[(u16, u64, u64)] = &[
 #[test]
 fn registers_accept_what_they_should() {
     for (number, ones, zero) in ACCEPTED {
-        let mut b = Bench::new("rv64");
-        for feature in [Feature::Zicbom, Feature::Zicboz] {
-            b.hart.config.features = b.hart.config.features.set(feature, true);
-        }
+        let mut b = Bench::having("rv64", &[Feature::Zicbom, Feature::Zicboz]);
         b.state.menvcfg = 0;
         assert_eq!(b.written(*number, ONES), *ones, "{number:#x} ones");
         assert_eq!(b.written(*number, 0), *zero, "{number:#x} zero");
@@ -70,7 +67,7 @@ fn registers_accept_what_they_should() {
 
 #[test]
 fn status_keeps_legal_privileges_and_shows_dirty_units() {
-    let mut b = Bench::new("rv64,v=true");
+    let mut b = Bench::having("rv64", &[Feature::Zve32x]);
     let fixed = 0xa_0000_0000;
     assert_eq!(b.written(0x300, 0), fixed);
     assert_eq!(b.written(0x300, ONES), 1 << 63 | fixed | 0x7e_7faa);
@@ -179,7 +176,7 @@ fn cycle_and_instret_count_until_inhibited() {
 
 #[test]
 fn units_that_are_off_have_no_registers() {
-    let mut b = Bench::new("rv64,v=true");
+    let mut b = Bench::having("rv64", &[Feature::Zve32x]);
     assert!(b.read(1).is_err() && b.read(0xc22).is_err());
     b.state.mstatus |= (FS / 3) | (VS / 3);
     assert_eq!(b.read(0xc22), Ok(16));

@@ -108,3 +108,10 @@ fn blocks_and_identities_are_taken_over() {
     assert_eq!(parse("rv64,pmu-num=4").unwrap().hpm_counters, 0x78);
     assert_eq!(parse("rv64,short-isa-string=on").unwrap().isa_string(), "rv64imafdc");
 }
+
+#[test]
+fn what_the_generic_model_has_is_translated() {
+    let config = parse("rv64").unwrap();
+    let wanted = listed(GENERIC).union(letters("imafdcsu"));
+    assert!(config.features.has_all(wanted), "{:?} of {wanted:?}", config.features);
+}
