@@ -4,6 +4,7 @@
 //! `meta.rs` and `commit.rs` wrote. A refcount above the number of references is a leak; below
 //! it, or a table entry that cannot be right, is damage.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use graph::{Node, OpenError};
@@ -53,6 +54,15 @@ impl CheckReport {
     }
 }
 
+/// Who refers to an L2 table.
+#[derive(Clone, Copy, Default)]
+struct Users {
+    /// L1 entries of the image and of snapshots.
+    times: u32,
+    /// The COPIED flag of the image's own entry, if it has one.
+    active: Option<bool>,
+}
+
 /// The walk over all tables of a file.
 struct Walk<'a> {
     file: &'a dyn Node,
@@ -60,6 +70,8 @@ struct Walk<'a> {
     layout: Layout,
     /// References found per host cluster of the file.
     found: Vec<u32>,
+    /// L2 tables by offset: one shared by snapshots is walked once and counted for each.
+    tables: BTreeMap<u64, Users>,
     report: CheckReport,
 }
 
@@ -134,28 +146,28 @@ impl<'a> Walk<'a> {
         }
         let total_clusters = header.size.div_ceil(layout.cluster);
         let report = CheckReport { total_clusters, ..CheckReport::default() };
-        let mut walk = Self { file, header, layout, found: vec![0; clusters], report };
+        let found = vec![0; clusters];
+        let mut walk = Self { file, header, layout, found, tables: BTreeMap::new(), report };
         let failed = |e| OpenError::host(path, e);
-        walk.refer(0, 1, "header");
-        walk.active().map_err(failed)?;
+        walk.refer(0, 1, 1, "header");
+        let l1_offset = walk.header.l1_offset;
+        walk.l1(l1_offset, walk.header.l1_size, true).map_err(failed)?;
         if !list.is_empty() {
-            walk.refer(walk.header.snapshots_offset, table_len, "snapshot table");
+            walk.refer(walk.header.snapshots_offset, table_len, 1, "snapshot table");
         }
         for snapshot in &list {
-            let entries = snapshot.l1_size as usize;
-            walk.refer(snapshot.l1_offset, entries as u64 * 8, "snapshot L1 table");
-            let l1 = read_table(file, snapshot.l1_offset, entries).map_err(failed)?;
-            for entry in l1 {
-                walk.l2(entry, false).map_err(failed)?;
-            }
+            walk.l1(snapshot.l1_offset, snapshot.l1_size, false).map_err(failed)?;
+        }
+        for (table, users) in std::mem::take(&mut walk.tables) {
+            walk.l2(table, users).map_err(failed)?;
         }
         walk.refcount_tables().map_err(failed)?;
         walk.bitmaps().map_err(failed)?;
         Ok(walk)
     }
 
-    /// Counts a reference to every cluster that `len` bytes from `offset` on touch.
-    fn refer(&mut self, offset: u64, len: u64, what: &str) {
+    /// Counts `times` references to every cluster that `len` bytes from `offset` on touch.
+    fn refer(&mut self, offset: u64, len: u64, times: u32, what: &str) {
         if len == 0 {
             return;
         }
@@ -163,7 +175,7 @@ impl<'a> Walk<'a> {
         let last = offset.saturating_add(len - 1) >> bits;
         for cluster in offset >> bits..=last {
             match self.found.get_mut(cluster as usize) {
-                Some(count) => *count = count.saturating_add(1),
+                Some(count) => *count = count.saturating_add(times),
                 None => {
                     let text = format!("{what}: cluster {cluster:#x} is beyond the file");
                     return self.report.damage(text);
@@ -172,46 +184,51 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn active(&mut self) -> io::Result<()> {
-        let (offset, size) = (self.header.l1_offset, self.header.l1_size as usize);
-        self.refer(offset, size as u64 * 8, "L1 table");
-        for entry in read_table(self.file, offset, size)? {
-            self.l2(entry, true)?;
+    /// Notes the L2 tables of an L1 table.
+    fn l1(&mut self, offset: u64, entries: u32, active: bool) -> io::Result<()> {
+        self.refer(offset, u64::from(entries) * 8, 1, "L1 table");
+        for entry in read_table(self.file, offset, entries as usize)? {
+            let table = entry & OFFSET;
+            if table == 0 {
+                continue;
+            }
+            if !table.is_multiple_of(self.layout.cluster) {
+                self.report.damage(format!("L2 table offset {table:#x} is not aligned"));
+                continue;
+            }
+            let users = self.tables.entry(table).or_default();
+            users.times = users.times.saturating_add(1);
+            if active {
+                users.active = Some(entry & COPIED != 0);
+            }
         }
         Ok(())
     }
 
-    /// Walks the L2 table of an L1 entry.
-    fn l2(&mut self, l1_entry: u64, active: bool) -> io::Result<()> {
-        let table = l1_entry & OFFSET;
-        if table == 0 {
-            return Ok(());
-        }
-        if !table.is_multiple_of(self.layout.cluster) {
-            self.report.damage(format!("L2 table offset {table:#x} is not aligned"));
-            return Ok(());
-        }
-        self.refer(table, 1, "L2 table");
+    /// Walks an L2 table.
+    fn l2(&mut self, table: u64, users: Users) -> io::Result<()> {
+        self.refer(table, 1, users.times, "L2 table");
         if table >= self.file.size() {
             return Ok(());
         }
-        if active {
-            self.flag(table, l1_entry & COPIED != 0, "L2 table")?;
+        if let Some(copied) = users.active {
+            self.flag(table, copied, "L2 table")?;
         }
         let words = (self.layout.cluster / 8) as usize;
         let content = read_table(self.file, table, words)?;
         for words in content.chunks_exact((self.layout.entry / 8) as usize) {
             let bitmap = words.get(1).copied().unwrap_or(0);
-            self.l2_entry(Entry::decode(&self.layout, words[0], bitmap), active)?;
+            self.l2_entry(Entry::decode(&self.layout, words[0], bitmap), users)?;
         }
         Ok(())
     }
 
-    fn l2_entry(&mut self, entry: Entry, active: bool) -> io::Result<()> {
+    fn l2_entry(&mut self, entry: Entry, users: Users) -> io::Result<()> {
+        let (times, active) = (users.times, users.active.is_some());
         if let Some(packed) = entry.packed {
             self.report.compressed_clusters += u64::from(active);
             self.report.allocated_clusters += u64::from(active);
-            self.refer(packed.offset, packed.len, "compressed cluster");
+            self.refer(packed.offset, packed.len, times, "compressed cluster");
         }
         let Some(host) = entry.host else { return Ok(()) };
         self.report.allocated_clusters += u64::from(active);
@@ -219,7 +236,7 @@ impl<'a> Walk<'a> {
             self.report.damage(format!("data cluster offset {host:#x} is not aligned"));
             return Ok(());
         }
-        self.refer(host, 1, "data cluster");
+        self.refer(host, 1, times, "data cluster");
         if active { self.flag(host, entry.copied, "data cluster") } else { Ok(()) }
     }
 
@@ -259,13 +276,13 @@ impl<'a> Walk<'a> {
 
     fn refcount_tables(&mut self) -> io::Result<()> {
         let table = self.reftable()?;
-        self.refer(self.header.reftable_offset, table.len() as u64 * 8, "refcount table");
+        self.refer(self.header.reftable_offset, table.len() as u64 * 8, 1, "refcount table");
         for entry in table {
             let block = entry & OFFSET;
             if !block.is_multiple_of(self.layout.cluster) {
                 self.report.damage(format!("refcount block offset {block:#x} is not aligned"));
             } else if block != 0 {
-                self.refer(block, 1, "refcount block");
+                self.refer(block, 1, 1, "refcount block");
             }
         }
         Ok(())
@@ -277,7 +294,7 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let len = ext.directory_size.min(self.file.size());
-        self.refer(ext.directory_offset, len, "bitmap directory");
+        self.refer(ext.directory_offset, len, 1, "bitmap directory");
         let mut directory = vec![0; len as usize];
         read_padded(self.file, ext.directory_offset, &mut directory)?;
         let mut at = 0;
@@ -287,10 +304,10 @@ impl<'a> Walk<'a> {
             let name = u16::from_be_bytes([fixed[18], fixed[19]]) as usize;
             let extra = be32(fixed, 20) as usize;
             let entries = u64::from(entries).min(self.file.size() / 8);
-            self.refer(offset, entries * 8, "bitmap table");
+            self.refer(offset, entries * 8, 1, "bitmap table");
             for entry in read_table(self.file, offset, entries as usize)? {
                 if entry & OFFSET != 0 {
-                    self.refer(entry & OFFSET, 1, "bitmap data");
+                    self.refer(entry & OFFSET, 1, 1, "bitmap data");
                 }
             }
             at += (24 + name + extra).next_multiple_of(8);
@@ -304,9 +321,14 @@ impl<'a> Walk<'a> {
         let table = self.reftable()?;
         let mut bytes = vec![0; self.layout.cluster as usize];
         let covered = table.len() as u64 * per_block;
+        let mut seen = BTreeSet::new();
         for (index, entry) in table.iter().enumerate() {
             let block = entry & OFFSET;
             let first = index as u64 * per_block;
+            // A block that counts twice is damage and was reported; once is enough to read it.
+            if block != 0 && !seen.insert(block) && first >= self.found.len() as u64 {
+                continue;
+            }
             if block == 0 || block >= self.file.size() {
                 if first < self.found.len() as u64 {
                     bytes.fill(0);

@@ -15,6 +15,9 @@ const MAX_TABLE: u64 = 64 << 20;
 /// Largest L1 table of a snapshot in bytes.
 const MAX_L1: u64 = 32 << 20;
 
+/// Most bytes of all L1 tables of snapshots together.
+const MAX_L1_SUM: u64 = 1 << 30;
+
 /// What an internal snapshot occupies.
 #[derive(Clone, Debug)]
 pub(super) struct Snapshot {
@@ -38,6 +41,7 @@ pub(super) fn read(
     let start = header.snapshots_offset;
     let mut snapshots = Vec::new();
     let mut at = 0;
+    let mut l1_sum = 0;
     for _ in 0..header.snapshots {
         let place = start
             .checked_add(at)
@@ -51,6 +55,11 @@ pub(super) fn read(
         let extra = u64::from(be32(&fixed, 36));
         if u64::from(l1_size) * 8 > MAX_L1 {
             return Err(bad("snapshot l1_size", l1_size.into(), "too large"));
+        }
+        // Each has its own table, so together they are no longer than the file.
+        l1_sum += u64::from(l1_size) * 8;
+        if l1_sum > MAX_L1_SUM.min(file.size().next_multiple_of(1 << header.cluster_bits)) {
+            return Err(bad("snapshot l1_size", l1_size.into(), "the tables exceed the file"));
         }
         let l1_end = l1_offset.saturating_add(u64::from(l1_size) * 8);
         if !l1_offset.is_multiple_of(1 << header.cluster_bits)
