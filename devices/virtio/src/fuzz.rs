@@ -40,7 +40,7 @@ pub const DEVICES: &[Make] = &[|packed| blk(1 << 16, packed).1];
 
 fn scribble(m: &Machine, r: &mut Random, len: u64) {
     for _ in 0..r.below(20) {
-        let at = RAM + r.below(len) & !1;
+        let at = (RAM + r.below(len)) & !1;
         let size = [1, 2, 4, 8][r.below(4) as usize];
         m.store(at, size, r.value());
     }
@@ -77,7 +77,7 @@ fn random_register_accesses_do_no_harm() {
 fn fuzz_range(m: &Machine, r: &mut Random, base: u64, len: u64) {
     for _ in 0..600 {
         let size = [1, 2, 4, 4, 8][r.below(5) as usize];
-        let at = base + r.below(len) & !(u64::from(size) - 1);
+        let at = (base + r.below(len)) & !(u64::from(size) - 1);
         scribble(m, r, 0x3000);
         if r.below(3) == 0 {
             let _ = m.space.load(Gpa(at), size);
@@ -131,7 +131,7 @@ fn random_ring(m: &Machine, r: &mut Random, desc: u64) {
     }
     // Plausible request headers, and indirect tables, among the buffers.
     for _ in 0..16 {
-        let at = BUFFERS + r.below(0x1000) & !7;
+        let at = (BUFFERS + r.below(0x1000)) & !7;
         m.store(at, 4, r.below(16));
         m.store(at + 8, 4, r.below(200));
     }
