@@ -5,8 +5,11 @@
 //! and ring a [`Doorbell`]; whoever holds the lock, or the ringing thread, then lets the device
 //! look. A driver that breaks the rules gets `DEVICE_NEEDS_RESET`, nothing worse.
 
+use crate::balloon::Balloon;
+use crate::console::Console;
 use crate::dma::Dma;
 use crate::ring::{Chain, MAX_CHAIN, NO_VECTOR, Ring, RingError, RingFeatures, Token};
+use crate::scsi::ScsiHost;
 use device::guest_error;
 use state::{RestoreError, SavedState, Value};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -168,6 +171,18 @@ pub trait VirtioDevice: Send {
     }
     /// Back to the state after power-on. Nothing is in flight.
     fn reset(&mut self) {}
+    /// The balloon, if it is one.
+    fn as_balloon(&mut self) -> Option<&mut Balloon> {
+        None
+    }
+    /// The console, if it is one.
+    fn as_console(&mut self) -> Option<&mut Console> {
+        None
+    }
+    /// The SCSI host adapter, if it is one.
+    fn as_scsi(&mut self) -> Option<&mut ScsiHost> {
+        None
+    }
     /// State beside rings and features.
     fn save(&self) -> Value {
         Value::Record(Vec::new())

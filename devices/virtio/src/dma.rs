@@ -95,6 +95,12 @@ impl Dma {
         })
     }
 
+    /// Gives whole pages of RAM back to the host; what is not RAM is left alone.
+    pub fn discard(&self, at: u64, len: u64) {
+        let len = usize::try_from(len).unwrap_or(0);
+        let _ = self.walk(at, len, true, |ram, offset, _, n| ram.discard(offset, n as u64));
+    }
+
     /// Whether all of the range is RAM.
     pub fn holds(&self, at: u64, len: usize) -> bool {
         self.walk(at, len, true, |_, _, _, _| true).is_ok()

@@ -172,7 +172,7 @@ fn state_survives_saving_in_the_middle_of_work() {
     }
 }
 
-struct NoBackends;
+pub(crate) struct NoBackends;
 impl Backends for NoBackends {
     fn drive(&self, id: &str) -> Option<Drive> {
         let (_, config) = disk(1 << 20, DiskOptions::default());

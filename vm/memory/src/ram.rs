@@ -170,6 +170,25 @@ impl Ram {
     }
 }
 
+impl Ram {
+    /// Gives the whole pages in `len` bytes from `offset` on back to the host; they read as zeros.
+    /// False, and nothing happens, when the range leaves the block or the host refuses.
+    pub fn discard(&self, offset: u64, len: u64) -> bool {
+        let Some(start) = offset.checked_next_multiple_of(PAGE) else { return false };
+        let end = offset.saturating_add(len) / PAGE * PAGE;
+        if end <= start {
+            return self.at(offset, len).is_some();
+        }
+        let Some(at) = self.at(start, end - start) else { return false };
+        // SAFETY: whole pages inside the private anonymous mapping, to which no reference exists;
+        // they stay mapped and read as zeros from now on.
+        let failed =
+            unsafe { libc::madvise(at.cast(), (end - start) as usize, libc::MADV_DONTNEED) };
+        self.note_write(start, end - start);
+        failed == 0
+    }
+}
+
 macro_rules! atomics {
     ($($load:ident $store:ident $exchange:ident $t:ty, $atomic:ty;)*) => { impl Ram { $(
         /// Loads a little-endian value with acquire ordering, in one piece when aligned. `None`
@@ -252,6 +271,18 @@ mod tests {
         assert_eq!(ram.load_u32(8190), None);
         assert_eq!(ram.exchange_u16(8190, 0x0201, 7), Some(0x0201));
         assert_eq!(ram.load_u8(8190), Some(7));
+    }
+
+    #[test]
+    fn discarded_pages_read_as_zeros() {
+        let ram = Ram::new("ram", 4 * PAGE).unwrap();
+        assert!(ram.write(0, &[7; 4 * PAGE as usize]));
+        assert!(ram.discard(PAGE - 1, PAGE + 2));
+        assert_eq!(ram.load_u8(PAGE - 1), Some(7));
+        assert_eq!(ram.load_u64(PAGE), Some(0));
+        assert_eq!(ram.load_u8(2 * PAGE), Some(7));
+        assert!(!ram.discard(3 * PAGE, 2 * PAGE));
+        assert!(!ram.discard(u64::MAX - 10, 4));
     }
 
     struct Log(Mutex<Vec<(u64, u64)>>);
