@@ -345,10 +345,14 @@ impl Channel {
     fn next_front(&self) {
         let (from, to) = {
             let mut fronts = self.fronts();
-            let from = fronts.focus;
-            fronts.focus = (from + 1) % fronts.list.len().max(1);
+            let (from, count) = (fronts.focus, fronts.list.len());
             let sink = |at: usize| fronts.list.get(at).and_then(|front| front.sink());
-            (sink(from), sink(fronts.focus))
+            // Those that nobody is at are passed over.
+            let next = (1..count).map(|step| (from + step) % count);
+            let Some(to) = next.into_iter().find(|at| sink(*at).is_some()) else { return };
+            let both = (sink(from), sink(to));
+            fronts.focus = to;
+            both
         };
         if let Some(from) = from {
             from.event(Event::FocusOut);

@@ -12,7 +12,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ fn stdio(signal: bool) -> io::Result<Parts> {
     let output = rustix::stdio::stdout().try_clone_to_owned()?;
     let keys = if signal { Keys::Signals } else { Keys::Input };
     let terminal = if rustix::termios::isatty(&input) {
-        Some(RawTerminal::enter(input.as_raw_fd(), keys)?)
+        Some(RawTerminal::enter(input.as_fd(), keys)?)
     } else {
         None
     };

@@ -10,7 +10,7 @@
 use std::cell::UnsafeCell;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// Whether keys such as Ctrl-C are signals for this process or input like others.
@@ -38,16 +38,19 @@ static FD: AtomicI32 = AtomicI32::new(-1);
 /// Whether a [`RawTerminal`] exists.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// A terminal in raw mode; dropping it puts the terminal back.
+/// A terminal in raw mode; dropping it puts the terminal back. It has a descriptor of its own, since
+/// a handler may need it when the caller's is closed already.
 #[derive(Debug)]
-pub struct RawTerminal(());
+pub struct RawTerminal(OwnedFd);
 
 impl RawTerminal {
     /// Makes the terminal `fd` raw: no echo, no line editing, output processing stays.
     ///
     /// # Errors
     /// `fd` is no terminal, or one is raw already (`ResourceBusy`).
-    pub fn enter(fd: RawFd, keys: Keys) -> io::Result<Self> {
+    pub fn enter(fd: BorrowedFd<'_>, keys: Keys) -> io::Result<Self> {
+        let owned = fd.try_clone_to_owned()?;
+        let fd = owned.as_raw_fd();
         let before = attributes(fd)?;
         let mut raw = before;
         raw.c_iflag &= !(libc::IGNBRK
@@ -79,12 +82,13 @@ impl RawTerminal {
             return Err(error);
         }
         watch_exits();
-        Ok(Self(()))
+        Ok(Self(owned))
     }
 }
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
+        debug_assert_eq!(FD.load(Ordering::Acquire), self.0.as_raw_fd());
         restore();
         FD.store(-1, Ordering::Release);
         TAKEN.store(false, Ordering::Release);
@@ -184,7 +188,7 @@ extern "C" fn on_continue(_: libc::c_int) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    use std::os::fd::{AsFd, FromRawFd};
 
     fn pty() -> (OwnedFd, OwnedFd) {
         let (mut master, mut slave) = (-1, -1);
@@ -212,18 +216,24 @@ mod tests {
         let fd = slave.as_raw_fd();
         let flags = || attributes(fd).unwrap().c_lflag & (libc::ICANON | libc::ECHO | libc::ISIG);
         let before = flags();
-        let raw = RawTerminal::enter(fd, Keys::Input).unwrap();
+        let raw = RawTerminal::enter(slave.as_fd(), Keys::Input).unwrap();
         assert_eq!(flags(), 0);
-        assert!(RawTerminal::enter(fd, Keys::Input).is_err());
+        assert!(RawTerminal::enter(slave.as_fd(), Keys::Input).is_err());
         restore();
         assert_eq!(flags(), before);
         resume();
         assert_eq!(flags(), 0);
         drop(raw);
         assert_eq!(flags(), before);
-        let raw = RawTerminal::enter(fd, Keys::Signals).unwrap();
+        let raw = RawTerminal::enter(slave.as_fd(), Keys::Signals).unwrap();
         assert_eq!(flags(), libc::ISIG);
         drop(raw);
-        assert!(RawTerminal::enter(-1, Keys::Input).is_err());
+        let copy = slave.try_clone().unwrap();
+        let raw = RawTerminal::enter(copy.as_fd(), Keys::Input).unwrap();
+        drop(copy);
+        drop(raw);
+        assert_eq!(flags(), before);
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert!(RawTerminal::enter(null.as_fd(), Keys::Input).is_err());
     }
 }

@@ -163,7 +163,7 @@ fn place(list: &mut List, interface: Interface, others: &[Drive]) -> Result<(u32
 
 fn next_free(first: u32, most: u32, taken: &dyn Fn(u32, u32) -> bool) -> (u32, u32) {
     let (mut bus, mut unit) = (first, 0);
-    while taken(bus, unit) {
+    while taken(bus, unit) && bus < u32::MAX {
         unit += 1;
         if most > 0 && unit >= most {
             (bus, unit) = (bus.saturating_add(1), 0);

@@ -9,7 +9,7 @@ use options::{Grammar, List, OptionGroup, option_group};
 
 option_group! {
     /// `-boot`.
-    struct BootOptions in "boot-opts" {
+    pub(crate) struct BootOptions in "boot-opts" {
         /// Boot devices, as letters.
         "order" => order: Option<String>,
         /// Boot devices of the first boot.
@@ -29,7 +29,7 @@ option_group! {
 
 option_group! {
     /// `-action`.
-    struct ActionOptions in "action" {
+    pub(crate) struct ActionOptions in "action" {
         /// On reboot of the guest.
         "reboot" => reboot: Option<RebootAction>,
         /// On shutdown of the guest.
@@ -43,7 +43,7 @@ option_group! {
 
 option_group! {
     /// `-rtc`.
-    struct RtcOptions in "rtc" {
+    pub(crate) struct RtcOptions in "rtc" {
         /// utc, localtime or a date such as 2006-06-17T16:01:21.
         "base" => base: Option<String>,
         /// host, rt or vm.
@@ -77,7 +77,7 @@ option_group! {
 
 option_group! {
     /// `-fw_cfg`.
-    struct FwCfgOptions in "fw_cfg" {
+    pub(crate) struct FwCfgOptions in "fw_cfg" {
         /// Name of the entry.
         "name" => name: Option<String>,
         /// File with its content.
@@ -91,7 +91,7 @@ option_group! {
 
 option_group! {
     /// `-icount`.
-    struct IcountOptions in "icount" {
+    pub(crate) struct IcountOptions in "icount" {
         /// Nanoseconds an instruction takes, as a power of two, or auto.
         "shift" => shift: Option<String>,
         /// Whether the guest's time is kept near the host's.

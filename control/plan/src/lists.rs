@@ -55,8 +55,24 @@ pub(crate) fn machines(catalog: &dyn Catalog) -> String {
 /// Text for `-machine NAME,help`.
 pub(crate) fn machine_options(name: Option<&str>, catalog: &dyn Catalog) -> Result<String> {
     let machine = machine::find(name, catalog.machines())?;
-    Ok(property_list(&format!("{}-machine", machine.name), &machine.properties))
+    let common = COMMON.iter().map(|(name, kind, what)| PropertyInfo::new(*name, *kind, *what));
+    let all: Vec<PropertyInfo> = machine.properties.into_iter().chain(common).collect();
+    Ok(property_list(&format!("{}-machine", machine.name), &all))
 }
+
+/// Properties that every machine has.
+const COMMON: &[(&str, &str, &str)] = &[
+    ("append", "string", "Kernel command line"),
+    ("boot", "BootConfiguration", "Boot order, as -boot"),
+    ("dtb", "string", "Device tree file"),
+    ("dumpdtb", "string", "Write the device tree to a file and end"),
+    ("firmware", "string", "Firmware image, as -bios"),
+    ("initrd", "string", "Initial RAM disk"),
+    ("kernel", "string", "Kernel image"),
+    ("memory", "MemorySizeConfiguration", "RAM, as -m"),
+    ("memory-backend", "string", "Object that provides the RAM"),
+    ("smp", "SMPConfiguration", "CPUs, as -smp"),
+];
 
 /// Text for `-cpu help`.
 pub(crate) fn cpus(catalog: &dyn Catalog) -> String {

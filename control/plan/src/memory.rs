@@ -10,7 +10,7 @@ const GRANULE: u64 = 8192;
 
 /// A size in MiB unless a suffix says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mebibytes(u64);
+pub(crate) struct Mebibytes(u64);
 
 impl OptionValue for Mebibytes {
     const KIND: &'static str = "size";
@@ -22,7 +22,7 @@ impl OptionValue for Mebibytes {
 
 option_group! {
     /// `-m`.
-    struct MemoryOptions in "memory" {
+    pub(crate) struct MemoryOptions in "memory" {
         /// RAM at start, in MiB unless a suffix says otherwise.
         "size" => size: Option<Mebibytes>,
         /// Slots for hot plugging.
@@ -53,9 +53,4 @@ pub(crate) fn plan(list: &List, backend: Option<String>, machine: &MachineInfo) 
         )));
     }
     Ok(Memory { size, slots, max, backend })
-}
-
-/// Help for `-m help`.
-pub(crate) fn help() -> String {
-    MemoryOptions::help()
 }

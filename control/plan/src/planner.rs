@@ -192,6 +192,22 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("nodefaults", |p, _, _| set(&mut p.no_defaults, true)),
 ];
 
+type Help = fn() -> String;
+
+/// What `help` as the argument shows, for options that are groups of keys.
+const HELP: &[(&str, Help)] = &[
+    ("action", host::ActionOptions::help),
+    ("boot", host::BootOptions::help),
+    ("fw_cfg", host::FwCfgOptions::help),
+    ("icount", host::IcountOptions::help),
+    ("m", memory::MemoryOptions::help),
+    ("mon", MonOptions::help),
+    ("msg", host::MessageOptions::help),
+    ("name", host::NameOptions::help),
+    ("rtc", host::RtcOptions::help),
+    ("smp", smp::SmpOptions::help),
+];
+
 fn set<T>(place: &mut T, value: T) -> Result<()> {
     *place = value;
     Ok(())
@@ -280,6 +296,11 @@ impl<'a> Planner<'a> {
         }
         if row.name == "readconfig" {
             return self.read_config(place, value, depth);
+        }
+        if matches!(value.as_str(), "help" | "?")
+            && let Some((_, text)) = HELP.iter().find(|(name, _)| *name == row.name)
+        {
+            return self.show(text());
         }
         let (_, handler) = HANDLERS
             .iter()
@@ -559,9 +580,6 @@ impl Planner<'_> {
         self.memory.1.items.splice(0..0, routed.memory);
         self.smp.1.items.splice(0..0, routed.smp);
         self.boot_options.items.splice(0..0, routed.boot);
-        if let Some(text) = self.helped() {
-            return Err(text);
-        }
         let memory = memory::plan(&self.memory.1, routed.memory_backend, &info)
             .map_err(|r| r.at(&self.memory.0))?;
         let smp = smp::plan(&self.smp.0, &self.smp.1, &info)?;
@@ -626,19 +644,6 @@ impl Planner<'_> {
         let unused = devices::unused(&plan);
         plan.warnings.extend(unused);
         Ok(plan)
-    }
-
-    /// `-smp help` and `-m help` name their keys.
-    fn helped(&self) -> Option<Refusal> {
-        let asked = |list: &List| list.wants_help();
-        let text = match () {
-            () if asked(&self.memory.1) => memory::help(),
-            () if asked(&self.smp.1) => smp::help(),
-            () => return None,
-        };
-        let mut lines = text.lines().map(str::to_owned);
-        let first = lines.next().unwrap_or_default();
-        Some(Refusal { message: first, hints: lines.collect() })
     }
 
     fn accel_of_machine(&mut self, names: Option<&str>) -> Result<()> {

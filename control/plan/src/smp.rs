@@ -7,7 +7,7 @@ use options::{List, OptionGroup, option_group};
 
 option_group! {
     /// `-smp`.
-    struct SmpOptions in "smp-opts" {
+    pub(crate) struct SmpOptions in "smp-opts" {
         /// CPUs at start.
         "cpus" => cpus: Option<u32>,
         /// CPUs with all plugged.
@@ -146,9 +146,4 @@ fn hierarchy(smp: &Smp, machine: &MachineInfo) -> String {
     .map(|(name, count, _)| format!("{name} ({count})"))
     .collect::<Vec<_>>()
     .join(" * ")
-}
-
-/// Help for `-smp help`.
-pub(crate) fn help() -> String {
-    SmpOptions::help()
 }

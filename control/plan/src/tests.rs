@@ -303,3 +303,71 @@ fn a_plan_prints_itself() {
         "{text}"
     );
 }
+
+#[test]
+fn options_that_are_groups_have_help() {
+    assert!(printed("-smp help").starts_with("smp-opts options:\n  books=<num>"));
+    assert!(printed("-m help").contains("slots=<num>"));
+    assert!(printed("-M virt,help").contains("dumpdtb=<string>"));
+}
+
+#[test]
+fn no_argument_is_too_strange() {
+    let values = [
+        "",
+        ",",
+        ",,",
+        "=",
+        "=,=",
+        "a",
+        "a=",
+        "a==b",
+        "help",
+        "?",
+        "-",
+        "{",
+        "{}",
+        "[1]",
+        "null",
+        "{\"driver\":{\"a\":[[]]}}",
+        "virt,",
+        "virt,smp.cpus=99999999999",
+        "size=,maxmem=",
+        "file=x,index=4294967295",
+        "unit=4294967295,bus=4294967295,file=x,if=scsi",
+        "0..",
+        "+",
+        "..",
+        "18446744073709551615",
+        "1-18446744073709551615",
+        "tcp:",
+        "tcp::",
+        "udp:@",
+        "unix:",
+        "mon:",
+        "mon:mon:stdio",
+        "chardev:",
+        "é=é,é",
+        "type=,id=",
+        "qom-type=rng-random,id=a",
+        "x.y.z=1",
+        "driver=virtio-blk-pci,drive=",
+        "none,id=x",
+        "base=9999-12-31T23:59:60",
+        "cpus=1,maxcpus=4294967295",
+    ];
+    for row in OPTIONS {
+        if row.argument.is_empty() {
+            let _ = run(&format!("-{}", row.name));
+            continue;
+        }
+        for value in values {
+            let read = |_: &str| Ok(format!("[{}]\n{value} = \"{value}\"\n", row.name));
+            let env = Environment { program: "x", catalog: &Parts, read: &read };
+            let _ = plan(&env, &[format!("-{}", row.name), value.to_owned()]);
+            let twice =
+                ["-M", "virt", &format!("-{}", row.name), value, &format!("-{}", row.name), value];
+            let _ = plan(&env, &twice.map(str::to_owned));
+        }
+    }
+}

@@ -93,7 +93,13 @@ impl Sink for Front {
 
     fn event(&self, event: Event) {
         match event {
-            Event::Opened => self.lines.lock().note("I", "OPENED"),
+            Event::Opened => {
+                let mut state = self.lines.lock();
+                state.since = Instant::now();
+                if let Some(log) = &mut state.log {
+                    let _ = writeln!(log, "[I 0.000000] OPENED");
+                }
+            }
             Event::Closed => {
                 let mut state = self.lines.lock();
                 state.note("I", "CLOSED");
