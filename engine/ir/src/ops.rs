@@ -4,12 +4,12 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Type {
-    /// Low 32 bits; results are zero-extended.
+    /// Low 32 bits of the operands; results are zero-extended.
     I32,
     /// 64 bits.
     I64,
-    /// Binary32 in the low half of a floating-point register; the upper half of a result is
-    /// unspecified until `boxed` or a store says more.
+    /// Binary32 in the low half of a floating-point register. The upper half of an operand is
+    /// ignored, that of a result unspecified: use `fbox` before it is kept or read as 64 bits.
     F32,
     /// Binary64 in a floating-point register.
     F64,
@@ -72,7 +72,7 @@ macro_rules! operations {
 }
 
 operations! {
-    /// Copy.
+    /// Copy of all 64 bits, whatever the type; that tells the class only.
     Mov "mov" 1 NONE;
     /// a + b
     Add "add" 2 NONE;
@@ -124,7 +124,7 @@ operations! {
     Clz "clz" 1 NONE;
     /// Trailing zeros; of zero: the width.
     Ctz "ctz" 1 NONE;
-    /// Set bits.
+    /// Number of set bits.
     Popcnt "popcnt" 1 NONE;
     /// Bytes in reverse order.
     Bswap "bswap" 1 NONE;
@@ -132,35 +132,39 @@ operations! {
     Sext "sext" 1 NONE;
     /// Zero extension from the low `aux` bits (8, 16, 32) to 64.
     Zext "zext" 1 NONE;
-    /// 1 if a `aux: Cond` b, else 0.
+    /// 1 if a `aux: Cond` b, else 0; 64-bit or 32-bit compare by type.
     SetCond "setcond" 2 NONE;
-    /// b if a ≠ 0 (all 64 bits), else c.
+    /// b if a ≠ 0, else c; all 64 bits of each, whatever the type.
     Select "select" 3 NONE;
 
-    /// Loads `aux: MemOp` at a + b (b a constant).
+    /// Loads `aux: MemOp` at a + b (b a constant), wrapping; into a floating-point register by type,
+    /// F32 as `U32`, F64 as `U64`.
     Load "load" 2 MEMORY;
-    /// Stores c as `aux: MemOp` at a + b (b a constant).
+    /// Stores the low bytes of c as `aux: MemOp` at a + b (b a constant); c is of the type's class.
     Store "store" 3 MEMORY;
-    /// Atomically: old = [a]; [a] = old `AmoOp` b. `aux` packs both; result: old, extended.
+    /// Atomically: old = [a]; [a] = old `AmoOp` b. `aux` packs both; result: old, extended. Faults
+    /// when misaligned.
     Amo "amo" 2 MEMORY;
     /// Atomically: old = [a]; if old = b then [a] = c. Result: old, extended as `aux: MemOp` says;
-    /// b is compared in the operation's width.
+    /// b is compared in the operation's width. Faults when misaligned.
     Cas "cas" 3 MEMORY;
     /// Orders memory accesses: full barrier.
     Fence "fence" 0 STATE;
 
-    /// Calls helper `aux`, which may read and change all guest state and may fault.
+    /// Calls helper `aux`, which may read and change all guest state and may fault. The arguments
+    /// are read before, the result is written after it.
     Call "call" 3 MEMORY;
 
-    /// Same bits in a register of the other class (F64/F32 result: integer to float and back by type).
+    /// The 64 bits of an integer in a floating-point register, whatever the type.
     ToFloat "tofloat" 1 NONE;
-    /// Bits of float a as an integer; F32 operands (`aux` = 32) zero-extend.
+    /// The bits of float a as an integer: all 64, or (`aux` = 32) the low half, zero-extended.
     ToInt "toint" 1 NONE;
     /// Float a with the upper half of its register all ones (NaN-boxed); F32 only.
     FBox "fbox" 1 NONE;
     /// Low half of a if its upper half is all ones, else the default NaN; F32 only.
     FUnbox "funbox" 1 NONE;
-    /// a + b, rounded as the unit's rounding mode says.
+    /// a + b. Like all that follow: rounded as the processor's rounding mode says, a NaN result is the
+    /// default NaN (positive, quiet, no payload), tininess is detected after rounding.
     FAdd "fadd" 2 FLAGS;
     /// a − b
     FSub "fsub" 2 FLAGS;
@@ -174,21 +178,22 @@ operations! {
     FMulAdd "fmuladd" 3 FLAGS;
     /// 1 if a `aux: FpCond` b, else 0; integer result.
     FCompare "fcompare" 2 FLAGS;
-    /// Converts between F32 and F64: to the operation's type from the other.
+    /// Converts between F32 and F64: to the operation's type from the other; NaN to the default NaN.
     FConvert "fconvert" 1 FLAGS;
     /// Signed integer (`aux` = 32 or 64 bits) to float.
     FFromInt "ffromint" 1 FLAGS;
     /// Unsigned integer (`aux` = 32 or 64 bits) to float.
     FFromUInt "ffromuint" 1 FLAGS;
-    /// Float of the operation's type to signed integer, saturating, NaN to the maximum; `aux` packs
-    /// the width and the rounding. 32-bit results are sign-extended.
+    /// Float of the operation's type to signed integer, saturating, NaN to the maximum, both invalid
+    /// and not inexact. `aux`: the width (32 or 64) and, from bit 8 on, the `Rounding`. 32-bit results
+    /// are sign-extended to 64.
     FToInt "ftoint" 1 FLAGS;
 
     /// Begins guest instruction at pc a (a constant); `aux` is its length in bytes.
     Insn "insn" 1 CONTROL;
     /// A place to branch to, number `aux`.
     Label "label" 0 CONTROL;
-    /// Goes to label b (a constant).
+    /// Goes to label a (a constant).
     Branch "branch" 1 CONTROL;
     /// Goes to label c (a constant) if a `aux: Cond` b; 64-bit or 32-bit compare by type.
     BranchIf "branchif" 3 CONTROL;
@@ -198,7 +203,7 @@ operations! {
     Exit "exit" 1 CONTROL;
     /// Leaves for guest address a; `aux: Hint`.
     ExitIndirect "exitind" 1 CONTROL;
-    /// Leaves for the run loop with pc = a (a constant); `aux: ExitKind`.
+    /// Leaves for the run loop with pc = a (a constant; not for `Redirected`); `aux: ExitKind`.
     ExitLoop "exitloop" 1 CONTROL;
 }
 
@@ -324,7 +329,7 @@ packed_enum! {
 packed_enum! {
     /// Rounding of a conversion to an integer.
     Rounding {
-        /// As the unit's rounding mode says.
+        /// As the processor's rounding mode says.
         Current "cur",
         /// Towards zero.
         TowardZero "rtz",

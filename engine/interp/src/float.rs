@@ -1,0 +1,128 @@
+//! Floating-point operations, by softfloat.
+
+use ir::{FpCond, Op, OpKind, Type};
+use isa::{FpFlags, HostRounding};
+use softfloat::{Env, F32, F64, Flags, Float, MulAdd, Rounding, riscv};
+
+/// The floating-point unit while a unit runs.
+pub(crate) struct FloatUnit {
+    env: Env,
+}
+
+/// A format as values of the IR hold it.
+trait Bits: Float {
+    fn take(value: u64) -> Self::Bits;
+    fn give(bits: Self::Bits) -> u64;
+}
+
+impl Bits for F32 {
+    fn take(value: u64) -> u32 {
+        value as u32
+    }
+    fn give(bits: u32) -> u64 {
+        u64::from(bits)
+    }
+}
+
+impl Bits for F64 {
+    fn take(value: u64) -> u64 {
+        value
+    }
+    fn give(bits: u64) -> u64 {
+        bits
+    }
+}
+
+fn rounding_of(rounding: HostRounding) -> Rounding {
+    match rounding {
+        HostRounding::Nearest => Rounding::NearestEven,
+        HostRounding::Down => Rounding::Down,
+        HostRounding::Up => Rounding::Up,
+        HostRounding::Zero => Rounding::TowardZero,
+    }
+}
+
+impl FloatUnit {
+    /// A unit without flags. Its rules are those of the table of operations.
+    pub(crate) fn new(rounding: HostRounding) -> Self {
+        Self { env: Env::riscv(rounding_of(rounding)) }
+    }
+
+    pub(crate) fn set_rounding(&mut self, rounding: HostRounding) {
+        self.env.rounding = rounding_of(rounding);
+    }
+
+    /// The flags since the last call.
+    pub(crate) fn take_flags(&mut self) -> FpFlags {
+        let flags = std::mem::replace(&mut self.env.flags, Flags::empty());
+        FpFlags {
+            invalid: flags.contains(Flags::INVALID),
+            div_by_zero: flags.contains(Flags::DIV_BY_ZERO),
+            overflow: flags.contains(Flags::OVERFLOW),
+            underflow: flags.contains(Flags::UNDERFLOW),
+            inexact: flags.contains(Flags::INEXACT),
+        }
+    }
+
+    /// The value of a floating-point operation.
+    pub(crate) fn evaluate(&mut self, op: &Op, args: [u64; 3]) -> u64 {
+        let [a, ..] = args;
+        match op.kind {
+            OpKind::ToFloat => a,
+            OpKind::ToInt if op.aux == 32 => a & 0xffff_ffff,
+            OpKind::ToInt => a,
+            OpKind::FBox => riscv::box_f32(a as u32),
+            OpKind::FUnbox => u64::from(riscv::unbox_f32(a)),
+            OpKind::FConvert if op.ty == Type::F64 => F32::convert::<F64>(&mut self.env, a as u32),
+            OpKind::FConvert => u64::from(F64::convert::<F32>(&mut self.env, a)),
+            _ if op.ty == Type::F32 => self.arithmetic::<F32>(op, args),
+            _ => self.arithmetic::<F64>(op, args),
+        }
+    }
+
+    fn arithmetic<F: Bits>(&mut self, op: &Op, [x, y, z]: [u64; 3]) -> u64 {
+        let env = &mut self.env;
+        let [a, b, c] = [x, y, z].map(F::take);
+        F::give(match op.kind {
+            OpKind::FAdd => F::add(env, a, b),
+            OpKind::FSub => F::sub(env, a, b),
+            OpKind::FMul => F::mul(env, a, b),
+            OpKind::FDiv => F::div(env, a, b),
+            OpKind::FSqrt => F::sqrt(env, a),
+            OpKind::FMulAdd => F::fma(env, a, b, c, form(op.aux)),
+            OpKind::FFromInt if op.aux == 32 => F::from_i32(env, x as i32),
+            OpKind::FFromInt => F::from_i64(env, x.cast_signed()),
+            OpKind::FFromUInt if op.aux == 32 => F::from_u32(env, x as u32),
+            OpKind::FFromUInt => F::from_u64(env, x),
+            OpKind::FCompare => return u64::from(compare::<F>(env, op, a, b)),
+            OpKind::FToInt => return to_int::<F>(env, op, a),
+            other => unreachable!("{other:?} is no floating-point operation"),
+        })
+    }
+}
+
+fn form(aux: u16) -> MulAdd {
+    MulAdd { negate_product: aux & 1 != 0, negate_addend: aux & 2 != 0 }
+}
+
+fn compare<F: Bits>(env: &mut Env, op: &Op, a: F::Bits, b: F::Bits) -> bool {
+    match FpCond::from_code(op.aux) {
+        FpCond::EqQuiet => F::eq(env, a, b),
+        FpCond::LtSignal => F::lt(env, a, b),
+        FpCond::LeSignal => F::le(env, a, b),
+        FpCond::LtQuiet => F::lt_quiet(env, a, b),
+        FpCond::LeQuiet => F::le_quiet(env, a, b),
+    }
+}
+
+fn to_int<F: Bits>(env: &mut Env, op: &Op, a: F::Bits) -> u64 {
+    let mode = match ir::Rounding::from_code(op.aux >> 8) {
+        ir::Rounding::Current => None,
+        ir::Rounding::TowardZero => Some(Rounding::TowardZero),
+    };
+    let value = match op.aux & 0xff {
+        32 => i64::from(F::to_int::<i32>(env, a, mode)),
+        _ => F::to_int::<i64>(env, a, mode),
+    };
+    value.cast_unsigned()
+}
