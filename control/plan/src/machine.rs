@@ -190,6 +190,7 @@ fn one_accel(info: &AccelInfo, list: &List) -> Result<Accel> {
         threading: None,
         one_insn_per_tb: false,
         tb_size: None,
+        interpret: None,
         properties: Vec::new(),
     };
     for item in list.items.iter().filter(|item| item.key != "accel") {
@@ -205,6 +206,7 @@ fn one_accel(info: &AccelInfo, list: &List) -> Result<Accel> {
                 accel.one_insn_per_tb = options::parse_bool(&item.value).unwrap_or(false);
             }
             "tb-size" => accel.tb_size = options::parse_number(&item.value),
+            "x-interpret" => accel.interpret = options::parse_bool(&item.value),
             _ => accel
                 .properties
                 .push(Property { name: item.key.clone(), value: item.value.clone() }),

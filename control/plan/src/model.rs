@@ -119,6 +119,8 @@ pub struct Accel {
     pub one_insn_per_tb: bool,
     /// Size of the code cache, MiB.
     pub tb_size: Option<u64>,
+    /// Whether units are interpreted, not compiled; by default where the host needs it.
+    pub interpret: Option<bool>,
     /// Further properties.
     pub properties: Vec<Property>,
 }

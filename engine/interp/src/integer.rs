@@ -89,7 +89,7 @@ fn wide(kind: OpKind, a: u64, b: u64) -> Option<u64> {
     let high = |product: i128| (product >> 64) as u64;
     Some(match kind {
         OpKind::MulHigh => high(sa * sb),
-        OpKind::MulHighU => (ua * ub >> 64) as u64,
+        OpKind::MulHighU => ((ua * ub) >> 64) as u64,
         OpKind::MulHighSU => high(sa * i128::from(b)),
         _ => return wide_common(kind, a, b),
     })

@@ -52,6 +52,11 @@ impl Arena {
         Ok(Self { write: write?, execute: execute?, len })
     }
 
+    /// No memory at all, for hosts without generated code.
+    pub(crate) fn empty() -> Self {
+        Self { write: NonNull::dangling(), execute: NonNull::dangling(), len: 0 }
+    }
+
     /// Bytes in all.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -96,6 +101,9 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
+        if self.len == 0 {
+            return;
+        }
         for base in [self.write, self.execute] {
             // SAFETY: made by `new` with this length; nothing refers to it any more.
             unsafe { libc::munmap(base.as_ptr().cast(), self.len) };

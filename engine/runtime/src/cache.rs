@@ -71,6 +71,8 @@ struct Entry {
     found: Found,
     /// Host ranges of its code.
     ranges: [(u64, u64); 2],
+    /// What the interpreter runs, if units are not compiled.
+    unit: Option<Arc<Unit>>,
     /// Displacements patched to lead here, and where each led before.
     incoming: Vec<(u64, u64)>,
     valid: bool,
@@ -122,11 +124,19 @@ pub struct Options {
     pub no_chain: bool,
     /// Write a map for `perf` to /tmp/perf-PID.map.
     pub perf_map: bool,
+    /// Run the IR by the reference interpreter; nothing is compiled.
+    pub interpret: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { code_bytes: 256 << 20, max_insns: 64, no_chain: false, perf_map: false }
+        Self {
+            code_bytes: 256 << 20,
+            max_insns: 64,
+            no_chain: false,
+            perf_map: false,
+            interpret: codegen::x86_64::host_supported().is_err(),
+        }
     }
 }
 
@@ -155,10 +165,15 @@ impl CodeCache {
     /// # Errors
     /// The host gives no code memory.
     pub fn new(regs: &[RegInfo], options: Options) -> io::Result<Arc<Self>> {
-        let mut arena = Arena::new(options.code_bytes)?;
-        let (code, thunks) = emit_thunks(regs, arena.address(0));
-        arena.write(0, &code);
-        let thunks_len = code.len().next_multiple_of(64);
+        let (arena, thunks, thunks_len) = match options.interpret {
+            true => (Arena::empty(), Thunks::default(), 0),
+            false => {
+                let mut arena = Arena::new(options.code_bytes)?;
+                let (code, thunks) = emit_thunks(regs, arena.address(0));
+                arena.write(0, &code);
+                (arena, thunks, code.len().next_multiple_of(64))
+            }
+        };
         let perf_map = match options.perf_map {
             true => {
                 let name = format!("/tmp/perf-{}.map", std::process::id());
@@ -260,6 +275,12 @@ impl CodeCache {
                 self.each_peer(|p| p.make_slow(host));
             }
         }
+        if self.options.interpret {
+            unit.clear();
+            translate(unit, self.options.max_insns);
+            check(unit, regs);
+            return self.keep(&mut tables, (key, unit, first, second));
+        }
         let (code, compiled) = self.compile(&tables, unit, regs, &mut translate);
         let offset = tables.used;
         if offset + code.len() > tables.arena.len() {
@@ -274,11 +295,39 @@ impl CodeCache {
             entry: origin + u64::from(compiled.entry),
             second: second.map(CodePage::host),
         };
-        tables.insert(key, found, unit, first, second);
+        tables.insert(key, found, (unit, first, second), None);
         drop(tables);
         self.count(unit, &code, start);
         self.map_for_perf(unit, origin, compiled.code_len);
         Some(found)
+    }
+
+    /// Keeps a unit as it is. `None` when what is kept already is as large as code memory would be.
+    fn keep(
+        &self,
+        tables: &mut Tables,
+        (key, unit, first, second): (Key, &Unit, &CodePage, Option<&CodePage>),
+    ) -> Option<Found> {
+        let bytes = size_of_val(&*unit.ops) + size_of_val(&*unit.consts) + size_of::<Entry>();
+        if tables.used > self.options.code_bytes {
+            return None;
+        }
+        tables.used += bytes;
+        let found = Found {
+            id: tables.units.len(),
+            checked: 0,
+            entry: 0,
+            second: second.map(CodePage::host),
+        };
+        tables.insert(key, found, (unit, first, second), Some(Arc::new(unit.clone())));
+        self.counters.units.fetch_add(1, Ordering::Relaxed);
+        self.counters.insns.fetch_add(u64::from(unit.insns), Ordering::Relaxed);
+        Some(found)
+    }
+
+    /// A unit for the interpreter.
+    pub(crate) fn unit(&self, found: &Found) -> Option<Arc<Unit>> {
+        self.read().units.get(found.id)?.unit.clone()
     }
 
     /// Translates and compiles, with fewer instructions as long as the generator refuses.
@@ -293,8 +342,7 @@ impl CodeCache {
         loop {
             unit.clear();
             translate(unit, max_insns);
-            debug_assert_eq!(unit.verify(), Ok(()), "{}", unit.listing(regs));
-            trace::log!(Op, "OP:\n{}", unit.listing(regs));
+            check(unit, regs);
             let target = Target {
                 regs,
                 origin: tables.arena.address(tables.used),
@@ -437,9 +485,8 @@ impl Tables {
         &mut self,
         key: Key,
         found: Found,
-        unit: &Unit,
-        first: &CodePage,
-        second: Option<&CodePage>,
+        (unit, first, second): (&Unit, &CodePage, Option<&CodePage>),
+        kept: Option<Arc<Unit>>,
     ) {
         let start = first.host() + unit.pc % PAGE;
         let in_first = u64::from(unit.len).min(PAGE - unit.pc % PAGE);
@@ -452,9 +499,16 @@ impl Tables {
             entry.page.get_or_insert_with(|| page.clone());
             entry.units.push(found.id);
         }
-        self.units.push(Entry { key, found, ranges, incoming: Vec::new(), valid: true });
+        let incoming = Vec::new();
+        self.units.push(Entry { key, found, ranges, unit: kept, incoming, valid: true });
         self.by_key.insert(key, found.id);
     }
+}
+
+/// Logs a unit that was just translated, and in debug builds verifies it.
+fn check(unit: &Unit, regs: &[RegInfo]) {
+    debug_assert_eq!(unit.verify(), Ok(()), "{}", unit.listing(regs));
+    trace::log!(Op, "OP:\n{}", unit.listing(regs));
 }
 
 /// Where the jump whose displacement is at `slot` goes now.

@@ -7,7 +7,8 @@ use crate::shared::{Block, Shared, attention};
 use codegen::x86_64::{pin_of, read_mxcsr, write_mxcsr};
 use codegen::{CLEAN, Core, ExitRecord, Loc, RecordKind, Site, SiteKind};
 use cpu::{CpuLink, Exit, Register, RestoreError, Value, VirtualCpu};
-use ir::{Builder, GuestReg, RegInfo, Unit};
+use interp::{Interpreter, Outcome};
+use ir::{Builder, ExitKind, GuestReg, RegInfo, Unit};
 use isa::{CodeSource, Cpu, FpFlags, Guest, HostRounding, Mode};
 use memory::{AddressSpace, MemoryListener, PAGE};
 use state::SavedState;
@@ -33,6 +34,7 @@ pub struct Vcpu<G: Guest> {
     mode: Mode,
     epoch: u64,
     enter: u64,
+    interpreter: Interpreter,
 }
 
 // SAFETY: the raw pointers into the shared block are used by the thread that owns the processor.
@@ -68,6 +70,7 @@ where
             mode: Mode::default(),
             epoch: 0,
             enter,
+            interpreter: Interpreter::default(),
         }
     }
 
@@ -150,7 +153,10 @@ where
                 cache.link(slot, &found, seen);
             }
             self.log_entry();
-            let record = self.enter(found.checked);
+            let record = match cache.options.interpret {
+                true => self.interpret(&found),
+                false => self.enter(found.checked),
+            };
             match record.kind {
                 RecordKind::Direct => {
                     self.set_pc(record.pc);
@@ -223,6 +229,21 @@ where
         unsafe { *record }
     }
 
+    /// Runs a unit by the interpreter.
+    fn interpret(&mut self, found: &Found) -> ExitRecord {
+        let unit = self.engine.cache.unit(found).expect("the unit was found just now");
+        let mut interpreter = std::mem::take(&mut self.interpreter);
+        let outcome = self.with_cpu(|cpu| interpreter.run(&unit, cpu));
+        self.interpreter = interpreter;
+        let (kind, pc) = match outcome {
+            Outcome::Exit { pc } | Outcome::Loop(ExitKind::Lookup, pc) => (RecordKind::Lookup, pc),
+            Outcome::Loop(ExitKind::Halt, pc) => (RecordKind::Halt, pc),
+            Outcome::Loop(ExitKind::Redirected, pc) => (RecordKind::Redirected, pc),
+            Outcome::Trapped => (RecordKind::Redirected, 0),
+        };
+        ExitRecord { pc, slot: 0, unit: 0, kind }
+    }
+
     /// The unit for the present mode. `None` when code memory is full.
     fn find(&mut self, seen: u64) -> Option<Next> {
         let mode = self.mode;
@@ -246,7 +267,8 @@ where
     }
 
     fn remember(&mut self, pc: u64, found: &Found, seen: u64) {
-        if self.engine.cache.options.no_chain || self.mode.flags & SINGLE_STEP != 0 {
+        let options = &self.engine.cache.options;
+        if options.interpret || options.no_chain || self.mode.flags & SINGLE_STEP != 0 {
             return;
         }
         self.engine.remember_jump(pc, found.checked);

@@ -67,6 +67,7 @@ impl Catalog for Riscv64 {
                 property("split-wx", "bool", "Map generated code writable and executable apart"),
                 property("tb-size", "int", "Size of the code cache in MiB"),
                 property("thread", "string", "single or multi"),
+                property("x-interpret", "bool", "Interpret the IR instead of compiling it"),
             ],
         }]
     }

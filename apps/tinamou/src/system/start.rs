@@ -82,6 +82,7 @@ fn inputs<'a>(
         max_insns: if one { 1 } else { defaults.max_insns },
         no_chain: one || plan.log.items.contains(&trace::Item::NoChain),
         perf_map: plan.perfmap,
+        interpret: plan.accel.interpret.unwrap_or(defaults.interpret),
         code_bytes: plan.accel.tb_size.map_or(defaults.code_bytes, |mib| (mib as usize) << 20),
     };
     let spec = |device: &plan::Device| {
