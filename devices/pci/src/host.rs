@@ -272,6 +272,32 @@ impl PciHost {
     }
 }
 
+impl PciHost {
+    /// What `info qtree` says of the function at `at` beside its properties, each line after
+    /// `indent`.
+    pub fn qtree(&self, at: Devfn, indent: &str) -> Option<String> {
+        let device = self.find(at.0)?;
+        let f = device.function();
+        let class = f.read(reg::CLASS + 1, 2) as u16;
+        let name = CLASS_NAMES.iter().find(|(c, _)| *c == class);
+        let name = name.map_or_else(|| format!("Class {class:04x}"), |(_, n)| (*n).to_owned());
+        let ids = (f.read(reg::VENDOR_ID, 2), f.read(reg::DEVICE_ID, 2));
+        let sub = (f.read(reg::SUBSYSTEM_VENDOR, 2), f.read(reg::SUBSYSTEM, 2));
+        let mut out = format!(
+            "{indent}class {name}, addr 00:{at}, pci id {:04x}:{:04x} (sub {:04x}:{:04x})\n",
+            ids.0, ids.1, sub.0, sub.1
+        );
+        for (index, bar, address) in f.bars() {
+            let kind = if bar.kind == BarKind::Io { "i/o" } else { "mem" };
+            let at = address.unwrap_or(u64::MAX);
+            let last = at.wrapping_add(bar.len - 1);
+            // A string takes every write.
+            let _ = writeln!(out, "{indent}bar {index}: {kind} at {at:#x} [{last:#x}]");
+        }
+        Some(out)
+    }
+}
+
 fn describe(out: &mut String, at: Devfn, device: &dyn PciDevice) {
     let f = device.function();
     let class = f.read(reg::CLASS + 1, 2) as u16;
@@ -431,5 +457,137 @@ impl Part for PciHost {
             device.restore(saved).map_err(|e| e.within(&name))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Bar, ConfigSpace, Msix};
+    use device::RecordedLines;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
+
+    struct Card(PciFunction);
+    impl PciDevice for Card {
+        fn function(&self) -> &PciFunction {
+            &self.0
+        }
+        fn class_name(&self) -> &str {
+            "card"
+        }
+    }
+    impl Part for Card {
+        fn reset(&self) {
+            self.0.reset();
+        }
+        fn save(&self) -> Value {
+            self.0.save()
+        }
+        fn restore(&self, value: &Value) -> Result<(), RestoreError> {
+            self.0.restore(value)
+        }
+    }
+
+    fn card(pin: u8) -> Arc<Card> {
+        let mut b =
+            FunctionBuilder::new(Identity { vendor: 1, device: 2, pin, ..Identity::default() });
+        let backing = Backing::Io(Arc::new(Nothing));
+        b.bar(0, Bar { name: "regs".into(), kind: BarKind::Memory32, len: 0x100, backing });
+        Arc::new(Card(b.build()))
+    }
+
+    fn host() -> (Arc<PciHost>, Arc<RecordedLines>) {
+        let lines = Arc::new(RecordedLines::default());
+        let wires = [0, 1, 2, 3].map(|n| Wire::to(lines.clone(), n));
+        let windows = Windows {
+            ecam: (0x3000_0000, 0x1000_0000),
+            mmio_low: (0x4000_0000, 0x4000_0000),
+            mmio_high: (0, 0),
+            pio: (0x300_0000, 0x1_0000),
+        };
+        (PciHost::new(AddressSpace::new("memory"), windows, wires), lines)
+    }
+
+    #[test]
+    fn pins_are_swizzled_shared_and_disabled() {
+        let (host, lines) = host();
+        let cards = [card(1), card(2), card(1)];
+        for (card, slot) in cards.iter().zip([1, 4, 5]) {
+            host.attach(card.clone(), Some(Devfn::new(slot, 0))).unwrap();
+        }
+        // INTA of slot 1, INTB of slot 4 and INTA of slot 5 share line 1.
+        cards.iter().for_each(|c| c.0.set_intx(true));
+        assert_eq!(lines.take(), [(1, true)]);
+        assert_eq!(cards[0].0.read(reg::STATUS, 2) & 8, 8);
+        cards[0].0.write(reg::COMMAND, 2, 0x400);
+        cards[1].0.set_intx(false);
+        assert!(lines.take().is_empty());
+        cards[2].0.set_intx(false);
+        assert_eq!(lines.take(), [(1, false)]);
+        cards[0].0.write(reg::COMMAND, 2, 0);
+        assert_eq!(lines.take(), [(1, true)]);
+        host.reset();
+        assert_eq!(lines.take(), [(1, false)]);
+    }
+
+    #[test]
+    fn absent_functions_read_as_ones_and_others_by_bytes() {
+        let (host, _) = host();
+        let read = |at: u64, size| host.space().load(Gpa(0x3000_0000 + at), size).unwrap();
+        assert_eq!(read(0, 4), 0x0008_1b36);
+        assert_eq!(read(0xb, 1), 6);
+        assert_eq!(read(0x8000, 4), 0xffff_ffff);
+        assert_eq!(read(0x10_0000, 2), 0xffff);
+        assert!(host.info().starts_with(
+            "  Bus  0, device   0, function 0:\n    Host bridge: PCI device 1b36:0008\n      PCI subsystem 1af4:1100\n      id \"\"\n"
+        ));
+        host.attach(card(1), None).unwrap();
+        let text = host.qtree(Devfn::new(1, 0), "  ").unwrap();
+        assert!(
+            text.contains("class Class 0000, addr 00:01.0, pci id 0001:0002 (sub 0000:0000)"),
+            "{text}"
+        );
+        assert!(text.contains("  bar 0: mem at 0xffffffffffffffff [0xfe]"), "{text}");
+    }
+
+    #[test]
+    fn masks_decide_what_software_changes() {
+        let mut c = ConfigSpace::new(256);
+        c.set(0x40, &[0xff, 0xff, 0x0f]);
+        c.set_writable(0x40, &[0xf0, 0x00]);
+        c.set_clear(0x42, &[0x03]);
+        c.write(0x40, 4, 0x0101_0001);
+        assert_eq!(c.read(0x40, 4), 0x000e_ff0f);
+        assert_eq!(c.read(0xfe, 4), 0xffff_0000);
+        c.write(0xfe, 4, u32::MAX);
+        c.write(usize::MAX, 4, 1);
+    }
+
+    #[test]
+    fn many_vectors_have_room() {
+        struct Sent(Mutex<Vec<(u64, u32)>>);
+        impl MsiSink for Sent {
+            fn send(&self, address: u64, data: u32) {
+                self.0.lock().unwrap().push((address, data));
+            }
+        }
+        let msix = Msix::new(2048, Arc::new(AtomicBool::new(true)));
+        assert_eq!((msix.pba_offset(), msix.bar_len()), (0x8000, 0x10000));
+        let sent = Arc::new(Sent(Mutex::default()));
+        msix.connect(sent.clone());
+        msix.control(true, true);
+        let at = 2047 * 16;
+        for (offset, value) in [(0, 0x1000), (4, 1), (8, 42), (12, 0)] {
+            msix.write(at + offset, 4, value);
+        }
+        msix.trigger(2047);
+        msix.trigger(2048);
+        assert_eq!(msix.read(0x8000 + 252, 4), 1 << 31);
+        msix.control(true, false);
+        assert_eq!(*sent.0.lock().unwrap(), [(0x1_0000_1000, 42)]);
+        msix.write(0x8000, 4, u64::MAX);
+        assert_eq!(msix.read(0x8000, 4), 0);
+        assert_eq!(msix.read(0xfffc, 4), 0);
     }
 }

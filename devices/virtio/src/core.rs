@@ -39,7 +39,9 @@ pub mod feature {
 
 /// Device status bits.
 pub mod status {
-    /// The driver knows how to drive the device.
+    /// A driver has taken the device.
+    pub const DRIVER: u8 = 2;
+    /// The driver is ready.
     pub const DRIVER_OK: u8 = 4;
     /// The driver has chosen its features.
     pub const FEATURES_OK: u8 = 8;
@@ -251,9 +253,12 @@ impl Core {
         self.has(feature::VERSION_1)
     }
 
-    /// Whether queues may be used.
+    /// Whether queues may be used. Legacy drivers are known to use them before they say that they
+    /// are ready.
     pub fn running(&self) -> bool {
-        !self.state.broken && self.state.status & status::DRIVER_OK != 0
+        let wanted =
+            if self.modern() { status::DRIVER_OK } else { status::DRIVER_OK | status::DRIVER };
+        !self.state.broken && self.state.status & wanted != 0
     }
 
     fn ring_features(&self) -> RingFeatures {
@@ -572,6 +577,9 @@ impl Virtio {
 struct Inner {
     virtio: Mutex<Virtio>,
     pending: Arc<AtomicBool>,
+    /// A thread goes on with work that became too much for one go.
+    helper: AtomicBool,
+    own: Weak<Self>,
 }
 
 /// A device in its lock.
@@ -598,7 +606,8 @@ impl Port {
                 budget: BUDGET,
             };
             core.reset();
-            Inner { virtio: Mutex::new(Virtio { core, device }), pending }
+            let virtio = Mutex::new(Virtio { core, device });
+            Inner { virtio, pending, helper: AtomicBool::new(false), own: weak.clone() }
         }))
     }
 
@@ -626,9 +635,10 @@ impl Inner {
     /// Lets the device look at what back ends finished. If somebody else holds the lock, they do
     /// it when they release it.
     fn answer(&self) {
-        /// Looks in one go: a driver whose buffers keep the device busy does not hold a thread.
-        const ROUNDS: u32 = 1024;
-        for _ in 0..ROUNDS {
+        /// Looks in one go. Beyond, a thread takes over: a driver that keeps the device busy from
+        /// one processor must not hold the thread of another.
+        const ROUNDS: u32 = 64;
+        for round in 0..ROUNDS {
             fence(Ordering::SeqCst);
             if !self.pending.load(Ordering::SeqCst) {
                 return;
@@ -640,8 +650,34 @@ impl Inner {
             };
             self.pending.store(false, Ordering::SeqCst);
             let Virtio { core, device } = &mut *virtio;
-            core.budget = BUDGET;
+            if round == 0 {
+                core.budget = BUDGET;
+            }
             device.poll(core);
+        }
+        self.delegate();
+    }
+
+    /// Starts the thread that goes on, unless it runs.
+    fn delegate(&self) {
+        if self.helper.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let own = self.own.clone();
+        let work = move || {
+            while let Some(inner) = own.upgrade() {
+                inner.answer();
+                inner.helper.store(false, Ordering::SeqCst);
+                fence(Ordering::SeqCst);
+                let more = inner.pending.load(Ordering::SeqCst);
+                if !more || inner.helper.swap(true, Ordering::SeqCst) {
+                    return;
+                }
+            }
+        };
+        if std::thread::Builder::new().name("virtio".into()).spawn(work).is_err() {
+            // The next look at the device goes on instead.
+            self.helper.store(false, Ordering::SeqCst);
         }
     }
 }

@@ -69,7 +69,12 @@ impl Mmio {
         let slot = VirtioMmio::new(Wire::to(lines.clone(), 0), Arc::clone(&m.space), legacy);
         assert!(slot.plug(device).is_ok());
         m.space.map_io("virtio", SLOT, crate::MMIO_LEN, slot.clone());
-        Self { space: Arc::clone(&m.space), slot, lines, legacy }
+        let t = Self { space: Arc::clone(&m.space), slot, lines, legacy };
+        if legacy {
+            // As Linux does: once, before the first reset.
+            t.set(0x28, 4096);
+        }
+        t
     }
     pub fn get(&self, offset: u64) -> u32 {
         self.space.load(Gpa(SLOT + offset), 4).unwrap() as u32
@@ -103,7 +108,6 @@ impl Transport for Mmio {
         assert!(self.get(0x34) >= size.into());
         self.set(0x38, size.into());
         if self.legacy {
-            self.set(0x28, 4096);
             self.set(0x3c, 4096);
             self.set(0x40, (desc / 4096) as u32);
             assert_eq!(u64::from(self.get(0x40)), desc / 4096);

@@ -172,7 +172,8 @@ impl VirtioMmio {
             WriteReg::GuestPageSize if self.legacy => state.guest_page_size = value,
             WriteReg::QueueAlign if self.legacy => state.queue_align = value,
             WriteReg::Status if value & 0xff == 0 => {
-                *state = State::default();
+                // Legacy drivers tell their page size once, before they reset the device.
+                *state = State { guest_page_size: state.guest_page_size, ..State::default() };
                 port.with(|v| v.set_status(0, !self.legacy));
             }
             _ => {

@@ -9,21 +9,27 @@ use device::Part as _;
 use netdev::{NetBackend, Receiver};
 use std::sync::{Arc, Mutex};
 
+#[derive(Default)]
+struct Sent {
+    frames: Vec<Vec<u8>>,
+    receiver: Option<Arc<dyn Receiver>>,
+}
+
 #[derive(Clone, Default)]
-struct Link(Arc<Mutex<(Vec<Vec<u8>>, Option<Arc<dyn Receiver>>)>>);
+struct Link(Arc<Mutex<Sent>>);
 
 impl NetBackend for Link {
     fn attach(&mut self, receiver: &Arc<dyn Receiver>) {
-        self.0.lock().unwrap().1 = Some(Arc::clone(receiver));
+        self.0.lock().unwrap().receiver = Some(Arc::clone(receiver));
     }
     fn send(&mut self, frame: &[u8]) {
-        self.0.lock().unwrap().0.push(frame.to_vec());
+        self.0.lock().unwrap().frames.push(frame.to_vec());
     }
 }
 
 impl Link {
     fn receive(&self, frame: &[u8]) -> bool {
-        let receiver = self.0.lock().unwrap().1.clone().unwrap();
+        let receiver = self.0.lock().unwrap().receiver.clone().unwrap();
         receiver.receive(frame)
     }
 }
@@ -57,7 +63,7 @@ fn frames_go_out_and_come_in() {
         let mut d = Driver::start(&m, &t, u64::MAX, 3, 16);
         let out = frame([0xff; 6], 60);
         assert_eq!(d.request(1, &[Part::Out(&[0; 12]), Part::Out(&out)]).0, 0);
-        assert_eq!(link.0.lock().unwrap().0, [out]);
+        assert_eq!(link.0.lock().unwrap().frames, [out]);
         // No buffer yet: the frame waits.
         let input = frame([1, 2, 3, 4, 5, 6], 100);
         assert!(link.receive(&input));
@@ -184,4 +190,42 @@ fn identities_are_those_of_qemu() {
             assert_eq!(got, want, "{name} {old}");
         }
     }
+}
+
+/// A source that makes another request available each time it is asked, as a second processor
+/// might.
+struct Feeder {
+    m: Machine,
+    left: Mutex<u32>,
+}
+
+impl crate::rng::RngBackend for Feeder {
+    fn fill(&self, _buffer: &mut [u8]) -> std::io::Result<()> {
+        let mut left = self.left.lock().unwrap();
+        if let Some(n) = left.checked_sub(1) {
+            *left = n;
+            let idx = RAM + 16 * 16 + 2;
+            self.m.store(idx, 2, (self.m.load(idx, 2) + 1) & 0xffff);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn endless_work_does_not_hold_the_notifying_thread_and_is_not_lost() {
+    const REQUESTS: u32 = 30_000;
+    let m = Machine::new();
+    let other = Machine { space: Arc::clone(&m.space) };
+    let source = Arc::new(Feeder { m: other, left: Mutex::new(REQUESTS - 1) });
+    let config = crate::rng::Config { rings: RingOptions::default(), source: source.clone() };
+    let t = Mmio::new(&m, false, Box::new(crate::rng::Rng::new(config)));
+    let mut d = Driver::start(&m, &t, feature::VERSION_1, 1, 16);
+    d.submit(0, BUFFERS, &[Part::In(8)]);
+    assert!(*source.left.lock().unwrap() > 0, "the notification returned before the end");
+    let used = RAM + 4096 + 2;
+    while m.load(used, 2) != u64::from(REQUESTS & 0xffff) {
+        std::thread::yield_now();
+    }
+    assert_eq!(*source.left.lock().unwrap(), 0);
+    assert_eq!(t.status(), 15);
 }

@@ -33,7 +33,7 @@ impl RngBackend for BuiltinRng {
 }
 
 /// Most bytes handed out for one request; a driver asks again for more.
-const PIECE: u64 = 64 << 10;
+const PIECE: u64 = 16 << 10;
 const QUEUE: usize = 0;
 
 /// What the user chooses.

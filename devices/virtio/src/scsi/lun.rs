@@ -162,6 +162,7 @@ fn be(bytes: &[u8]) -> u64 {
 pub fn transfer_len(cdb: &[u8; 32]) -> u64 {
     match cdb[0] {
         0x00 | 0x1e | 0x1b | 0x35 | 0x91 | 0x2b | 0x01 | 0x04 | 0x16 | 0x17 | 0x56 | 0x57 => 0,
+        0x12 => be(&cdb[3..5]),
         0x25 => 8,
         _ => match cdb[0] >> 5 {
             0 => cdb[4].into(),
