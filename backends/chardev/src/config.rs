@@ -13,12 +13,15 @@ pub struct Config {
     pub logfile: Option<String>,
     /// Whether that file is appended to.
     pub logappend: bool,
+    /// The option as written, for messages; empty when there was none.
+    pub origin: String,
 }
 
 impl Config {
     /// A back end of the given kind, without mux and log.
     pub fn new(id: &str, backend: Backend) -> Self {
-        Self { id: id.to_owned(), backend, mux: false, logfile: None, logappend: false }
+        let (id, origin) = (id.to_owned(), String::new());
+        Self { id, backend, mux: false, logfile: None, logappend: false, origin }
     }
 }
 

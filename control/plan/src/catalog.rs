@@ -11,7 +11,8 @@ pub type Name = Cow<'static, str>;
 pub struct PropertyInfo {
     /// Its name.
     pub name: Name,
-    /// Type as QEMU writes it: `bool`, `str`, `uint32`, `size`, `OnOffAuto`, `link<rng-backend>` ….
+    /// Type as QEMU writes it: `bool`, `str`, `uint32`, `size`, `OnOffAuto`, `link<rng-backend>` …;
+    /// or the values there are, separated by `|`.
     pub kind: Name,
     /// What it does; may be empty.
     pub description: Name,

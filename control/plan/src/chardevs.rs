@@ -117,14 +117,8 @@ fn from_list(id: String, list: &List) -> Result<Chardev> {
         return Err(Refusal::new(format!("not supported yet: TLS ('{tls}')")));
     }
     let backend = backend(&kind, &given)?;
-    let Chardev { mux, logfile, logappend, .. } = Chardev {
-        id: String::new(),
-        backend: CharBackend::Null,
-        mux: given.mux,
-        logfile: given.logfile,
-        logappend: given.logappend,
-    };
-    Ok(Chardev { id, backend, mux, logfile, logappend })
+    let ChardevOptions { mux, logfile, logappend, .. } = given;
+    Ok(Chardev { mux, logfile, logappend, ..Chardev::new(&id, backend) })
 }
 
 fn backend(kind: &str, given: &ChardevOptions) -> Result<CharBackend> {

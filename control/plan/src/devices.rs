@@ -87,6 +87,10 @@ fn check_value(item: &Item, kind: &str) -> Result<()> {
                 Err(format!("Value '{text}' is out of range for parameter '{key}'"))
             }
         },
+        _ if kind.contains('|') && !kind.split('|').any(|value| value == text) => {
+            return Err(Refusal::new(format!("Parameter '{key}' does not accept value '{text}'"))
+                .hint(format!("Known values: {}.", kind.replace('|', ", "))));
+        }
         _ => Ok(()),
     };
     checked.map_err(Refusal::new)

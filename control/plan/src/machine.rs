@@ -28,9 +28,11 @@ const LATER: &[&str] =
 /// Finds the machine type that `name` means, or the default one.
 pub(crate) fn find(name: Option<&str>, machines: Vec<MachineInfo>) -> Result<MachineInfo> {
     let Some(name) = name else {
-        return machines.into_iter().find(|m| m.default).ok_or_else(|| {
+        let default = machines.iter().find(|m| m.default).cloned();
+        return default.ok_or_else(|| {
+            let names: Vec<&str> = machines.iter().map(|m| m.name.as_ref()).collect();
             Refusal::new("No machine specified, and there is no default")
-                .hint("Use -machine help to list supported machines")
+                .hint(format!("Name one with -machine: {}.", names.join(", ")))
         });
     };
     match machines.iter().position(|m| m.answers_to(name)) {

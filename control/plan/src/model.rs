@@ -94,7 +94,8 @@ pub struct Plan {
     pub display: Display,
     /// Whether drives write to temporary files.
     pub snapshot: bool,
-    /// Things to tell the user that do not stop the machine, without the program's name.
+    /// Things to tell the user that do not stop the machine: whole lines (with `warning: ` where it is
+    /// one) that lack only the program's name and a colon.
     pub warnings: Vec<String>,
 }
 

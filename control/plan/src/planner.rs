@@ -66,7 +66,7 @@ struct Planner<'a> {
     smp: (String, List),
     boot_options: List,
     boot: Boot,
-    chardevs: Vec<(String, Chardev)>,
+    chardevs: Vec<Chardev>,
     serials: Vec<Given>,
     parallels: Vec<Given>,
     monitors: Vec<(Given, MonitorMode, bool)>,
@@ -103,6 +103,9 @@ struct Planner<'a> {
     warnings: Vec<String>,
 }
 
+/// Where front ends that nobody asked for come from.
+const DEFAULT: &str = "default";
+
 type Handler = fn(&mut Planner<'_>, &str, &str) -> Result<()>;
 
 /// What each option does with its argument: `(planner, option as written, argument)`.
@@ -116,8 +119,16 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("accel", |p, place, text| p.accel(place, text)),
     ("enable-kvm", |p, place, _| p.accel(place, "kvm")),
     ("singlestep", |p, _, _| set(&mut p.one_insn_per_tb, true)),
-    ("smp", |p, place, text| merge(&mut p.smp, place, text, "cpus")),
-    ("m", |p, place, text| merge(&mut p.memory, place, text, "size")),
+    ("smp", |p, place, text| {
+        merge(&mut p.smp, place, text, "cpus")?;
+        smp::SmpOptions::from_list(&p.smp.1)?;
+        Ok(())
+    }),
+    ("m", |p, place, text| {
+        merge(&mut p.memory, place, text, "size")?;
+        memory::MemoryOptions::from_list(&p.memory.1)?;
+        Ok(())
+    }),
     ("boot", |p, _, text| extend(&mut p.boot_options, List::parse(text, Grammar::loose("order"))?)),
     ("bios", |p, _, text| set(&mut p.boot.bios, Some(text.to_owned()))),
     ("kernel", |p, _, text| set(&mut p.boot.kernel, Some(text.to_owned()))),
@@ -376,16 +387,19 @@ impl<'a> Planner<'a> {
         self.add_chardev(place, chardev)
     }
 
-    fn add_chardev(&mut self, place: &str, chardev: Chardev) -> Result<()> {
-        if self.chardevs.iter().any(|(_, c)| c.id == chardev.id) {
+    fn add_chardev(&mut self, place: &str, mut chardev: Chardev) -> Result<()> {
+        if place != DEFAULT {
+            place.clone_into(&mut chardev.origin);
+        }
+        if self.chardevs.iter().any(|c| c.id == chardev.id) {
             return Err(Refusal::new(format!("Duplicate ID '{}' for chardev", chardev.id)));
         }
         let is_stdio = |c: &Chardev| matches!(c.backend, crate::CharBackend::Stdio { .. });
-        if is_stdio(&chardev) && self.chardevs.iter().any(|(_, c)| is_stdio(c)) {
+        if is_stdio(&chardev) && self.chardevs.iter().any(is_stdio) {
             return Err(Refusal::new("cannot use stdio by multiple character devices")
                 .hint("Serial port and monitor can share it: -serial mon:stdio"));
         }
-        self.chardevs.push((place.to_owned(), chardev));
+        self.chardevs.push(chardev);
         Ok(())
     }
 
@@ -571,6 +585,9 @@ impl Planner<'_> {
     fn finish(mut self) -> Result<Plan> {
         let catalog = self.env.catalog;
         let classes = catalog.devices();
+        if !self.accels.is_empty() {
+            machine::accel(&self.accels, catalog, &mut Vec::new())?;
+        }
         let info = machine::find(self.machine.get("type"), catalog.machines())?;
         let (machine_properties, routed) =
             machine::properties(&self.machine, &info, &mut self.boot)?;
@@ -607,7 +624,7 @@ impl Planner<'_> {
             memory,
             smp,
             boot: self.boot,
-            chardevs: self.chardevs.into_iter().map(|(_, chardev)| chardev).collect(),
+            chardevs: self.chardevs,
             serials,
             parallels,
             monitors,
@@ -703,7 +720,7 @@ impl Planner<'_> {
             }
         }
         for (place, monitor) in std::mem::take(&mut self.mons) {
-            let ids = || self.chardevs.iter().map(|(_, c)| c.id.as_str());
+            let ids = || self.chardevs.iter().map(|c| c.id.as_str());
             if !ids().any(|id| id == monitor.chardev) {
                 return Err(devices::missing_chardev(&monitor.chardev, ids()).at(&place));
             }
@@ -720,7 +737,7 @@ impl Planner<'_> {
         }
         let serial = self.serials.is_empty();
         let monitor = self.monitors.is_empty() && self.mons.is_empty();
-        let given = |text: &str| ("default".to_owned(), text.to_owned());
+        let given = |text: &str| (DEFAULT.to_owned(), text.to_owned());
         if self.display == Display::Nographic {
             if self.parallels.is_empty() {
                 self.parallels.push(given("null"));
@@ -746,7 +763,7 @@ impl Planner<'_> {
         }
         if serial && monitor && self.display == Display::Default {
             self.warnings.push(
-                "there is no display yet; -nographic puts the serial port on this terminal".into(),
+                "warning: there is no display yet; -nographic puts the serial port on this terminal".into(),
             );
         }
     }

@@ -29,7 +29,8 @@ fn machine(name: &'static str, max_cpus: u32) -> MachineInfo {
 impl Catalog for Parts {
     fn machines(&self) -> Vec<MachineInfo> {
         let mut virt = machine("virt", 512);
-        virt.properties = vec![property("aia", "string"), property("aclint", "bool")];
+        virt.properties =
+            vec![property("aia", "none|aplic|aplic-imsic"), property("aclint", "bool")];
         virt.drives = vec![
             (Interface::Virtio, DriveSupport::Device("virtio-blk-pci".into())),
             (Interface::Pflash, DriveSupport::Board { slots: 2 }),

@@ -38,7 +38,7 @@ impl Catalog for Riscv64 {
                 ),
                 property(
                     "aia",
-                    "string",
+                    "none|aplic|aplic-imsic",
                     "Set type of AIA interrupt controller. Valid values are none, aplic, and aplic-imsic.",
                 ),
                 property("aia-guests", "string", "Set number of guest MMIO pages for AIA IMSIC"),

@@ -36,7 +36,7 @@ pub fn run(program: &str, args: &[String]) -> ExitCode {
 
 fn run_plan(program: &str, plan: Plan) -> Result<ExitCode, String> {
     for warning in &plan.warnings {
-        eprintln!("{program}: warning: {warning}");
+        eprintln!("{program}: {warning}");
     }
     configure_log(&plan)?;
     let (events, inbox) = machine::Events::channel();

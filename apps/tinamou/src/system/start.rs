@@ -39,9 +39,16 @@ pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Start
     let chardevs =
         Chardevs::start(plan.escape, on_request).map_err(|e| format!("chardevs: {e}"))?;
     for config in &plan.chardevs {
-        chardevs
-            .open(config, &|line| eprintln!("{program}: {line}"))
-            .map_err(|e| format!("-chardev id={}: {e}", config.id))?;
+        let option = match config.origin.as_str() {
+            "" => format!("-chardev id={}", config.id),
+            origin => origin.to_owned(),
+        };
+        let notice = |line: &str| match line.strip_prefix("info: ") {
+            Some(_) => eprintln!("{program}: {option}: {line}"),
+            // Where a pseudo-terminal is: scripts read it from standard output.
+            None => println!("{line}"),
+        };
+        chardevs.open(config, &notice).map_err(|e| format!("{option}: {e}"))?;
     }
     let serial_id = plan.serials.first().and_then(Option::as_deref);
     let port = |id: &str| chardevs.port(id).ok_or_else(|| format!("chardev '{id}' is in use"));
