@@ -5,7 +5,7 @@
 //! takes input as a [`Sink`]. Whoever takes no more input is not asked again until it says
 //! [`Port::accept_input`]; whoever writes more than the host takes is told when there is room.
 //! Several front ends share a back end with `mux`: the escape character switches between them.
-//! Not here: datagrams, host ports, TLS, WebSocket.
+//! Not here: the host's parallel ports, TLS, WebSocket.
 
 mod channel;
 mod config;

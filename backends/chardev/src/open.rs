@@ -4,7 +4,7 @@ use crate::channel::{Channel, Output};
 use crate::config::{Backend, Config};
 use crate::hub::{Entry, Waker};
 use crate::mux::Mux;
-use crate::source::{Plain, Pty, Silent, Source};
+use crate::source::{Datagrams, Plain, Pty, Silent, Source};
 use crate::stream::{self, Stream, plain};
 use host::terminal::{Keys, RawTerminal};
 use rustix::fs::{Mode, OFlags};
@@ -12,6 +12,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
@@ -51,7 +52,9 @@ fn parts(config: &Config, notice: &dyn Fn(&str)) -> io::Result<Parts> {
             let size = usize::try_from((*size).min(MAX_RING)).unwrap_or(1 << 30);
             (Box::new(Silent), Output::Ring { bytes: VecDeque::new(), size }, true)
         }
-        Backend::Udp { .. } | Backend::Serial { .. } | Backend::Parallel { .. } => {
+        Backend::Udp { remote, local } => udp(remote, local.as_deref())?,
+        Backend::Serial { path } => serial(path)?,
+        Backend::Parallel { .. } => {
             let what = describe(&config.backend, true);
             let text = format!("not supported yet: character back end '{what}'");
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
@@ -108,6 +111,31 @@ fn pipe(path: &str) -> io::Result<Parts> {
             (both.try_clone()?, both)
         }
     };
+    Ok((Box::new(Plain::new(input, None)), Output::Descriptor(Arc::new(output)), true))
+}
+
+fn udp(remote: &str, local: Option<&str>) -> io::Result<Parts> {
+    let failed = |what: &str, address: &str, error: io::Error| {
+        io::Error::new(error.kind(), format!("Failed to {what} '{address}': {}", plain(&error)))
+    };
+    let local = local.unwrap_or("0.0.0.0:0");
+    let socket = UdpSocket::bind(local).map_err(|e| failed("bind", local, e))?;
+    socket.connect(remote).map_err(|e| failed("connect to", remote, e))?;
+    socket.set_nonblocking(true)?;
+    let fd: Arc<OwnedFd> = Arc::new(socket.into());
+    Ok((Box::new(Datagrams(Arc::clone(&fd))), Output::Descriptor(fd), true))
+}
+
+/// A serial port of the host, as it is but for line editing, which is off.
+fn serial(path: &str) -> io::Result<Parts> {
+    let failed = |e: rustix::io::Errno| could_not_open(path, &e.into());
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let output = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
+    let mut modes = rustix::termios::tcgetattr(&output).map_err(failed)?;
+    modes.make_raw();
+    rustix::termios::tcsetattr(&output, rustix::termios::OptionalActions::Now, &modes)
+        .map_err(failed)?;
+    let input = output.try_clone()?;
     Ok((Box::new(Plain::new(input, None)), Output::Descriptor(Arc::new(output)), true))
 }
 

@@ -79,6 +79,22 @@ impl Source for Plain {
     }
 }
 
+/// A datagram socket: an empty datagram or an unreachable other side is no end.
+pub(crate) struct Datagrams(pub Arc<OwnedFd>);
+
+impl Source for Datagrams {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+
+    fn read(&mut self, _: &Channel, buffer: &mut [u8]) -> Input {
+        match rustix::io::read(&*self.0, buffer) {
+            Ok(count) if count > 0 => Input::Data(count),
+            _ => Input::Nothing,
+        }
+    }
+}
+
 /// How often a pseudo-terminal without user is looked at.
 const PTY_INTERVAL: Duration = Duration::from_millis(250);
 

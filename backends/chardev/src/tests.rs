@@ -238,3 +238,19 @@ fn a_pseudo_terminal_opens_when_somebody_does() {
     drop(user);
     assert_eq!(front.events.recv().unwrap(), Event::Closed);
 }
+
+#[test]
+fn datagrams_go_both_ways() {
+    let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let remote = peer.local_addr().unwrap().to_string();
+    let backend = Backend::Udp { remote, local: Some("127.0.0.1:0".into()) };
+    let chardevs = open(&Config::new("u", backend));
+    let front = attach(&chardevs, "u", 100);
+    assert_eq!(front.port.write(b"out"), 3);
+    let mut buffer = [0; 16];
+    let (count, from) = peer.recv_from(&mut buffer).unwrap();
+    assert_eq!(&buffer[..count], b"out");
+    peer.send_to(b"", from).unwrap();
+    peer.send_to(b"in", from).unwrap();
+    assert_eq!(front.receive(2), b"in");
+}
