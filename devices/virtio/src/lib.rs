@@ -18,6 +18,7 @@ pub mod net;
 mod pci_legacy;
 mod pci_modern;
 mod pci_transport;
+mod plug;
 mod props;
 pub mod ring;
 pub mod rng;
@@ -30,6 +31,7 @@ pub use build::{Backends, Drive, build, build_child};
 pub use class::{CLASSES, class};
 pub use mmio::{MMIO_LEN, VirtioMmio};
 pub use pci_transport::{PciConfig, VirtioPci};
+pub use plug::{Plugs, Spec};
 pub use props::{BuildError, Props};
 
 #[cfg(test)]
