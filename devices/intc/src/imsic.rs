@@ -12,7 +12,7 @@ use device::{
     AccessRules, Bus, Category, DeviceClass, MsiSink, Part, RestoreError, SavedState, Value, Wire,
 };
 use memory::IoHandler;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Bytes of each file's page. Its first word is `seteipnum_le`: the identity written becomes pending.
 pub const PAGE: u64 = 0x1000;
@@ -44,16 +44,23 @@ struct State {
 pub struct InterruptFile {
     /// Highest identity: one less than a multiple of 64.
     last: u32,
-    line: Wire,
+    line: OnceLock<Wire>,
     state: Mutex<State>,
 }
 
 impl InterruptFile {
-    /// A file of identities 1 to `ids` (63 to 2047, one less than a multiple of 64) that drives
-    /// an external interrupt of its hart.
-    pub fn new(ids: u32, line: Wire) -> Arc<Self> {
+    /// A file of identities 1 to `ids` (63 to 2047, one less than a multiple of 64), tied to
+    /// nothing yet.
+    pub fn new(ids: u32) -> Arc<Self> {
         let last = (ids.clamp(63, 2047) + 1) / 64 * 64 - 1;
-        Arc::new(Self { last, line, state: Mutex::default() })
+        Arc::new(Self { last, line: OnceLock::new(), state: Mutex::default() })
+    }
+
+    /// Ties the file to an external interrupt of its hart; the first call counts. The hart is made
+    /// after its files, since it knows them.
+    pub fn connect(&self, line: Wire) {
+        let _only_the_first_counts = self.line.set(line);
+        self.drive(&self.state());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -147,7 +154,9 @@ impl InterruptFile {
     }
 
     fn drive(&self, state: &State) {
-        self.line.set(state.delivering && Self::first(state) != 0);
+        if let Some(line) = self.line.get() {
+            line.set(state.delivering && Self::first(state) != 0);
+        }
     }
 
     fn reset(&self) {
@@ -281,7 +290,9 @@ mod tests {
 
     fn file() -> (Arc<RecordedLines>, Arc<InterruptFile>) {
         let (lines, wire) = RecordedLines::wire();
-        (lines, InterruptFile::new(255, wire))
+        let file = InterruptFile::new(255);
+        file.connect(wire);
+        (lines, file)
     }
 
     /// Delivering, with everything enabled.

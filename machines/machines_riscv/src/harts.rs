@@ -2,10 +2,11 @@
 
 use crate::Xlen;
 use crate::boot::RESET_ADDRESS;
+use crate::imsic::HartFiles;
 use device::LineSink;
 use fdt::Node;
 use riscv::model::{Config, Feature, SatpMode};
-use riscv::{Riscv, Wiring};
+use riscv::{Imsic, Riscv, Wiring};
 use std::sync::Arc;
 use time::Counter;
 
@@ -21,10 +22,17 @@ pub const LINE_SEI: u32 = 9;
 /// Machine external.
 pub const LINE_MEI: u32 = 11;
 
-/// Hart `hart_id` of a board whose `time` is `mtime`.
-pub(crate) fn hart(config: &Config, hart_id: u64, mtime: &Counter) -> Riscv {
+/// Hart `hart_id` of a board whose `time` is `mtime`, with its interrupt files if it has any.
+pub(crate) fn hart(
+    config: &Config,
+    hart_id: u64,
+    mtime: &Counter,
+    files: Option<HartFiles>,
+) -> Riscv {
     let reset_pc = config.reset_pc.unwrap_or(RESET_ADDRESS);
-    Riscv { config: config.clone(), wiring: Wiring::new(hart_id, reset_pc, mtime.clone()) }
+    let imsic = files.map(|files| Arc::new(files) as Arc<dyn Imsic>);
+    let wiring = Wiring { imsic, ..Wiring::new(hart_id, reset_pc, mtime.clone()) };
+    Riscv { config: config.clone(), wiring }
 }
 
 /// Ties a hart's own timer to its interrupt inputs.

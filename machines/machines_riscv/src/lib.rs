@@ -6,6 +6,7 @@
 pub mod assemble;
 pub mod boot;
 pub mod harts;
+pub mod imsic;
 pub mod spike;
 pub mod virt;
 

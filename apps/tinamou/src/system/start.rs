@@ -5,8 +5,9 @@ use crate::system::files;
 use chardev::{Chardevs, Port, Request, Sink};
 use device::Cause;
 use machine::{Event, Events, Machine, Threading};
-use machines_riscv::virt::{self, DeviceSpec, Inputs, VirtConfig};
+use machines_riscv::virt::{self, Aia, DeviceSpec, Inputs, VirtConfig};
 use plan::{Plan, RtcBase, RtcClock};
+use riscv::Feature;
 use riscv::model;
 use std::sync::Arc;
 use time::{Clock, WallClock};
@@ -77,12 +78,19 @@ fn inputs<'a>(
     for property in &plan.cpu_properties {
         text.push_str(&format!(",{}={}", property.name, property.value));
     }
-    let cpu = model::parse(&text).map_err(|e| format!("-cpu {text}: {e}"))?;
+    let mut cpu = model::parse(&text).map_err(|e| format!("-cpu {text}: {e}"))?;
+    let aia = aia(plan)?;
+    if aia == Aia::AplicImsic {
+        // Interrupt files are reached through the CSRs of these.
+        cpu.features = cpu.features.set(Feature::Smaia, true).set(Feature::Ssaia, true);
+    }
     let info = machines_riscv::harts::info(&cpu);
     let harts = vec![info; plan.smp.cpus as usize];
     let mut config = VirtConfig::new(machines_riscv::harts::xlen(&cpu), harts, plan.memory.size);
     config.counters = cpu.hpm_counters;
     config.rng_seed = seed(plan)?;
+    config.aia = aia;
+    set_interrupts(&mut config, plan)?;
     let defaults = runtime::Options::default();
     let one = plan.accel.one_insn_per_tb;
     let translator = runtime::Options {
@@ -114,6 +122,38 @@ fn inputs<'a>(
         devices: plan.devices.iter().map(spec).collect(),
         backends: disks,
     })
+}
+
+/// The last value given for a property of the machine.
+fn machine_property<'a>(plan: &'a Plan, name: &str) -> Option<&'a str> {
+    let property = plan.machine_properties.iter().rev().find(|p| p.name == name);
+    property.map(|p| p.value.as_str())
+}
+
+/// `-machine aia=`.
+fn aia(plan: &Plan) -> Result<Aia, String> {
+    match machine_property(plan, "aia") {
+        None | Some("none") => Ok(Aia::None),
+        Some("aplic") => Ok(Aia::Aplic),
+        Some("aplic-imsic") => Ok(Aia::AplicImsic),
+        Some(_) => {
+            let valid = "Valid values are none, aplic, and aplic-imsic.";
+            Err(format!("Invalid AIA interrupt controller type\n{valid}"))
+        }
+    }
+}
+
+/// `-machine aia-guests=` and `aclint=`.
+fn set_interrupts(config: &mut VirtConfig, plan: &Plan) -> Result<(), String> {
+    if let Some(text) = machine_property(plan, "aia-guests") {
+        let guests = text.parse().ok().filter(|n| *n <= virt::MAX_GUESTS);
+        config.aia_guests = guests.ok_or_else(|| {
+            let max = virt::MAX_GUESTS;
+            format!("Invalid number of AIA IMSIC guests\nValid values be between 0 and {max}.")
+        })?;
+    }
+    config.aclint = matches!(machine_property(plan, "aclint"), Some("on" | "true" | "yes" | "y"));
+    Ok(())
 }
 
 /// Entropy for the guest's kernel: the host's, or what follows from `-seed`.

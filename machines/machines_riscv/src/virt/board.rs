@@ -1,18 +1,17 @@
 //! The board itself: which part is at which address, on which line.
 
 use super::map::{
-    APLIC_M, CLINT, DRAM, FLASH, FW_CFG, MROM, PCIE_ECAM, PCIE_IRQ, PCIE_MMIO, PCIE_PIO, PLIC, RTC,
-    RTC_IRQ, SOURCES, TEST, UART0, UART0_HZ, UART0_IRQ, VIRTIO, VIRTIO_IRQ, VIRTIO_SLOTS,
-    high_pcie_mmio,
+    CLINT, DRAM, FLASH, FW_CFG, MROM, PCIE_ECAM, PCIE_IRQ, PCIE_MMIO, PCIE_PIO, RTC, RTC_IRQ, TEST,
+    UART0, UART0_HZ, UART0_IRQ, VIRTIO, VIRTIO_IRQ, VIRTIO_SLOTS, high_pcie_mmio,
 };
-use super::{Aia, VirtConfig, device_tree};
+use super::{Aia, VirtConfig, device_tree, interrupts};
 use crate::Window;
 use crate::assemble::{self, BootError};
-use crate::harts::TIMEBASE_HZ;
+use crate::harts::{LINE_MSI, LINE_MTI, TIMEBASE_HZ};
+use crate::imsic::HartFiles;
 use chardev::{Port, Sink};
 use cpu::VirtualCpu;
 use device::{Bus, LineSink, Part, RestoreError, Shared, Value, Wire};
-use intc::{Plic, PlicConfig};
 use machine::{Builder, Events, Machine, Rom};
 use memory::{AddressSpace, Backing, Gpa, Ram, Region};
 use misc::{FlashConfig, FlashStore, FwCfg, PflashCfi01, SifiveTest};
@@ -153,8 +152,8 @@ impl std::error::Error for BuildError {}
 /// # Errors
 /// A file does not fit into the machine, a device is wrong, or the host has no memory.
 pub fn build(inputs: Inputs<'_>) -> Result<Board, BuildError> {
-    if inputs.config.aia != Aia::None {
-        return Err(BuildError::NotSupportedYet("-machine aia=".into()));
+    if inputs.config.aclint && inputs.config.aia != Aia::AplicImsic {
+        return Err(BuildError::NotSupportedYet("-machine aclint=on without IMSICs".into()));
     }
     let mut b = Builder::new(inputs.clock.clone());
     b.threading = inputs.threading;
@@ -168,10 +167,11 @@ pub fn build(inputs: Inputs<'_>) -> Result<Board, BuildError> {
     let cache = CodeCache::new(<Riscv as isa::Guest>::registers(), inputs.translator)
         .map_err(host("cannot set up memory for translated code"))?;
     let mtime = Counter::new(inputs.clock.clone(), u64::from(TIMEBASE_HZ));
-    let lines = add_harts(&mut b, &inputs, &mtime, &cache);
-    add_clint(&mut b, &mtime, &lines);
-    let plic = add_plic(&mut b, &lines);
-    let irq = |n: u32| Wire::to(Arc::clone(&plic), n);
+    let files = interrupts::files(&inputs.config);
+    let lines = add_harts(&mut b, &inputs, &mtime, &cache, &files);
+    add_clint(&mut b, &inputs.config, &mtime, &lines);
+    let controller = interrupts::add(&mut b, &inputs.config, &lines, files);
+    let irq = |n: u32| Wire::to(Arc::clone(&controller), n);
 
     let uart = serial::Config { clock_hz: u64::from(UART0_HZ), ..serial::Config::default() };
     let serial = Ns16550a::new(uart, irq(UART0_IRQ), &inputs.clock, Box::new(Discard));
@@ -217,10 +217,12 @@ fn add_harts(
     inputs: &Inputs<'_>,
     mtime: &Counter,
     cache: &Arc<CodeCache>,
+    files: &[HartFiles],
 ) -> Vec<Arc<dyn LineSink>> {
     let mut lines = Vec::new();
     for hart_id in 0..inputs.config.harts.len() as u64 {
-        let hart = Arc::new(crate::harts::hart(&inputs.cpu, hart_id, mtime));
+        let files = files.get(hart_id as usize).cloned();
+        let hart = Arc::new(crate::harts::hart(&inputs.cpu, hart_id, mtime, files));
         let cpu = Vcpu::new(Arc::clone(&hart), Arc::clone(&b.space), Arc::clone(cache));
         let link: Arc<dyn LineSink> = cpu.link();
         crate::harts::connect(&hart, &link);
@@ -230,31 +232,19 @@ fn add_harts(
     lines
 }
 
-/// Machine timer and software interrupts of a CLINT.
-fn add_clint(b: &mut Builder, mtime: &Counter, harts: &[Arc<dyn LineSink>]) {
+/// Machine timer and software interrupts of a CLINT; an ACLINT beside IMSICs is only the timer.
+fn add_clint(b: &mut Builder, config: &VirtConfig, mtime: &Counter, harts: &[Arc<dyn LineSink>]) {
     let wires = |line| harts.iter().map(|h| Wire::to(Arc::clone(h), line)).collect();
-    let mswi = Shared::new(Mswi::new(wires(crate::harts::LINE_MSI)));
-    b.space.map_io("riscv.aclint.swi", CLINT.base, timer::aclint::SWI_LEN, Arc::new(mswi.clone()));
-    b.part("/machine/mswi", mswi);
-    let mtimer = Mtimer::new(MtimerLayout::CLINT, mtime.clone(), wires(crate::harts::LINE_MTI));
-    let base = CLINT.base + timer::aclint::SWI_LEN;
+    let mut base = CLINT.base;
+    if !config.aclint {
+        let (mswi, len) = (Shared::new(Mswi::new(wires(LINE_MSI))), timer::aclint::SWI_LEN);
+        b.space.map_io("riscv.aclint.swi", base, len, Arc::new(mswi.clone()));
+        b.part("/machine/mswi", mswi);
+        base += len;
+    }
+    let mtimer = Mtimer::new(MtimerLayout::CLINT, mtime.clone(), wires(LINE_MTI));
     b.space.map_io("riscv.aclint.mtimer", base, MtimerLayout::CLINT.len, Arc::new(mtimer.clone()));
     b.part("/machine/mtimer", mtimer);
-}
-
-/// The PLIC, its contexts machine and supervisor of each hart; the result takes its sources.
-fn add_plic(b: &mut Builder, harts: &[Arc<dyn LineSink>]) -> Arc<dyn LineSink> {
-    let wire = |h: &Arc<dyn LineSink>, line| Wire::to(Arc::clone(h), line);
-    let outputs = harts
-        .iter()
-        .flat_map(|h| [wire(h, crate::harts::LINE_MEI), wire(h, crate::harts::LINE_SEI)])
-        .collect();
-    let config = PlicConfig { sources: SOURCES, max_priority: 7 };
-    let plic = Shared::new(Plic::new(config, outputs));
-    debug_assert_eq!(PLIC.base, APLIC_M, "they take each other's place");
-    b.space.map_io("riscv.sifive.plic", PLIC.base, PLIC.len, Arc::new(plic.clone()));
-    b.part("/machine/plic", plic.clone());
-    Arc::new(plic)
 }
 
 fn add_flash(b: &mut Builder, stores: [Option<Box<dyn FlashStore>>; 2]) -> Result<(), BuildError> {

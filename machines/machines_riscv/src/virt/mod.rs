@@ -1,6 +1,7 @@
 //! The `virt` board: a machine that exists nowhere else.
 
 mod board;
+mod interrupts;
 pub mod map;
 mod tree;
 
