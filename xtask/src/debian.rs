@@ -244,7 +244,7 @@ fn bases() -> Result<Vec<String>> {
 /// Downloads to a file that appears only when complete and, with a digest,
 /// verified.
 fn download(from: &str, to: &Path, sha256: Option<&str>) -> Result<()> {
-    let part = to.with_added_extension("part");
+    let part = to.with_added_extension(format!("{}.part", std::process::id()));
     let mut helper = Command::new(HELPER);
     // The cache belongs to the caller; apt's own user could not write there.
     helper.args(["-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3", "download-file"]);

@@ -27,7 +27,8 @@ struct Guest {
     usual: bool,
     /// Raise it when the recipe below changes.
     version: u32,
-    needs: &'static [&'static str],
+    /// Files of ours that go into it.
+    inputs: &'static [&'static str],
     build: fn(&Archive, &Path) -> Result<()>,
 }
 
@@ -37,7 +38,7 @@ const GUESTS: &[Guest] = &[
         about: "Debian kernel, busybox initramfs and ext4 disk, OpenSBI, U-Boot",
         usual: true,
         version: 1,
-        needs: &["e2fsprogs", "fakeroot", "qemu-utils"],
+        inputs: &[INIT, SELFTEST, DISKTEST],
         build: riscv64,
     },
     Guest {
@@ -45,7 +46,7 @@ const GUESTS: &[Guest] = &[
         about: "Debian on an ext4 disk: systemd, apt, gcc; configures itself when first booted",
         usual: false,
         version: 1,
-        needs: &["e2fsprogs", "fakeroot", "qemu-utils"],
+        inputs: &[system::FIRST_BOOT],
         build: system::riscv64,
     },
 ];
@@ -127,7 +128,7 @@ fn ensure(guest: &Guest, force: bool) -> Result<PathBuf> {
     }
     eprintln!("building guest {}", guest.name);
     packages::need(debian::NEEDS)?;
-    packages::need(guest.needs)?;
+    packages::need(disk::NEEDS)?;
     let archive = Archive::open(&cache)?;
     let work = Scratch::new(&cache, guest.name)?;
     let out = work.path().join("out");
@@ -135,8 +136,9 @@ fn ensure(guest: &Guest, force: bool) -> Result<PathBuf> {
     (guest.build)(&archive, work.path())?;
     tools::write_whole(&out.join("stamp"), stamp.as_bytes())?;
     tools::make_folder(&cache.join("guests"))?;
+    // The old one makes room at once; it is removed with the rest.
     if folder.exists() {
-        fs::remove_dir_all(&folder).at("removing", &folder)?;
+        fs::rename(&folder, work.path().join("old")).at("moving", &folder)?;
     }
     fs::rename(&out, &folder).at("renaming to", &folder)?;
     Ok(folder)
@@ -145,7 +147,7 @@ fn ensure(guest: &Guest, force: bool) -> Result<PathBuf> {
 /// What a guest was made from, as far as this program decides it.
 fn stamp(guest: &Guest) -> String {
     let mut hash = DefaultHasher::new();
-    (guest.version, SUITE, MODULES, INIT, SELFTEST, DISKTEST, system::FIRST_BOOT).hash(&mut hash);
+    (guest.version, SUITE, MODULES, guest.inputs).hash(&mut hash);
     format!("{} {:016x}\n", guest.name, hash.finish())
 }
 

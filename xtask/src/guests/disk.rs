@@ -5,6 +5,9 @@ use std::process::Command;
 
 use crate::tools::{self, Result};
 
+/// What making images needs on the host.
+pub const NEEDS: &[&str] = &["e2fsprogs", "fakeroot", "qemu-utils"];
+
 /// Makes an ext4 file system that holds a folder, after `prepare` (shell text)
 /// ran in it as if by root: it may unpack and give files to anybody. The same
 /// folder gives the same bytes.
