@@ -95,27 +95,6 @@ impl Riscv {
     pub(crate) fn lowest_privilege(&self) -> Privilege {
         if self.has(Feature::U) { Privilege::User } else { Privilege::Machine }
     }
-
-    /// Elements of a vector register group.
-    fn vlmax(&self, vtype: u64) -> u64 {
-        let per_register = u64::from(self.config.vlen / 8) >> (vtype >> 3 & 7);
-        match vtype & 7 {
-            lmul @ 0..4 => per_register << lmul,
-            lmul => per_register >> (8 - lmul),
-        }
-    }
-
-    /// What of the vector state code is translated for.
-    fn vector_flags(&self, state: &State) -> u32 {
-        let mut bits = flags::vector(state.vtype);
-        if state.vl == self.vlmax(state.vtype) {
-            bits |= flags::VL_IS_MAX;
-        }
-        if state.vstart == 0 {
-            bits |= flags::VSTART_ZERO;
-        }
-        bits
-    }
 }
 
 impl Guest for Riscv {
@@ -164,10 +143,7 @@ impl Guest for Riscv {
 
     fn mode(&self, state: &State) -> Mode {
         let (fs, vs) = (state.mstatus >> 13, state.mstatus >> 9);
-        let mut flags = flags::scalar(state.privilege, fs, vs, state.frm);
-        if vs & 3 != 0 {
-            flags |= self.vector_flags(state);
-        }
+        let flags = flags::scalar(state.privilege, fs, vs, state.frm);
         Mode { pc: state.pc, flags, mmu: mmu::data_set(state) }
     }
 

@@ -5,7 +5,7 @@
 
 use crate::hart::Riscv;
 use crate::{helpers_atomic as atomic, helpers_bits as bits, helpers_crypto as crypto};
-use crate::{helpers_float as float, helpers_sys as sys};
+use crate::{helpers_float as float, helpers_sys as sys, vector};
 use ir::HelperId;
 use isa::Helper;
 
@@ -97,4 +97,16 @@ helpers! {
     Sm4 "sm4" crypto::sm4, float: false;
     /// `amocas.q` (instruction, address, set of translations).
     AmocasQ "amocas_q" atomic::amocas_q, float: false;
+
+    // Vectors: vector/.
+    /// `vsetvli` and its kin (instruction, rs1, rs2): the new length.
+    VectorConfigure "vector_configure" vector::configure, float: false;
+    /// An integer, fixed-point, mask or permutation instruction (instruction, rs1): for rd.
+    Vector "vector" vector::operate, float: false;
+    /// A floating-point instruction (instruction, bits of rs1): for rd.
+    VectorFloat "vector_float" vector::operate_float, float: true;
+    /// A load (instruction, rs1, rs2).
+    VectorLoad "vector_load" vector::load, float: false;
+    /// A store (instruction, rs1, rs2).
+    VectorStore "vector_store" vector::store, float: false;
 }

@@ -25,6 +25,7 @@ mod status;
 pub mod timer;
 pub mod translate;
 pub mod trap;
+mod vector;
 
 pub use hart::{Riscv, Wiring, Xlen};
 pub use imsic::Imsic;

@@ -350,25 +350,13 @@ impl State {
 pub mod flags {
     //! Bits of `isa::Mode::flags`: what the meaning of code depends on beside the address.
     //!
-    //! The vector fields are zero while VS is off, and `frm` is zero while FS is off.
+    //! `frm` is zero while FS is off. Vector instructions are helpers, which find `vtype` in the state.
 
     use super::Privilege;
 
     const FS: u32 = 2;
     const VS: u32 = 4;
     const FRM: u32 = 6;
-    const VSEW: u32 = 9;
-    const VLMUL: u32 = 12;
-    /// `vtype` is illegal.
-    pub const VILL: u32 = 1 << 15;
-    /// Tail elements need not be kept.
-    pub const VTA: u32 = 1 << 16;
-    /// Masked-off elements need not be kept.
-    pub const VMA: u32 = 1 << 17;
-    /// `vl` is VLMAX.
-    pub const VL_IS_MAX: u32 = 1 << 18;
-    /// `vstart` is zero.
-    pub const VSTART_ZERO: u32 = 1 << 19;
     /// FS and VS: the unit is off, its instructions are illegal.
     pub const OFF: u32 = 0;
     /// FS and VS: on; the first write must mark it dirty (and ends in a lookup).
@@ -392,31 +380,6 @@ pub mod flags {
     pub const fn frm(flags: u32) -> u32 {
         flags >> FRM & 7
     }
-    /// log2 of the selected element width in bytes.
-    pub const fn vsew(flags: u32) -> u32 {
-        flags >> VSEW & 7
-    }
-    /// `vlmul` as encoded: 0–3 are 1–8, 5–7 are 1/8–1/2.
-    pub const fn vlmul(flags: u32) -> u32 {
-        flags >> VLMUL & 7
-    }
-
-    /// Fields of [`flags`](self) that come from `vtype`.
-    pub(crate) const fn vector(vtype: u64) -> u32 {
-        let t = vtype as u32;
-        let mut flags = (t >> 3 & 7) << VSEW | (t & 7) << VLMUL;
-        if vtype >> 63 != 0 {
-            flags |= VILL;
-        }
-        if t & 1 << 6 != 0 {
-            flags |= VTA;
-        }
-        if t & 1 << 7 != 0 {
-            flags |= VMA;
-        }
-        flags
-    }
-
     /// A two-bit status field of `mstatus` as [`OFF`], [`CLEAN`] or [`DIRTY`].
     const fn unit(status: u64) -> u32 {
         match status & 3 {
@@ -485,11 +448,9 @@ mod tests {
 
     #[test]
     fn flags_take_apart_what_they_were_made_of() {
-        let f = flags::scalar(Privilege::Supervisor, 3, 1, 4) | flags::vector(0xd3);
+        let f = flags::scalar(Privilege::Supervisor, 3, 1, 4);
         assert_eq!(flags::privilege(f), Privilege::Supervisor);
         assert_eq!((flags::fs(f), flags::vs(f), flags::frm(f)), (flags::DIRTY, flags::CLEAN, 4));
-        assert_eq!((flags::vsew(f), flags::vlmul(f)), (2, 3));
-        assert!(f & flags::VTA != 0 && f & flags::VMA != 0 && f & flags::VILL == 0);
         assert_eq!(flags::frm(flags::scalar(Privilege::User, 0, 0, 5)), 0);
     }
 }

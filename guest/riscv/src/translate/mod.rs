@@ -13,6 +13,7 @@ mod m;
 mod privileged;
 mod rv32i;
 mod rv64i;
+mod vector;
 mod zabha;
 mod zacas;
 mod zawrs;

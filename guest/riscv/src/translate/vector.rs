@@ -1,0 +1,236 @@
+//! V: every instruction is a call of a helper in `vector/`, which finds in the instruction and the
+//! state what to do. Translation depends on nothing but whether the units are on.
+
+use super::Translator;
+use crate::decode::{
+    R, V1, VBf16, VConfig, VFixed, VFloat, VI, VIU, VInteger, VLoad, VLoadIndexed, VLoadStrided,
+    VLoadWhole, VMask, VMemory, VMoveWhole, VPermute, VReduction, VStore, VStoreIndexed,
+    VStoreMask, VStoreStrided, VStoreWhole, VV, VVU, VX, VXU, VfromI, VfromV, VfromX, Vid,
+    Vsetivli, Vsetvli, XfromV, XfromVm,
+};
+use crate::helpers::HelperIndex;
+use crate::state::flags;
+use ir::{Operand, Type};
+
+/// Methods of a trait that do all the same with the instruction.
+macro_rules! instructions {
+    ($($trait:ident { $($how:ident { $($name:ident $form:ty),* $(,)? })* })*) => { $(
+        impl $trait for Translator<'_, '_> { $($(
+            fn $name(&mut self, _: $form) {
+                self.$how();
+            }
+        )*)* }
+    )* };
+}
+
+instructions! {
+    VConfig {
+    vector_configure {
+        vsetvli Vsetvli, vsetivli Vsetivli, vsetvl R,
+    }
+    }
+    VInteger {
+    vector_operate {
+        vadd_vv VV, vadd_vx VX, vadd_vi VI, vsub_vv VV, vsub_vx VX, vrsub_vx VX, vrsub_vi VI,
+        vminu_vv VV, vminu_vx VX, vmin_vv VV, vmin_vx VX, vmaxu_vv VV, vmaxu_vx VX, vmax_vv VV,
+        vmax_vx VX, vand_vv VV, vand_vx VX, vand_vi VI, vor_vv VV, vor_vx VX, vor_vi VI, vxor_vv VV,
+        vxor_vx VX, vxor_vi VI, vadc_vvm VVU, vadc_vxm VXU, vadc_vim VIU, vmadc_vvm VVU,
+        vmadc_vxm VXU, vmadc_vim VIU, vmadc_vv VVU, vmadc_vx VXU, vmadc_vi VIU, vsbc_vvm VVU,
+        vsbc_vxm VXU, vmsbc_vvm VVU, vmsbc_vxm VXU, vmsbc_vv VVU, vmsbc_vx VXU, vmseq_vv VV,
+        vmseq_vx VX, vmseq_vi VI, vmsne_vv VV, vmsne_vx VX, vmsne_vi VI, vmsltu_vv VV, vmsltu_vx VX,
+        vmslt_vv VV, vmslt_vx VX, vmsleu_vv VV, vmsleu_vx VX, vmsleu_vi VI, vmsle_vv VV,
+        vmsle_vx VX, vmsle_vi VI, vmsgtu_vx VX, vmsgtu_vi VI, vmsgt_vx VX, vmsgt_vi VI,
+        vmerge_vvm VVU, vmerge_vxm VXU, vmerge_vim VIU, vmv_v_v VfromV, vmv_v_x VfromX,
+        vmv_v_i VfromI, vsll_vv VV, vsll_vx VX, vsll_vi VI, vsrl_vv VV, vsrl_vx VX, vsrl_vi VI,
+        vsra_vv VV, vsra_vx VX, vsra_vi VI, vnsrl_wv VV, vnsrl_wx VX, vnsrl_wi VI, vnsra_wv VV,
+        vnsra_wx VX, vnsra_wi VI, vdivu_vv VV, vdivu_vx VX, vdiv_vv VV, vdiv_vx VX, vremu_vv VV,
+        vremu_vx VX, vrem_vv VV, vrem_vx VX, vmulhu_vv VV, vmulhu_vx VX, vmul_vv VV, vmul_vx VX,
+        vmulhsu_vv VV, vmulhsu_vx VX, vmulh_vv VV, vmulh_vx VX, vmadd_vv VV, vmadd_vx VX,
+        vnmsub_vv VV, vnmsub_vx VX, vmacc_vv VV, vmacc_vx VX, vnmsac_vv VV, vnmsac_vx VX,
+        vwaddu_vv VV, vwaddu_vx VX, vwadd_vv VV, vwadd_vx VX, vwsubu_vv VV, vwsubu_vx VX,
+        vwsub_vv VV, vwsub_vx VX, vwaddu_wv VV, vwaddu_wx VX, vwadd_wv VV, vwadd_wx VX,
+        vwsubu_wv VV, vwsubu_wx VX, vwsub_wv VV, vwsub_wx VX, vwmulu_vv VV, vwmulu_vx VX,
+        vwmulsu_vv VV, vwmulsu_vx VX, vwmul_vv VV, vwmul_vx VX, vwmaccu_vv VV, vwmaccu_vx VX,
+        vwmacc_vv VV, vwmacc_vx VX, vwmaccus_vx VX, vwmaccsu_vv VV, vwmaccsu_vx VX, vzext_vf8 V1,
+        vsext_vf8 V1, vzext_vf4 V1, vsext_vf4 V1, vzext_vf2 V1, vsext_vf2 V1,
+    }
+    }
+    VFixed {
+    vector_operate {
+        vsaddu_vv VV, vsaddu_vx VX, vsaddu_vi VI, vsadd_vv VV, vsadd_vx VX, vsadd_vi VI,
+        vssubu_vv VV, vssubu_vx VX, vssub_vv VV, vssub_vx VX, vsmul_vv VV, vsmul_vx VX, vssrl_vv VV,
+        vssrl_vx VX, vssrl_vi VI, vssra_vv VV, vssra_vx VX, vssra_vi VI, vnclipu_wv VV,
+        vnclipu_wx VX, vnclipu_wi VI, vnclip_wv VV, vnclip_wx VX, vnclip_wi VI, vaaddu_vv VV,
+        vaaddu_vx VX, vaadd_vv VV, vaadd_vx VX, vasubu_vv VV, vasubu_vx VX, vasub_vv VV,
+        vasub_vx VX,
+    }
+    }
+    VFloat {
+    vector_float {
+        vfadd_vv VV, vfadd_vf VX, vfsub_vv VV, vfsub_vf VX, vfmin_vv VV, vfmin_vf VX, vfmax_vv VV,
+        vfmax_vf VX, vfsgnj_vv VV, vfsgnj_vf VX, vfsgnjn_vv VV, vfsgnjn_vf VX, vfsgnjx_vv VV,
+        vfsgnjx_vf VX, vmfeq_vv VV, vmfeq_vf VX, vmfle_vv VV, vmfle_vf VX, vmflt_vv VV, vmflt_vf VX,
+        vmfne_vv VV, vmfne_vf VX, vmfgt_vf VX, vmfge_vf VX, vfdiv_vv VV, vfdiv_vf VX, vfrdiv_vf VX,
+        vfmul_vv VV, vfmul_vf VX, vfrsub_vf VX, vfmadd_vv VV, vfmadd_vf VX, vfnmadd_vv VV,
+        vfnmadd_vf VX, vfmsub_vv VV, vfmsub_vf VX, vfnmsub_vv VV, vfnmsub_vf VX, vfmacc_vv VV,
+        vfmacc_vf VX, vfnmacc_vv VV, vfnmacc_vf VX, vfmsac_vv VV, vfmsac_vf VX, vfnmsac_vv VV,
+        vfnmsac_vf VX, vfwadd_vv VV, vfwadd_vf VX, vfwsub_vv VV, vfwsub_vf VX, vfwadd_wv VV,
+        vfwadd_wf VX, vfwsub_wv VV, vfwsub_wf VX, vfwmul_vv VV, vfwmul_vf VX, vfwmacc_vv VV,
+        vfwmacc_vf VX, vfwnmacc_vv VV, vfwnmacc_vf VX, vfwmsac_vv VV, vfwmsac_vf VX, vfwnmsac_vv VV,
+        vfwnmsac_vf VX, vfmerge_vfm VXU, vfmv_v_f VfromX, vfcvt_xu_f_v V1, vfcvt_x_f_v V1,
+        vfcvt_f_xu_v V1, vfcvt_f_x_v V1, vfcvt_rtz_xu_f_v V1, vfcvt_rtz_x_f_v V1, vfwcvt_xu_f_v V1,
+        vfwcvt_x_f_v V1, vfwcvt_f_xu_v V1, vfwcvt_f_x_v V1, vfwcvt_f_f_v V1, vfwcvt_rtz_xu_f_v V1,
+        vfwcvt_rtz_x_f_v V1, vfncvt_xu_f_w V1, vfncvt_x_f_w V1, vfncvt_f_xu_w V1, vfncvt_f_x_w V1,
+        vfncvt_f_f_w V1, vfncvt_rod_f_f_w V1, vfncvt_rtz_xu_f_w V1, vfncvt_rtz_x_f_w V1,
+        vfsqrt_v V1, vfrsqrt7_v V1, vfrec7_v V1, vfclass_v V1, vfmv_s_f VfromX,
+    }
+    vector_to_f {
+        vfmv_f_s XfromV,
+    }
+    }
+    VMask {
+    vector_operate {
+        vmandn_mm VVU, vmand_mm VVU, vmor_mm VVU, vmxor_mm VVU, vmorn_mm VVU, vmnand_mm VVU,
+        vmnor_mm VVU, vmxnor_mm VVU, vmsbf_m V1, vmsof_m V1, vmsif_m V1, viota_m V1, vid_v Vid,
+    }
+    vector_to_x {
+        vcpop_m XfromVm, vfirst_m XfromVm,
+    }
+    }
+    VMemory {
+    vector_load {
+        vlm_v VfromX, vle_v VLoad, vleff_v VLoad, vlse_v VLoadStrided, vluxei_v VLoadIndexed,
+        vloxei_v VLoadIndexed, vlre_v VLoadWhole,
+    }
+    vector_store {
+        vsm_v VStoreMask, vse_v VStore, vsse_v VStoreStrided, vsuxei_v VStoreIndexed,
+        vsoxei_v VStoreIndexed, vsr_v VStoreWhole,
+    }
+    }
+    VPermute {
+    vector_to_x {
+        vmv_x_s XfromV,
+    }
+    vector_operate {
+        vmv_s_x VfromX, vmvr_v VMoveWhole, vrgather_vv VV, vrgather_vx VX, vrgather_vi VI,
+        vrgatherei16_vv VV, vslideup_vx VX, vslideup_vi VI, vslidedown_vx VX, vslidedown_vi VI,
+        vslide1up_vx VX, vslide1down_vx VX, vcompress_vm VVU,
+    }
+    vector_float {
+        vfslide1up_vf VX, vfslide1down_vf VX,
+    }
+    }
+    VReduction {
+    vector_operate {
+        vredsum_vs VV, vredand_vs VV, vredor_vs VV, vredxor_vs VV, vredminu_vs VV, vredmin_vs VV,
+        vredmaxu_vs VV, vredmax_vs VV, vwredsumu_vs VV, vwredsum_vs VV,
+    }
+    vector_float {
+        vfredusum_vs VV, vfredosum_vs VV, vfredmin_vs VV, vfredmax_vs VV, vfwredusum_vs VV,
+        vfwredosum_vs VV,
+    }
+    }
+    VBf16 {
+    vector_float {
+        vfncvtbf16_f_f_w V1, vfwcvtbf16_f_f_v V1, vfwmaccbf16_vv VV, vfwmaccbf16_vf VX,
+    }
+    }
+}
+
+impl Translator<'_, '_> {
+    /// Begins a vector instruction; all of them write vector state. False if the unit is off.
+    fn vector_on(&mut self) -> bool {
+        match flags::vs(self.flags) {
+            flags::OFF => {
+                self.illegal();
+                return false;
+            }
+            flags::CLEAN => {
+                self.call_effect(HelperIndex::DirtyVector, &[]);
+                self.marked = true;
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn field(&self, at: u32) -> u8 {
+        (self.insn >> at & 31) as u8
+    }
+
+    /// The scalar operand of OP-V: rs1 where funct3 says so.
+    fn vector_scalar(&mut self) -> Operand {
+        if self.insn >> 14 & 1 != 0 { self.x(self.field(15)) } else { self.imm(0) }
+    }
+
+    fn vector_configure(&mut self) {
+        if !self.vector_on() {
+            return;
+        }
+        let (insn, x, y) = (self.insn_bits(), self.x(self.field(15)), self.x(self.field(20)));
+        let length = self.call(HelperIndex::VectorConfigure, &[insn, x, y]);
+        self.set_x(self.field(7), length);
+    }
+
+    fn vector_operate(&mut self) {
+        if self.vector_on() {
+            let (insn, x) = (self.insn_bits(), self.vector_scalar());
+            self.call_effect(HelperIndex::Vector, &[insn, x]);
+        }
+    }
+
+    fn vector_to_x(&mut self) {
+        if self.vector_on() {
+            let insn = self.insn_bits();
+            let value = self.call(HelperIndex::Vector, &[insn]);
+            self.set_x(self.field(7), value);
+        }
+    }
+
+    /// Calls the helper of floating-point instructions; `None` if a unit is off.
+    fn vector_float_call(&mut self) -> Option<Operand> {
+        if !self.fp_write() || !self.vector_on() {
+            return None;
+        }
+        let insn = self.insn_bits();
+        let scalar = if self.insn >> 14 & 1 != 0 {
+            let value = self.b.reg(Self::f_reg(self.field(15)));
+            self.b.to_int(value, 64)
+        } else {
+            self.imm(0)
+        };
+        Some(self.call(HelperIndex::VectorFloat, &[insn, scalar]))
+    }
+
+    fn vector_float(&mut self) {
+        self.vector_float_call();
+    }
+
+    fn vector_to_f(&mut self) {
+        if let Some(bits) = self.vector_float_call() {
+            let rd = self.field(7);
+            let value = self.b.to_float(Type::F64, bits);
+            self.b.set_float_reg(Self::f_reg(rd), value);
+            self.boxed &= !(1 << rd);
+        }
+    }
+
+    fn vector_load(&mut self) {
+        self.vector_memory(HelperIndex::VectorLoad);
+    }
+
+    fn vector_store(&mut self) {
+        self.vector_memory(HelperIndex::VectorStore);
+    }
+
+    /// The base, and the stride where there is one.
+    fn vector_memory(&mut self, helper: HelperIndex) {
+        if !self.vector_on() {
+            return;
+        }
+        let (insn, base) = (self.insn_bits(), self.x(self.field(15)));
+        let strided = self.insn >> 26 & 3 == 2;
+        let stride = if strided { self.x(self.field(20)) } else { self.imm(0) };
+        self.call_effect(helper, &[insn, base, stride]);
+    }
+}

@@ -1,0 +1,175 @@
+//! Loads and stores: unit-stride, strided, indexed, segments, whole registers, masks,
+//! fault-only-first.
+//!
+//! Elements are accessed one after the other, in order; a fault leaves its element in `vstart`.
+
+use super::{Group, Vector};
+use crate::hart::Riscv;
+use crate::mmu;
+use crate::trap::Trap;
+use ir::MemOp;
+use isa::Cpu;
+
+/// How an instruction forms addresses.
+#[derive(Clone, Copy)]
+enum Addressing {
+    /// Distance between elements in bytes.
+    Stride(u64),
+    /// Offsets in a register group.
+    Indexed(Group),
+}
+
+/// What an instruction accesses.
+struct Transfer {
+    addressing: Addressing,
+    /// The group of the first field.
+    data: Group,
+    /// Fields of a segment.
+    fields: usize,
+    /// Elements of a field.
+    count: usize,
+    /// Only the first element may fault.
+    fault_only_first: bool,
+}
+
+const MEM: [MemOp; 4] = [MemOp::U8, MemOp::U16, MemOp::U32, MemOp::U64];
+
+/// A load (instruction, base, rs2).
+pub(crate) fn load(cpu: &mut Cpu<'_, Riscv>, [insn, base, rs2]: [u64; 3]) -> Result<u64, Trap> {
+    run(cpu, insn, base, rs2, true)
+}
+
+/// A store (instruction, base, rs2).
+pub(crate) fn store(cpu: &mut Cpu<'_, Riscv>, [insn, base, rs2]: [u64; 3]) -> Result<u64, Trap> {
+    run(cpu, insn, base, rs2, false)
+}
+
+fn run(cpu: &mut Cpu<'_, Riscv>, insn: u64, base: u64, rs2: u64, loads: bool) -> Result<u64, Trap> {
+    let mut v = Vector::new(cpu, insn, base);
+    let transfer = v.transfer(rs2, loads)?;
+    let set = mmu::data_set(v.cpu.state);
+    let mem = MEM[transfer.data.eew.clamp(0, 3) as usize];
+    for i in v.vstart..transfer.count {
+        if !v.active(i) {
+            continue;
+        }
+        for field in 0..transfer.fields {
+            if let Err(trap) = v.element(&transfer, set, mem, (i, field), loads) {
+                if transfer.fault_only_first && i > 0 {
+                    v.cpu.state.vl = i as u64;
+                    v.cpu.state.vstart = 0;
+                    return Ok(0);
+                }
+                v.cpu.state.vstart = i as u64;
+                return Err(trap);
+            }
+        }
+    }
+    v.cpu.state.vstart = 0;
+    Ok(0)
+}
+
+impl Vector<'_, '_> {
+    fn element(
+        &mut self,
+        transfer: &Transfer,
+        set: u8,
+        mem: MemOp,
+        (i, field): (usize, usize),
+        loads: bool,
+    ) -> Result<(), Trap> {
+        let data = transfer.data;
+        let offset = match transfer.addressing {
+            Addressing::Stride(stride) => (i as u64).wrapping_mul(stride),
+            Addressing::Indexed(group) => self.get(group, i),
+        };
+        let within = (field as u64) << data.eew;
+        let at = self.x.wrapping_add(offset).wrapping_add(within);
+        let at = self.cpu.guest.address(at);
+        let group = Group { first: data.first + field * data.count, ..data };
+        if loads {
+            let value = self.cpu.load(set, mem, at)?;
+            self.set(group, i, value);
+        } else {
+            let value = self.get(group, i);
+            self.cpu.store(set, mem, at, value)?;
+        }
+        Ok(())
+    }
+
+    /// Width of elements that the instruction encodes.
+    fn width(&self) -> i32 {
+        match self.funct3() {
+            0 => 0,
+            wide => wide as i32 - 4,
+        }
+    }
+
+    /// Takes the instruction apart and checks it.
+    fn transfer(&mut self, rs2: u64, loads: bool) -> Result<Transfer, Trap> {
+        let (eew, fields) = (self.width(), self.field(29, 3) + 1);
+        let vill = self.cpu.state.vtype & super::VILL != 0;
+        let packed = Addressing::Stride((fields as u64) << eew);
+        match (self.field(26, 2), self.vs2()) {
+            (0, 0x08) => self.whole(eew, fields),
+            (0, 0x0b) => {
+                self.require(!vill)?;
+                let data = Group { first: self.vd(), count: 1, eew: 0, emul: 0 };
+                let (addressing, count) = (Addressing::Stride(1), self.vl.div_ceil(8));
+                Ok(Transfer { addressing, data, fields: 1, count, fault_only_first: false })
+            }
+            (0, sumop) => {
+                self.require(!vill)?;
+                let fault_only_first = sumop == 0x10 && loads;
+                self.segments(packed, eew, fields, fault_only_first, loads)
+            }
+            (2, _) => {
+                self.require(!vill)?;
+                self.segments(Addressing::Stride(rs2), eew, fields, false, loads)
+            }
+            (_, vs2) => {
+                self.require(!vill)?;
+                let index = self.operand(vs2, eew)?;
+                let addressing = Addressing::Indexed(index);
+                let transfer = self.segments(addressing, self.sew, fields, false, loads)?;
+                let data = transfer.data;
+                let all = Group { count: data.count * fields, ..data };
+                // Loads of segments must leave the indices alone altogether.
+                self.require(match (loads, fields) {
+                    (false, _) => {
+                        self.operand(data.first, data.eew)?;
+                        data.eew == index.eew || !data.overlaps(index)
+                    }
+                    (true, 1) => data.may_overlap(index),
+                    (true, _) => !all.overlaps(index),
+                })?;
+                Ok(transfer)
+            }
+        }
+    }
+
+    fn segments(
+        &self,
+        addressing: Addressing,
+        eew: i32,
+        fields: usize,
+        fault_only_first: bool,
+        loads: bool,
+    ) -> Result<Transfer, Trap> {
+        let data = if loads { self.dest(eew)? } else { self.group(self.vd(), eew)? };
+        let registers = data.count * fields;
+        self.require(registers <= 8 && data.first + registers <= 32)?;
+        Ok(Transfer { addressing, data, fields, count: self.vl, fault_only_first })
+    }
+
+    /// Whole registers, whatever `vtype` and `vl` are.
+    fn whole(&self, eew: i32, registers: usize) -> Result<Transfer, Trap> {
+        let first = self.vd();
+        let aligned = registers.is_power_of_two() && first.is_multiple_of(registers);
+        self.require(aligned && eew <= self.elen)?;
+        let data = Group { first, count: registers, eew, emul: 0 };
+        let count = (registers * self.vlenb) >> eew.clamp(0, 3);
+        let addressing = Addressing::Stride(1 << eew);
+        Ok(Transfer { addressing, data, fields: 1, count, fault_only_first: false })
+    }
+}
