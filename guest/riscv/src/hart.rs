@@ -123,7 +123,6 @@ impl Guest for Riscv {
             reservation_address: NO_RESERVATION,
             vtype: 1 << 63,
             mstatus: self.lowest_privilege().bits() << MPP_SHIFT,
-            stimecmp: u64::MAX,
             ..State::default()
         };
         if self.has(Feature::Svpbmt) {
