@@ -5,6 +5,9 @@ use crate::bench::Bench;
 use crate::imsic::{File, Imsic};
 use crate::model::Feature;
 use crate::state::Privilege;
+use device::{LineSink, RecordedLines};
+use isa::Guest;
+use state::SavedState;
 use std::sync::{Arc, Mutex};
 
 use crate::status::{FS, LCOFIP, MPP, SEIP, SSIP, STCE, STIP, TVM, VS};
@@ -349,4 +352,19 @@ fn the_registers_that_exist_are_those_of_qemu() {
         let less: Vec<_> = theirs.iter().filter(|n| !ours.contains(n)).collect();
         assert!(more.is_empty() && less.is_empty(), "{cpu}: +{more:x?} -{less:x?}");
     }
+}
+
+#[test]
+fn a_restored_hart_goes_on_waiting_for_its_timer() {
+    let mut b = Bench::new("rv64");
+    b.swap(0x14d, 50).unwrap();
+    let saved = b.state.save();
+    let mut other = Bench::new("rv64");
+    let lines = Arc::new(RecordedLines::default());
+    other.hart.wiring.timer.connect(Arc::clone(&lines) as Arc<dyn LineSink>);
+    other.state.restore(&saved).unwrap();
+    other.hart.restored(&other.state);
+    lines.take();
+    other.clock.advance(5_000);
+    assert_eq!(lines.take(), [(5, true)]);
 }
