@@ -20,7 +20,13 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
         Some("victim") => victim(&args[2], args[3].parse().unwrap()),
-        // What `cargo test -- --list` and filters pass is not for us.
+        // A runner that asks what there is to run; there are no ignored tests.
+        _ if args.iter().any(|arg| arg == "--list") => {
+            if !args.iter().any(|arg| arg == "--ignored") {
+                println!("killed_at_any_time_the_image_is_whole: test");
+            }
+        }
+        // Filters are not for us: there is one test.
         _ => all_kinds(),
     }
 }
