@@ -56,11 +56,20 @@ pub struct JumpEntry {
 }
 
 impl JumpEntry {
-    /// An address where no guest code is.
-    pub const INVALID: u64 = u64::MAX;
+    /// An address that never belongs into the entry of this index: guests may jump anywhere.
+    pub const fn invalid(index: usize) -> u64 {
+        !(index as u64) << 1
+    }
 
-    const fn none() -> Self {
-        Self { pc: AtomicU64::new(Self::INVALID), code: AtomicU64::new(0) }
+    const fn none() -> [Self; JUMP_ENTRIES] {
+        let mut entries =
+            [const { Self { pc: AtomicU64::new(0), code: AtomicU64::new(0) } }; JUMP_ENTRIES];
+        let mut index = 0;
+        while index < JUMP_ENTRIES {
+            entries[index].pc = AtomicU64::new(Self::invalid(index));
+            index += 1;
+        }
+        entries
     }
 }
 
@@ -138,7 +147,7 @@ impl Core {
     pub fn new() -> Self {
         Self {
             tlb: [const { [const { TlbEntry::none() }; TLB_ENTRIES] }; 4],
-            jumps: [const { JumpEntry::none() }; JUMP_ENTRIES],
+            jumps: JumpEntry::none(),
             spill: [0; SPILLS],
             frame: Frame::default(),
             consts: Consts::default(),
@@ -264,5 +273,20 @@ const _: () = assert!(std::mem::offset_of!(Core, jumps) < 1 << 20, "reachable by
 impl Default for Core {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_jump_entry_matches_no_address() {
+        let entries = JumpEntry::none();
+        for pc in [0, 1, 2, 0xffe, 0xfff, 0x1000, u64::MAX - 1, u64::MAX] {
+            let index = Core::jump_index(pc);
+            assert_ne!(entries[index].pc.load(std::sync::atomic::Ordering::Relaxed), pc);
+        }
+        assert!((0..JUMP_ENTRIES).all(|i| Core::jump_index(JumpEntry::invalid(i)) != i));
     }
 }

@@ -82,8 +82,8 @@ impl<G: Guest> Engine<G> {
     pub(crate) fn forget_code(&mut self) {
         self.code.fill(None);
         if std::mem::take(&mut self.jumps_used) {
-            for entry in self.shared.jumps() {
-                entry.pc.store(JumpEntry::INVALID, Ordering::Relaxed);
+            for (index, entry) in self.shared.jumps().iter().enumerate() {
+                entry.pc.store(JumpEntry::invalid(index), Ordering::Relaxed);
             }
         }
     }
@@ -110,7 +110,8 @@ impl<G: Guest> Engine<G> {
     }
 
     pub(crate) fn forget_jump(&self, pc: u64) {
-        self.shared.jump(pc).pc.store(JumpEntry::INVALID, Ordering::SeqCst);
+        let invalid = JumpEntry::invalid(Core::jump_index(pc));
+        self.shared.jump(pc).pc.store(invalid, Ordering::SeqCst);
     }
 
     /// The page of RAM or ROM that holds code at `gva`.
@@ -363,8 +364,10 @@ impl<G: Guest> Services<G> for Engine<G> {
         gva: u64,
         value: u64,
     ) -> Result<u64, G::Trap> {
-        let old = self.update(cpu, mmu, mem.size(), gva, |old| Some(op.apply(mem, old, value)))?;
-        Ok(mem.extend(old))
+        let apply = |old| op.apply(mem, big_endian(mem, old), value);
+        let old =
+            self.update(cpu, mmu, mem.size(), gva, |old| Some(big_endian(mem, apply(old))))?;
+        Ok(mem.extend(big_endian(mem, old)))
     }
 
     fn cas(
@@ -376,9 +379,9 @@ impl<G: Guest> Services<G> for Engine<G> {
         (expected, new): (u64, u64),
     ) -> Result<u64, G::Trap> {
         let mask = u64::MAX >> (64 - 8 * mem.size());
-        let old =
-            self.update(cpu, mmu, mem.size(), gva, |old| (old == expected & mask).then_some(new))?;
-        Ok(mem.extend(old))
+        let swap = |old| (big_endian(mem, old) == expected & mask).then(|| big_endian(mem, new));
+        let old = self.update(cpu, mmu, mem.size(), gva, swap)?;
+        Ok(mem.extend(big_endian(mem, old)))
     }
 
     fn probe(

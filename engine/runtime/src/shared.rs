@@ -125,8 +125,8 @@ impl<S: Send> memory::MemoryListener for Shared<S> {
 impl<S: Send> Peer for Shared<S> {
     fn forget_jump(&self, pc: u64) {
         let entry = self.jump(pc);
-        let _changed =
-            entry.pc.compare_exchange(pc, JumpEntry::INVALID, Ordering::SeqCst, Ordering::SeqCst);
+        let invalid = JumpEntry::invalid(Core::jump_index(pc));
+        let _changed = entry.pc.compare_exchange(pc, invalid, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     fn make_slow(&self, host_page: u64) {
