@@ -31,7 +31,8 @@ pub enum Outcome {
 #[derive(Debug, Default)]
 pub struct Interpreter {
     temps: Vec<u64>,
-    labels: Vec<usize>,
+    /// Where each label is, and the pc of the instruction it belongs to.
+    labels: Vec<(usize, u64)>,
 }
 
 /// What an operation leads to.
@@ -57,7 +58,7 @@ impl Interpreter {
         let outcome = loop {
             match run.step(&unit.ops[at]) {
                 Ok(Step::Next) => at += 1,
-                Ok(Step::Goto(label)) => at = self.labels[usize::from(label)],
+                Ok(Step::Goto(label)) => (at, run.pc) = self.labels[usize::from(label)],
                 Ok(Step::Leave(outcome)) => break outcome,
                 Err(trap) => {
                     run.collect_flags();
@@ -72,10 +73,16 @@ impl Interpreter {
 
     fn find_labels(&mut self, unit: &Unit) {
         self.labels.clear();
-        self.labels.resize(usize::from(unit.labels), usize::MAX);
-        if unit.labels != 0 {
-            for (at, op) in unit.ops.iter().enumerate().filter(|(_, o)| o.kind == OpKind::Label) {
-                self.labels[usize::from(op.aux)] = at;
+        self.labels.resize(usize::from(unit.labels), (usize::MAX, 0));
+        if unit.labels == 0 {
+            return;
+        }
+        let mut pc = unit.pc;
+        for (at, op) in unit.ops.iter().enumerate() {
+            match op.kind {
+                OpKind::Insn => pc = unit.as_const(op.a).unwrap_or(pc),
+                OpKind::Label => self.labels[usize::from(op.aux)] = (at, pc),
+                _ => {}
             }
         }
     }

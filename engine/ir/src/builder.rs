@@ -59,6 +59,15 @@ impl<'a> Builder<'a> {
         self.unit.insns
     }
 
+    /// Takes over all of another unit but for where it is, as it is. This one must be empty.
+    pub fn replay(&mut self, other: &Unit) {
+        debug_assert!(self.unit.ops.is_empty(), "operands would name other constants");
+        self.unit.ops.clone_from(&other.ops);
+        self.unit.consts.clone_from(&other.consts);
+        (self.unit.temps, self.unit.labels) = (other.temps, other.labels);
+        (self.unit.len, self.unit.insns) = (other.len, other.insns);
+    }
+
     /// Begins the guest instruction at `pc`, `len` bytes long. Faults of the operations that
     /// follow are its faults.
     pub fn insn(&mut self, pc: u64, len: u32) {

@@ -189,7 +189,8 @@ operations! {
     /// are sign-extended to 64.
     FToInt "ftoint" 1 FLAGS;
 
-    /// Begins guest instruction at pc a (a constant); `aux` is its length in bytes.
+    /// Begins guest instruction at pc a (a constant); `aux` is its length in bytes. What follows in
+    /// the list belongs to it, wherever control comes from.
     Insn "insn" 1 CONTROL;
     /// A place to branch to, number `aux`.
     Label "label" 0 CONTROL;

@@ -129,6 +129,14 @@ impl Op {
             _ => false,
         }
     }
+    /// The operand that names the label it branches to.
+    fn target(&self) -> Option<Operand> {
+        match self.kind {
+            OpKind::Branch => Some(self.a),
+            OpKind::BranchIf => Some(self.c),
+            _ => None,
+        }
+    }
     /// `aux` as a condition.
     pub fn cond(&self) -> Cond {
         Cond::from_code(self.aux)
@@ -233,12 +241,14 @@ impl Unit {
     }
 
     /// Checks what builders guarantee and generators rely on: temporaries are assigned once and
-    /// before use, none lives across a label, constants and labels exist, nothing follows the end.
+    /// before use, none lives across a label; constants exist, labels are placed once; the end is an
+    /// exit.
     ///
     /// # Errors
     /// The first operation that breaks a rule.
     pub fn verify(&self) -> Result<(), VerifyError> {
         let mut assigned = vec![false; self.temps as usize];
+        let mut placed = vec![false; usize::from(self.labels)];
         for (index, op) in self.ops.iter().enumerate() {
             let fail = |problem| Err(VerifyError { index, problem });
             for operand in op.operands() {
@@ -263,7 +273,18 @@ impl Unit {
             }
             if op.kind == OpKind::Label {
                 assigned.fill(false);
+                match placed.get_mut(usize::from(op.aux)) {
+                    Some(seen @ false) => *seen = true,
+                    _ => return fail("label is placed twice or does not exist"),
+                }
             }
+        }
+        let lost = self.ops.iter().position(|op| {
+            let label = op.target().map(|to| self.as_const(to).unwrap_or(u64::MAX));
+            label.is_some_and(|l| !placed.get(l as usize).is_some_and(|p| *p))
+        });
+        if let Some(index) = lost {
+            return Err(VerifyError { index, problem: "branch goes to no label" });
         }
         let ends = self.ops.last().is_some_and(|op| {
             matches!(op.kind, OpKind::Exit | OpKind::ExitIndirect | OpKind::ExitLoop)
