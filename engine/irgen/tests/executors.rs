@@ -1,0 +1,35 @@
+//! Random units on the interpreter and on compiled code.
+
+use irgen::{Bench, Random, Shape, Start, generate};
+use runtime::Options;
+
+fn compare(seeds: std::ops::Range<u64>, options: Options) {
+    let mut bench = Bench::new(options).expect("the host has memory");
+    for seed in seeds {
+        let mut random = Random::new(seed);
+        let shape = Shape::random(&mut random);
+        let unit = generate(&mut random, shape);
+        assert_eq!(unit.verify(), Ok(()), "seed {seed}");
+        let starts: Vec<_> = (0..3).map(|_| Start::random(&mut random)).collect();
+        if let Err(text) = bench.check(&unit, &starts) {
+            panic!("seed {seed}:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn compiled_code_does_what_the_interpreter_does() {
+    let count = std::env::var("TINAMOU_IR_UNITS").ok().and_then(|n| n.parse().ok());
+    compare(0..count.unwrap_or(3000), Options { interpret: false, ..Options::default() });
+}
+
+#[test]
+fn a_processor_that_interprets_does_the_same() {
+    compare(0..300, Options { interpret: true, ..Options::default() });
+}
+
+#[test]
+fn a_full_code_cache_is_emptied_in_between() {
+    let small = Options { interpret: false, code_bytes: 64 << 10, ..Options::default() };
+    compare(10_000..10_200, small);
+}
