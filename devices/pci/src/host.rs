@@ -9,7 +9,7 @@ use crate::msix::MsiSink;
 use device::{AccessRules, OrGate, Part, RestoreError, Value, Wire, guest_error};
 use memory::{AddressSpace, Backing, Gpa, IoHandler, Region};
 use std::fmt::{self, Write};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 /// Device and function number on a bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,8 +151,25 @@ pub struct PciHost {
     space: Arc<AddressSpace>,
     windows: Windows,
     lines: Vec<Arc<OrGate>>,
-    devices: RwLock<Vec<(Devfn, Arc<dyn PciDevice>)>>,
+    bus: Arc<FunctionList>,
     own: Weak<Self>,
+}
+
+/// The functions on bus 0. Configuration space keeps it alive: who built the bridge may let go of
+/// it.
+#[derive(Default)]
+struct FunctionList(RwLock<Vec<(Devfn, Arc<dyn PciDevice>)>>);
+
+impl FunctionList {
+    fn read(&self) -> RwLockReadGuard<'_, Vec<(Devfn, Arc<dyn PciDevice>)>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, devfn: u8) -> Option<Arc<dyn PciDevice>> {
+        let devices = self.read();
+        let index = devices.binary_search_by_key(&Devfn(devfn), |(d, _)| *d).ok()?;
+        Some(Arc::clone(&devices[index].1))
+    }
 }
 
 impl PciHost {
@@ -164,7 +181,7 @@ impl PciHost {
             space: Arc::clone(&space),
             windows,
             lines,
-            devices: RwLock::default(),
+            bus: Arc::default(),
             own: own.clone(),
         });
         let ranges = [
@@ -184,7 +201,7 @@ impl PciHost {
                 });
             }
         }
-        let ecam = Arc::new(Ecam(Arc::downgrade(&host)));
+        let ecam = Arc::new(Ecam(Arc::clone(&host.bus)));
         space.map_io("pcie-ecam", windows.ecam.0, windows.ecam.1, ecam);
         let bridge: Arc<dyn PciDevice> = Arc::new(Root::new());
         host.attach(bridge, Some(Devfn(0))).expect("an empty bus has room for its bridge");
@@ -205,7 +222,7 @@ impl PciHost {
         device: Arc<dyn PciDevice>,
         at: Option<Devfn>,
     ) -> Result<Devfn, AttachError> {
-        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        let mut devices = self.bus.0.write().unwrap_or_else(PoisonError::into_inner);
         let class = || device.class_name().to_owned();
         let taken = |slot: u8| devices.iter().any(|(d, _)| d.slot() == slot);
         let at = match at {
@@ -239,7 +256,7 @@ impl PciHost {
 
     /// Takes a device off the bus.
     pub fn detach(&self, at: Devfn) -> Option<Arc<dyn PciDevice>> {
-        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        let mut devices = self.bus.0.write().unwrap_or_else(PoisonError::into_inner);
         let index = devices.iter().position(|(d, _)| *d == at)?;
         let (_, device) = devices.remove(index);
         device.function().disconnect();
@@ -248,13 +265,7 @@ impl PciHost {
 
     /// All devices in order of their place.
     pub fn devices(&self) -> Vec<(Devfn, Arc<dyn PciDevice>)> {
-        self.devices.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn find(&self, devfn: u8) -> Option<Arc<dyn PciDevice>> {
-        let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
-        let index = devices.binary_search_by_key(&Devfn(devfn), |(d, _)| *d).ok()?;
-        Some(Arc::clone(&devices[index].1))
+        self.bus.read().clone()
     }
 
     /// A handle that does not keep the bridge alive.
@@ -276,7 +287,7 @@ impl PciHost {
     /// What `info qtree` says of the function at `at` beside its properties, each line after
     /// `indent`.
     pub fn qtree(&self, at: Devfn, indent: &str) -> Option<String> {
-        let device = self.find(at.0)?;
+        let device = self.bus.find(at.0)?;
         let f = device.function();
         let class = f.read(reg::CLASS + 1, 2) as u16;
         let name = CLASS_NAMES.iter().find(|(c, _)| *c == class);
@@ -373,12 +384,11 @@ impl IoHandler for Nothing {
     fn write(&self, _offset: u64, _size: u32, _value: u64) {}
 }
 
-struct Ecam(Weak<PciHost>);
+struct Ecam(Arc<FunctionList>);
 
 impl Ecam {
     fn find(&self, offset: u64) -> Option<Arc<dyn PciDevice>> {
-        let host = self.0.upgrade()?;
-        if offset >> 20 == 0 { host.find((offset >> 12) as u8) } else { None }
+        if offset >> 20 == 0 { self.0.find((offset >> 12) as u8) } else { None }
     }
 }
 
@@ -549,6 +559,15 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("  bar 0: mem at 0xffffffffffffffff [0xfe]"), "{text}");
+    }
+
+    #[test]
+    fn configuration_space_outlives_the_handle_on_the_bridge() {
+        let (host, _) = host();
+        host.attach(card(1), None).unwrap();
+        let space = Arc::clone(host.space());
+        drop(host);
+        assert_eq!(space.load(Gpa(0x3000_8000), 4), Ok(0x0002_0001));
     }
 
     #[test]
