@@ -109,4 +109,6 @@ helpers! {
     VectorLoad "vector_load" vector::load, float: false;
     /// A store (instruction, rs1, rs2).
     VectorStore "vector_store" vector::store, float: false;
+    /// A cryptographic instruction (instruction).
+    VectorCrypto "vector_crypto" vector::operate_crypto, float: false;
 }

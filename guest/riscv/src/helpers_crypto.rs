@@ -22,7 +22,7 @@ pub(crate) static AES_INVERSE_SBOX: [u8; 256] = inverted(&AES_SBOX);
 /// Substitution of SM4.
 pub(crate) static SM4_SBOX: [u8; 256] = sm4_sbox();
 /// Round constants of AES' key schedule; the last is for the step without one.
-const ROUND_CONSTANTS: [u8; 11] =
+pub(crate) const ROUND_CONSTANTS: [u8; 11] =
     [0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0x1b, 0x36, 0x00];
 
 /// a · b in GF(2⁸).

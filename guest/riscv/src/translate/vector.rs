@@ -3,10 +3,10 @@
 
 use super::Translator;
 use crate::decode::{
-    R, V1, VBf16, VConfig, VFixed, VFloat, VI, VIU, VInteger, VLoad, VLoadIndexed, VLoadStrided,
-    VLoadWhole, VMask, VMemory, VMoveWhole, VPermute, VReduction, VStore, VStoreIndexed,
-    VStoreMask, VStoreStrided, VStoreWhole, VV, VVU, VX, VXU, VfromI, VfromV, VfromX, Vid,
-    Vsetivli, Vsetvli, XfromV, XfromVm,
+    R, V1, V1U, VBf16, VConfig, VFixed, VFloat, VI, VIU, VInteger, VLoad, VLoadIndexed,
+    VLoadStrided, VLoadWhole, VMask, VMemory, VMoveWhole, VPermute, VReduction, VStore,
+    VStoreIndexed, VStoreMask, VStoreStrided, VStoreWhole, VV, VVU, VX, VXU, VfromI, VfromV,
+    VfromX, Vid, Vsetivli, Vsetvli, XfromV, XfromVm, Zvb, Zvk,
 };
 use crate::helpers::HelperIndex;
 use crate::state::flags;
@@ -135,6 +135,21 @@ instructions! {
         vfncvtbf16_f_f_w V1, vfwcvtbf16_f_f_v V1, vfwmaccbf16_vv VV, vfwmaccbf16_vf VX,
     }
     }
+    Zvb {
+    vector_operate {
+        vandn_vv VV, vandn_vx VX, vbrev8_v V1, vrev8_v V1, vrol_vv VV, vrol_vx VX, vror_vv VV,
+        vror_vx VX, vror_vi VI, vbrev_v V1, vclz_v V1, vctz_v V1, vcpop_v V1, vwsll_vv VV,
+        vwsll_vx VX, vwsll_vi VI, vclmul_vv VV, vclmul_vx VX, vclmulh_vv VV, vclmulh_vx VX,
+    }
+    }
+    Zvk {
+    vector_crypto {
+        vghsh_vv VVU, vgmul_vv V1U, vaesdf_vv V1U, vaesdf_vs V1U, vaesdm_vv V1U, vaesdm_vs V1U,
+        vaesef_vv V1U, vaesef_vs V1U, vaesem_vv V1U, vaesem_vs V1U, vaesz_vs V1U, vaeskf1_vi VIU,
+        vaeskf2_vi VIU, vsha2ms_vv VVU, vsha2ch_vv VVU, vsha2cl_vv VVU, vsm4k_vi VIU, vsm4r_vv V1U,
+        vsm4r_vs V1U, vsm3me_vv VVU, vsm3c_vi VIU,
+    }
+    }
 }
 
 impl Translator<'_, '_> {
@@ -176,6 +191,13 @@ impl Translator<'_, '_> {
         if self.vector_on() {
             let (insn, x) = (self.insn_bits(), self.vector_scalar());
             self.call_effect(HelperIndex::Vector, &[insn, x]);
+        }
+    }
+
+    fn vector_crypto(&mut self) {
+        if self.vector_on() {
+            let insn = self.insn_bits();
+            self.call_effect(HelperIndex::VectorCrypto, &[insn]);
         }
     }
 

@@ -24,6 +24,7 @@ const WIDE: Read = Read { wide: true, signed: true };
 pub(super) fn operate(v: &mut Vector<'_, '_>) -> Done {
     match v.funct6() {
         0x00 => binary(v, |a, b, _| a.wrapping_add(b)),
+        0x01 => binary(v, |a, b, _| a & !b),
         0x02 => binary(v, |a, b, _| a.wrapping_sub(b)),
         0x03 => binary(v, |a, b, _| b.wrapping_sub(a)),
         // Sign-extension keeps the order of unsigned numbers.
@@ -43,6 +44,9 @@ pub(super) fn operate(v: &mut Vector<'_, '_>) -> Done {
         0x13 => carry_out(v, |a, b, c, bits| {
             u128::from(zero_extend(a, bits)) < u128::from(zero_extend(b, bits)) + c
         }),
+        0x14 | 0x15 if v.funct3() == 3 => rotate_immediate(v),
+        0x14 => shift(v, rotate_right),
+        0x15 => shift(v, |a, by, bits| rotate_right(a, i64::from(bits) - by, bits)),
         0x17 => merge(v),
         0x18 => compare(v, |a, b| a == b),
         0x19 => compare(v, |a, b| a != b),
@@ -57,6 +61,7 @@ pub(super) fn operate(v: &mut Vector<'_, '_>) -> Done {
         0x29 => shift(v, |a, by, _| a >> by),
         0x2c => narrow_shift(v, |a, by, bits| (zero_extend(a, bits) >> by).cast_signed()),
         0x2d => narrow_shift(v, |a, by, _| a >> by),
+        0x35 => widen_shift(v),
         _ => Err(v.illegal()),
     }
 }
@@ -64,6 +69,9 @@ pub(super) fn operate(v: &mut Vector<'_, '_>) -> Done {
 /// The instructions with funct3 OPMVV, OPMVX that are neither masks nor permutations.
 pub(super) fn multiply(v: &mut Vector<'_, '_>) -> Done {
     match v.funct6() {
+        0x0c => carryless(v, 0),
+        0x0d => carryless(v, 64),
+        0x12 if v.vs1() >= 8 => unary(v),
         0x12 => extend(v),
         0x20 => binary(v, |a, b, bits| {
             let quotient = zero_extend(a, bits).checked_div(zero_extend(b, bits));
@@ -244,6 +252,70 @@ fn extend(v: &mut Vector<'_, '_>) -> Done {
     let first: Group = v.source(dest, v.vs2(), v.sew - step)?;
     v.each(|v, i| {
         let value = if signed { v.get_signed(first, i).cast_unsigned() } else { v.get(first, i) };
+        v.set(dest, i, value);
+    })
+}
+
+/// Rotates the low `bits` bits to the right.
+fn rotate_right(a: i64, by: i64, bits: u32) -> i64 {
+    let (a, by) = (zero_extend(a, bits), by as u32 % bits);
+    let left = if by == 0 { 0 } else { a << (bits - by) };
+    (a >> by | left).cast_signed()
+}
+
+/// `vror.vi`: the sixth bit of the amount is the lowest of funct6.
+fn rotate_immediate(v: &mut Vector<'_, '_>) -> Done {
+    let by = (v.vs1() | (v.funct6() & 1) << 5) as i64;
+    let dest = v.dest(v.sew)?;
+    let first = v.source(dest, v.vs2(), v.sew)?;
+    let bits = v.bits();
+    v.each(|v, i| {
+        let value = rotate_right(v.get_signed(first, i), by, bits);
+        v.set(dest, i, value.cast_unsigned());
+    })
+}
+
+/// `vwsll`: wide vd[i] = vs2[i] << (second[i] mod 2·SEW)
+fn widen_shift(v: &mut Vector<'_, '_>) -> Done {
+    let dest = v.dest(v.sew + 1)?;
+    let (first, second) = (v.source(dest, v.vs2(), v.sew)?, v.second_unsigned(dest, v.sew)?);
+    let bits = 2 * v.bits();
+    v.each(|v, i| {
+        let by = v.get_second(second, v.sew, i) & i64::from(bits - 1);
+        let value = v.get(first, i) << by;
+        v.set(dest, i, value);
+    })
+}
+
+/// `vclmul`, `vclmulh`: 64 bits of the carry-less product, of 64-bit elements.
+fn carryless(v: &mut Vector<'_, '_>, from: u32) -> Done {
+    v.require(v.sew == 3)?;
+    let dest = v.dest(v.sew)?;
+    let (first, second) = (v.source(dest, v.vs2(), v.sew)?, v.second(dest, v.sew)?);
+    v.each(|v, i| {
+        let b = v.get_second(second, v.sew, i).cast_unsigned();
+        let product = crate::helpers_bits::carryless(v.get(first, i), b);
+        v.set(dest, i, (product >> from) as u64);
+    })
+}
+
+/// `vbrev8`, `vrev8`, `vbrev`, `vclz`, `vctz`, `vcpop`.
+fn unary(v: &mut Vector<'_, '_>) -> Done {
+    v.require(v.second_is_group())?;
+    let op: fn(u64, u32) -> u64 = match v.vs1() {
+        8 => |a, _| a.reverse_bits().swap_bytes(),
+        9 => |a, bits| a.swap_bytes() >> (64 - bits),
+        10 => |a, bits| a.reverse_bits() >> (64 - bits),
+        12 => |a, bits| u64::from(a.leading_zeros() + bits - 64),
+        13 => |a, bits| u64::from(a.trailing_zeros().min(bits)),
+        14 => |a, _| u64::from(a.count_ones()),
+        _ => return Err(v.illegal()),
+    };
+    let dest = v.dest(v.sew)?;
+    let first = v.source(dest, v.vs2(), v.sew)?;
+    let bits = v.bits();
+    v.each(|v, i| {
+        let value = op(v.get(first, i), bits);
         v.set(dest, i, value);
     })
 }

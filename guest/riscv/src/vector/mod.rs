@@ -4,6 +4,7 @@
 //! Operations”. Tail and masked-off elements keep their values, which every policy allows.
 //! Encodings that the manual reserves for their registers or element widths are illegal.
 
+mod crypto;
 mod fixed;
 mod float;
 mod integer;
@@ -361,6 +362,17 @@ pub(crate) fn operate(cpu: &mut Cpu<'_, Riscv>, [insn, x, _]: [u64; 3]) -> Resul
         _ => Err(v.illegal()),
     };
     result?;
+    v.cpu.state.vstart = 0;
+    Ok(0)
+}
+
+/// A cryptographic instruction (instruction).
+pub(crate) fn operate_crypto(
+    cpu: &mut Cpu<'_, Riscv>,
+    [insn, _, _]: [u64; 3],
+) -> Result<u64, Trap> {
+    let mut v = Vector::typed(cpu, insn, 0)?;
+    crypto::operate(&mut v)?;
     v.cpu.state.vstart = 0;
     Ok(0)
 }
