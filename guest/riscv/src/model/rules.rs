@@ -17,6 +17,7 @@ const BROUGHT: &[(F, &[F])] = &[
     (F::Zkn, &[F::Zbkb, F::Zbkc, F::Zbkx, F::Zkne, F::Zknd, F::Zknh]),
     (F::Zks, &[F::Zbkb, F::Zbkc, F::Zbkx, F::Zksed, F::Zksh]),
     (F::Zvkn, &[F::Zvkned, F::Zvknhb, F::Zvkb, F::Zvkt]),
+    (F::Zvknhb, &[F::Zve64x]),
     (F::Zvknc, &[F::Zvkn, F::Zvbc]),
     (F::Zvkng, &[F::Zvkn, F::Zvkg]),
     (F::Zvks, &[F::Zvksed, F::Zvksh, F::Zvkb, F::Zvkt]),
