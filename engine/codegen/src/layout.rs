@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 /// log2 of the page size of the software TLB.
 pub const PAGE_BITS: u32 = 12;
 /// Entries of the software TLB per set; a power of two.
-pub const TLB_ENTRIES: usize = 512;
+pub const TLB_ENTRIES: usize = 4096;
 /// Entries of the jump cache; a power of two.
 pub const JUMP_ENTRIES: usize = 2048;
 /// Slots for temporaries that do not fit into registers.
@@ -133,7 +133,7 @@ pub struct Core {
     pub host_mxcsr: u32,
     /// Scratch for the same.
     pub scratch_mxcsr: u32,
-    /// `Mode::flags` now.
+    /// The present mode, as in `Unit::flags`.
     pub flags: u32,
     /// Not zero when the run loop is wanted.
     pub attention: AtomicU32,

@@ -165,6 +165,9 @@ packed_enum! {
         /// Look the next unit up afresh: something that translation depends on may have changed, or
         /// an interrupt may have become possible.
         Lookup "lookup",
+        /// Go on at the address unless the helper before changed the mode or made an interrupt
+        /// possible, of which the runtime knows; then as `Lookup`.
+        Recheck "recheck",
         /// Wait for an interrupt.
         Halt "halt",
         /// The helper before has set the pc and all else.

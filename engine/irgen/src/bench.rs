@@ -131,7 +131,8 @@ impl Bench {
             self.interpreter.run(unit, &mut cpu)
         };
         match outcome {
-            Outcome::Exit { pc } | Outcome::Loop(ExitKind::Lookup | ExitKind::Halt, pc) => {
+            Outcome::Exit { pc }
+            | Outcome::Loop(ExitKind::Lookup | ExitKind::Recheck | ExitKind::Halt, pc) => {
                 state.pc = pc;
             }
             Outcome::Loop(ExitKind::Redirected, _) | Outcome::Trapped => {}

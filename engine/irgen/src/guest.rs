@@ -257,6 +257,10 @@ impl Guest for TestGuest {
     fn interrupt(_: &mut TestCpu<'_>) -> bool {
         false
     }
+    fn interrupt_due(_cpu: &mut Cpu<'_, Self>) -> bool {
+        false
+    }
+
     fn wakes(_: &mut TestCpu<'_>) -> bool {
         false
     }

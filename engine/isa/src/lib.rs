@@ -329,6 +329,8 @@ pub trait Guest: Send + Sync + Sized + 'static {
     fn raise(cpu: &mut Cpu<'_, Self>, trap: Self::Trap);
     /// Takes the most urgent interrupt that is pending and enabled, if any; whether it did.
     fn interrupt(cpu: &mut Cpu<'_, Self>) -> bool;
+    /// Whether [`Guest::interrupt`] would take one.
+    fn interrupt_due(cpu: &mut Cpu<'_, Self>) -> bool;
     /// Whether a halted processor goes on: an interrupt is pending and individually enabled.
     fn wakes(cpu: &mut Cpu<'_, Self>) -> bool;
 

@@ -6,7 +6,7 @@
 //! whole cache is emptied, with every processor outside.
 
 use crate::arena::Arena;
-use codegen::x86_64::{Generator, emit_thunks};
+use codegen::x86_64::{Buffers, Generator, emit_thunks};
 use codegen::{CompileError, Compiled, Target, Thunks};
 use ir::{RegInfo, Unit};
 use isa::Mode;
@@ -26,6 +26,31 @@ pub(crate) trait Peer: Send + Sync {
     fn make_slow(&self, host_page: u64);
     /// Leaves generated code soon.
     fn leave(&self);
+}
+
+/// Hashes the few words of a key. Keys are addresses that a guest cannot choose freely on the
+/// host's side, and a collision costs time only.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Words(u64);
+
+type Hasher = std::hash::BuildHasherDefault<Words>;
+
+impl std::hash::Hasher for Words {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 29
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|b| self.write_u64(u64::from(*b)));
+    }
+    fn write_u8(&mut self, n: u8) {
+        self.write_u64(u64::from(n));
+    }
+    fn write_u32(&mut self, n: u32) {
+        self.write_u64(u64::from(n));
+    }
+    fn write_u64(&mut self, n: u64) {
+        self.0 = (self.0.rotate_left(23) ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
 }
 
 /// Name of a unit.
@@ -87,11 +112,12 @@ struct PageUnits {
 struct Tables {
     arena: Arena,
     used: usize,
+    buffers: Buffers,
     thunks: Thunks,
     thunks_len: usize,
     units: Vec<Entry>,
-    by_key: HashMap<Key, usize>,
-    by_page: HashMap<u64, PageUnits>,
+    by_key: HashMap<Key, usize, Hasher>,
+    by_page: HashMap<u64, PageUnits, Hasher>,
 }
 
 /// What the cache did so far (`info jit`).
@@ -184,11 +210,12 @@ impl CodeCache {
         let tables = Tables {
             arena,
             used: thunks_len,
+            buffers: Buffers::default(),
             thunks,
             thunks_len,
             units: Vec::new(),
-            by_key: HashMap::new(),
-            by_page: HashMap::new(),
+            by_key: HashMap::default(),
+            by_page: HashMap::default(),
         };
         Ok(Arc::new(Self {
             tables: RwLock::new(tables),
@@ -281,12 +308,14 @@ impl CodeCache {
             check(unit, regs);
             return self.keep(&mut tables, (key, unit, first, second));
         }
-        let (code, compiled) = self.compile(&tables, unit, regs, &mut translate);
-        let offset = tables.used;
+        let mut buffers = std::mem::take(&mut tables.buffers);
+        let compiled = self.compile(&tables, unit, regs, &mut translate, &mut buffers);
+        let (offset, code) = (tables.used, &buffers.code);
         if offset + code.len() > tables.arena.len() {
+            tables.buffers = buffers;
             return None;
         }
-        tables.arena.write(offset, &code);
+        tables.arena.write(offset, code);
         tables.used = (offset + code.len()).next_multiple_of(16);
         let origin = tables.arena.address(offset);
         let found = Found {
@@ -296,8 +325,9 @@ impl CodeCache {
             second: second.map(CodePage::host),
         };
         tables.insert(key, found, (unit, first, second), None);
+        self.count(unit, code, start);
+        tables.buffers = buffers;
         drop(tables);
-        self.count(unit, &code, start);
         self.map_for_perf(unit, origin, compiled.code_len);
         Some(found)
     }
@@ -337,7 +367,8 @@ impl CodeCache {
         unit: &mut Unit,
         regs: &[RegInfo],
         translate: &mut impl FnMut(&mut Unit, u32),
-    ) -> (Vec<u8>, Compiled) {
+        buffers: &mut Buffers,
+    ) -> Compiled {
         let mut max_insns = self.options.max_insns;
         loop {
             unit.clear();
@@ -350,7 +381,7 @@ impl CodeCache {
                 unit: tables.units.len() as u64,
                 no_chain: self.options.no_chain,
             };
-            match Generator::compile(unit, target) {
+            match Generator::compile(unit, target, buffers) {
                 Ok(done) => return done,
                 Err(CompileError::TooComplex) => {
                     assert!(max_insns > 1, "one instruction fits: {}", unit.listing(regs));

@@ -2,16 +2,24 @@
 #![expect(unsafe_code, reason = "guest RAM is reached at host addresses from the software TLB")]
 
 use crate::cache::{CodeCache, CodePage};
-use crate::shared::Shared;
+use crate::shared::{Shared, attention};
 use codegen::{Core, JumpEntry, TlbEntry};
 use ir::{AmoOp, MemOp};
 use isa::{Access, Cpu, Guest, Mapping, MemoryFault, Services};
-use memory::{AddressSpace, Backing, Gpa, PAGE, Ram};
+use memory::{AddressSpace, Backing, FlatView, Gpa, PAGE, Ram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// Pages of code whose translation is remembered.
 const CODE_PAGES: usize = 64;
+
+/// A range of guest physical addresses in one block of RAM.
+struct Window {
+    start: u64,
+    last: u64,
+    /// Host address of the byte at `start`.
+    host: u64,
+}
 
 /// A page of code in use.
 #[derive(Clone)]
@@ -19,6 +27,37 @@ struct KnownCode {
     gva_page: u64,
     flags: u32,
     page: CodePage,
+}
+
+/// Entries of a cache that were filled since it was last emptied, so that emptying costs what
+/// filling did.
+#[derive(Default)]
+struct Used {
+    entries: Vec<u16>,
+    /// Too many to list.
+    many: bool,
+}
+
+impl Used {
+    const MOST: usize = 512;
+
+    fn add(&mut self, index: usize) {
+        if self.entries.len() < Self::MOST {
+            self.entries.push(index as u16);
+        } else {
+            self.many = true;
+        }
+    }
+
+    /// Calls `empty` for every entry that may be filled.
+    fn clear(&mut self, len: usize, empty: impl Fn(usize)) {
+        if std::mem::take(&mut self.many) {
+            (0..len).for_each(empty);
+        } else {
+            self.entries.iter().for_each(|index| empty(usize::from(*index)));
+        }
+        self.entries.clear();
+    }
 }
 
 /// Where an access goes.
@@ -37,9 +76,15 @@ pub(crate) struct Engine<G: Guest> {
     /// Keeps every block alive that a TLB entry may still point into.
     rams: Vec<Arc<Ram>>,
     code: Vec<Option<KnownCode>>,
-    /// Whether the jump cache or the TLB sets hold anything since they were last emptied.
-    jumps_used: bool,
-    sets_used: [bool; isa::MMU_SETS],
+    /// Counts how often it was forgotten where code is.
+    code_generation: u64,
+    /// The memory map when it was last looked at.
+    view: Arc<FlatView>,
+    /// The RAM that a physical load last hit.
+    window: Option<Window>,
+    /// Entries filled since they were last emptied.
+    jumps_used: Used,
+    sets_used: [Used; isa::MMU_SETS],
     pub(crate) tlb_misses: u64,
 }
 
@@ -49,14 +94,18 @@ impl<G: Guest> Engine<G> {
         space: Arc<AddressSpace>,
         cache: Arc<CodeCache>,
     ) -> Self {
+        let view = Arc::clone(&space.view());
         Self {
             shared,
             space,
             cache,
             rams: Vec::new(),
             code: vec![None; CODE_PAGES],
-            jumps_used: false,
-            sets_used: [false; isa::MMU_SETS],
+            code_generation: 0,
+            view,
+            window: None,
+            jumps_used: Used::default(),
+            sets_used: Default::default(),
             tlb_misses: 0,
         }
     }
@@ -65,15 +114,33 @@ impl<G: Guest> Engine<G> {
         &self.shared.tlb(usize::from(mmu))[Core::tlb_index(gva)]
     }
 
+    /// See [`Engine::forget_code`].
+    pub(crate) fn code_generation(&self) -> u64 {
+        self.code_generation
+    }
+
+    /// The memory map, which this processor may have changed a moment ago.
+    fn view(&mut self) -> Arc<FlatView> {
+        if self.shared.attention().load(Ordering::SeqCst) & attention::MAP != 0 {
+            self.follow_map();
+        }
+        Arc::clone(&self.view)
+    }
+
+    /// Takes over a changed memory map.
+    pub(crate) fn follow_map(&mut self) {
+        self.view = Arc::clone(&self.space.view());
+        self.window = None;
+    }
+
     /// Forgets all translations of addresses.
     pub(crate) fn flush_all(&mut self) {
-        for set in 0..isa::MMU_SETS {
-            if std::mem::take(&mut self.sets_used[set]) {
-                for entry in self.shared.tlb(set) {
-                    entry.read.store(TlbEntry::INVALID, Ordering::Relaxed);
-                    entry.write.store(TlbEntry::INVALID, Ordering::Relaxed);
-                }
-            }
+        for (set, used) in self.sets_used.iter_mut().enumerate() {
+            let entries = self.shared.tlb(set);
+            used.clear(entries.len(), |index| {
+                entries[index].read.store(TlbEntry::INVALID, Ordering::Relaxed);
+                entries[index].write.store(TlbEntry::INVALID, Ordering::Relaxed);
+            });
         }
         self.forget_code();
     }
@@ -81,11 +148,11 @@ impl<G: Guest> Engine<G> {
     /// Forgets where code is: which unit a jump leads to depends on address translation too.
     pub(crate) fn forget_code(&mut self) {
         self.code.fill(None);
-        if std::mem::take(&mut self.jumps_used) {
-            for (index, entry) in self.shared.jumps().iter().enumerate() {
-                entry.pc.store(JumpEntry::invalid(index), Ordering::Relaxed);
-            }
-        }
+        self.code_generation += 1;
+        let jumps = self.shared.jumps();
+        self.jumps_used.clear(jumps.len(), |index| {
+            jumps[index].pc.store(JumpEntry::invalid(index), Ordering::Relaxed);
+        });
     }
 
     fn flush_page(&mut self, gva: u64) {
@@ -103,8 +170,10 @@ impl<G: Guest> Engine<G> {
 
     /// Remembers that jumps to `pc` lead to `code`.
     pub(crate) fn remember_jump(&mut self, pc: u64, code: u64) {
-        self.jumps_used = true;
         let entry = self.shared.jump(pc);
+        if entry.pc.load(Ordering::Relaxed) == JumpEntry::invalid(Core::jump_index(pc)) {
+            self.jumps_used.add(Core::jump_index(pc));
+        }
         entry.code.store(code, Ordering::Relaxed);
         entry.pc.store(pc, Ordering::SeqCst);
     }
@@ -175,7 +244,7 @@ impl<G: Guest> Engine<G> {
     }
 
     fn resolve(&mut self, mmu: u8, access: Access, gva: u64, mapping: &Mapping) -> Place {
-        let view = self.space.view();
+        let view = self.view();
         let gpa_page = mapping.gpa & !(PAGE - 1);
         let Some(range) = view.find(Gpa(mapping.gpa)) else { return Place::Io(mapping.gpa) };
         let (ram, offset, writable) = match &range.region.backing {
@@ -192,7 +261,7 @@ impl<G: Guest> Engine<G> {
             if !self.rams.iter().any(|r| Arc::ptr_eq(r, ram)) {
                 self.rams.push(Arc::clone(ram));
             }
-            self.sets_used[usize::from(mmu & 3)] = true;
+            self.sets_used[usize::from(mmu & 3)].add(Core::tlb_index(gva));
             let page = gva & !(PAGE - 1);
             let entry = self.entry(mmu, gva);
             // Tags are invalid while the addend changes: other threads look at stores' tags.
@@ -409,6 +478,23 @@ impl<G: Guest> Services<G> for Engine<G> {
     }
 
     fn phys_load(&mut self, gpa: u64, size: u32) -> Option<u64> {
+        let size64 = u64::from(size);
+        if let Some(w) = &self.window
+            && gpa >= w.start
+            && gpa.checked_add(size64 - 1)? <= w.last
+            && self.shared.attention().load(Ordering::SeqCst) & attention::MAP == 0
+        {
+            return Some(read_host(w.host + (gpa - w.start), size));
+        }
+        let view = self.view();
+        let range = view.find(Gpa(gpa))?;
+        if let Backing::Ram { ram, offset } = &range.region.backing {
+            if !self.rams.iter().any(|r| Arc::ptr_eq(r, ram)) {
+                self.rams.push(Arc::clone(ram));
+            }
+            let host = ram.host_address() + offset + range.offset;
+            self.window = Some(Window { start: range.start, last: range.last, host });
+        }
         self.space.load(Gpa(gpa), size).ok()
     }
 

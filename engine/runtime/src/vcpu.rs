@@ -5,7 +5,7 @@ use crate::cache::{CodeCache, CodePage, Found, Key};
 use crate::engine::Engine;
 use crate::shared::{Block, Shared, attention};
 use codegen::x86_64::{pin_of, read_mxcsr, write_mxcsr};
-use codegen::{CLEAN, Core, ExitRecord, Loc, RecordKind, Site, SiteKind};
+use codegen::{CLEAN, Core, ExitRecord, JUMP_ENTRIES, Loc, RecordKind, Site, SiteKind};
 use cpu::{CpuLink, Exit, Register, RestoreError, Value, VirtualCpu};
 use interp::{Interpreter, Outcome};
 use ir::{Builder, ExitKind, GuestReg, RegInfo, Unit};
@@ -15,8 +15,16 @@ use state::SavedState;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-/// `Mode::flags` bit of units that are executed for a single step; ISAs do not use it.
+/// Bit of `Unit::flags` for units that are executed for a single step. ISAs do not use it, nor the
+/// two below it, which hold the set of address translations.
 const SINGLE_STEP: u32 = 1 << 31;
+const MMU_SHIFT: u32 = 29;
+
+/// All of a mode but its pc, as generated code compares it.
+fn unit_flags(mode: &Mode) -> u32 {
+    debug_assert!(mode.flags >> MMU_SHIFT & 3 == 0, "the ISA leaves the bits to the engine");
+    mode.flags | u32::from(mode.mmu) << MMU_SHIFT
+}
 
 /// What generated code returns when the slow path has set the pc.
 static REDIRECTED: ExitRecord =
@@ -31,6 +39,8 @@ pub struct Vcpu<G: Guest> {
     /// Pinned registers: host register, row.
     pins: Vec<(usize, GuestReg)>,
     unit: Unit,
+    /// Units that ran lately, by their place in the jump cache.
+    recent: Box<[Option<Recent>]>,
     mode: Mode,
     epoch: u64,
     enter: u64,
@@ -39,6 +49,17 @@ pub struct Vcpu<G: Guest> {
 
 // SAFETY: the raw pointers into the shared block are used by the thread that owns the processor.
 unsafe impl<G: Guest> Send for Vcpu<G> {}
+
+/// A unit that ran lately.
+#[derive(Clone, Copy)]
+struct Recent {
+    pc: u64,
+    flags: u32,
+    /// `Engine::code_generation` and `CodeCache::changes` then.
+    code: u64,
+    seen: u64,
+    found: Found,
+}
 
 /// How to go on after looking for a unit.
 enum Next {
@@ -67,6 +88,7 @@ where
             regs,
             pins,
             unit: Unit::default(),
+            recent: vec![None; JUMP_ENTRIES].into(),
             mode: Mode::default(),
             epoch: 0,
             enter,
@@ -114,6 +136,7 @@ where
         let exit = loop {
             let wanted = self.shared.attention().swap(0, Ordering::SeqCst);
             if wanted & attention::MAP != 0 {
+                self.engine.follow_map();
                 self.engine.flush_all();
             }
             if cache.is_closing() {
@@ -131,7 +154,7 @@ where
             if single {
                 self.mode.flags |= SINGLE_STEP;
             }
-            self.set_flags(self.mode.flags);
+            self.set_flags(unit_flags(&self.mode));
             let seen = cache.changes();
             let found = match self.find(seen) {
                 Some(Next::Run(found)) => found,
@@ -236,7 +259,9 @@ where
         let outcome = self.with_cpu(|cpu| interpreter.run(&unit, cpu));
         self.interpreter = interpreter;
         let (kind, pc) = match outcome {
-            Outcome::Exit { pc } | Outcome::Loop(ExitKind::Lookup, pc) => (RecordKind::Lookup, pc),
+            Outcome::Exit { pc } | Outcome::Loop(ExitKind::Lookup | ExitKind::Recheck, pc) => {
+                (RecordKind::Lookup, pc)
+            }
             Outcome::Loop(ExitKind::Halt, pc) => (RecordKind::Halt, pc),
             Outcome::Loop(ExitKind::Redirected, pc) => (RecordKind::Redirected, pc),
             Outcome::Trapped => (RecordKind::Redirected, 0),
@@ -247,6 +272,10 @@ where
     /// The unit for the present mode. `None` when code memory is full.
     fn find(&mut self, seen: u64) -> Option<Next> {
         let mode = self.mode;
+        if let Some(found) = self.recent(seen) {
+            self.remember(mode.pc, &found, seen);
+            return Some(Next::Run(found));
+        }
         let page = match self.code_page(mode.pc) {
             Ok(page) => page,
             Err(trap) => return Some(self.trap(trap)),
@@ -264,6 +293,16 @@ where
         };
         self.remember(mode.pc, &found, seen);
         Some(Next::Run(found))
+    }
+
+    /// The unit for the present mode if it ran lately and nothing it depends on has changed.
+    fn recent(&self, seen: u64) -> Option<Found> {
+        let recent = self.recent[Core::jump_index(self.mode.pc)].as_ref()?;
+        let same = recent.pc == self.mode.pc
+            && recent.flags == unit_flags(&self.mode)
+            && recent.code == self.engine.code_generation()
+            && recent.seen == seen;
+        same.then_some(recent.found)
     }
 
     fn remember(&mut self, pc: u64, found: &Found, seen: u64) {
@@ -301,7 +340,7 @@ where
         let guest = Arc::clone(&self.guest);
         let mode = Mode { flags: key.mode.flags & !SINGLE_STEP, ..key.mode };
         let translate = |unit: &mut Unit, max_insns: u32, second: Option<&CodePage>| {
-            (unit.pc, unit.mmu, unit.flags) = (mode.pc, mode.mmu, key.mode.flags);
+            (unit.pc, unit.mmu, unit.flags) = (mode.pc, mode.mmu, unit_flags(&key.mode));
             let max_insns = if key.mode.flags & SINGLE_STEP != 0 { 1 } else { max_insns };
             let mut source = Source { pc: mode.pc, first, second, wants_second: false };
             guest.translate(&mode, max_insns, &mut source, &mut Builder::new(unit));
@@ -433,6 +472,11 @@ where
         }
     }
 
+    /// Makes generated code leave at its next poll.
+    fn leave_soon(&self) {
+        self.shared.attention().fetch_or(attention::LEAVE, Ordering::SeqCst);
+    }
+
     fn call(&mut self, helper: u16, args: [u64; 3]) -> Result<u64, G::Trap> {
         let helper = &G::helpers()[usize::from(helper)];
         if helper.float {
@@ -448,12 +492,13 @@ where
             let value = G::reg(self.state_ref(), row);
             self.write(Loc::Gpr(host as u8), value);
         }
-        let flags = self.guest.mode(self.state_ref()).flags | self.mode.flags & SINGLE_STEP;
-        if flags != self.mode.flags {
+        let mut mode = self.guest.mode(self.state_ref());
+        mode.flags |= self.mode.flags & SINGLE_STEP;
+        if (mode.flags, mode.mmu) != (self.mode.flags, self.mode.mmu) {
             // What follows was translated for another mode; it is left at the next poll.
-            self.mode.flags = flags;
-            self.set_flags(flags);
-            self.shared.notify(attention::LEAVE);
+            self.leave_soon();
+        } else if self.with_cpu(|cpu| G::interrupt_due(cpu)) {
+            self.leave_soon();
         }
         result
     }

@@ -202,6 +202,10 @@ impl Guest for Riscv {
         trap::interrupt(cpu)
     }
 
+    fn interrupt_due(cpu: &mut Cpu<'_, Self>) -> bool {
+        trap::interrupt_due(cpu)
+    }
+
     fn wakes(cpu: &mut Cpu<'_, Self>) -> bool {
         trap::wakes(cpu)
     }

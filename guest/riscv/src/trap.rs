@@ -154,6 +154,14 @@ fn choices(state: &State, pending: u64) -> (u64, bool) {
     (if s_open { enabled & state.mideleg } else { 0 }, true)
 }
 
+/// Whether an interrupt is pending and enabled.
+pub(crate) fn interrupt_due(cpu: &mut Cpu<'_, Riscv>) -> bool {
+    cpu.state.mie != 0 && {
+        let pending = pending(cpu);
+        choices(cpu.state, pending).0 != 0
+    }
+}
+
 /// Takes the most urgent interrupt that is pending and enabled, if any; whether it did.
 pub(crate) fn interrupt(cpu: &mut Cpu<'_, Riscv>) -> bool {
     if cpu.state.mie == 0 {

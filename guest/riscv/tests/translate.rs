@@ -87,12 +87,28 @@ fn every_encoding_gives_a_valid_unit() {
 #[test]
 fn forward_branches_do_not_end_a_unit_and_backward_ones_do() {
     let hart = hart(Xlen::Rv64, &[]);
-    // beq a0, a1, +16; addi a0, a0, 1; beq a0, a1, -4; nop
-    let unit = translate(&hart, PC, ALL_ON, &[0x00b5_0863, 0x0015_0513, 0xfeb5_0ee3, 0x13]);
+    // beq a0, a1, +256; addi a0, a0, 1; beq a0, a1, -4; nop
+    let unit = translate(&hart, PC, ALL_ON, &[0x10b5_0063, 0x0015_0513, 0xfeb5_0ee3, 0x13]);
     assert_eq!(unit.insns, 3);
     assert_eq!(unit.len, 12);
-    let exits = unit.ops.iter().filter(|op| op.kind == OpKind::ExitIf).count();
-    assert_eq!(exits, 2);
+    assert_eq!(count(&unit, OpKind::ExitIf), 2);
+}
+
+#[test]
+fn short_forward_branches_stay_in_the_unit_if_it_gets_there() {
+    let hart = hart(Xlen::Rv64, &[]);
+    // beq a0, a1, +8; addi a0, a0, 1; ret
+    let unit = translate(&hart, PC, ALL_ON, &[0x00b5_0463, 0x0015_0513, 0x0000_8067]);
+    assert_eq!((count(&unit, OpKind::BranchIf), count(&unit, OpKind::Label)), (1, 1));
+    assert_eq!(count(&unit, OpKind::Exit), 0);
+    // beq a0, a1, +8; ret: the unit ends before the target.
+    let unit = translate(&hart, PC, ALL_ON, &[0x00b5_0463, 0x0000_8067, 0x13]);
+    assert_eq!((count(&unit, OpKind::BranchIf), count(&unit, OpKind::Exit)), (1, 1));
+    assert_eq!(unit.as_const(unit.ops.last().unwrap().a), Some(PC + 8));
+}
+
+fn count(unit: &Unit, kind: OpKind) -> usize {
+    unit.ops.iter().filter(|op| op.kind == kind).count()
 }
 
 #[test]

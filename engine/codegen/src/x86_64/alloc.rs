@@ -32,6 +32,12 @@ struct HostReg {
     stamp: u32,
 }
 
+impl Default for HostReg {
+    fn default() -> Self {
+        FREE
+    }
+}
+
 const FREE: HostReg = HostReg { owner: Owner::Free, dirty: false, locked: false, stamp: 0 };
 
 /// Where a guest register is.
@@ -57,35 +63,75 @@ pub(super) enum Evict {
     Spill { slot: u8, host: u8 },
 }
 
+/// Guest registers to store, by host register: those that are newer than memory.
+#[derive(Clone, Copy)]
+pub(super) struct WriteBack {
+    gpr: [u8; 16],
+    xmm: [u8; 16],
+}
+
+impl WriteBack {
+    /// (guest register, host register, class) of each.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u8, u8, Class)> + '_ {
+        let of = |map: &'_ [u8; 16], class| {
+            let map = *map;
+            (0..16u8)
+                .filter(move |host| map[usize::from(*host)] != CLEAN)
+                .map(move |host| (map[usize::from(host)], host, class))
+        };
+        of(&self.gpr, Class::Int).chain(of(&self.xmm, Class::Float))
+    }
+}
+
 /// The two register files and who is in them.
+#[derive(Default)]
 pub(super) struct Allocator {
     files: [[HostReg; 16]; 2],
     guests: Vec<GuestPlace>,
+    /// Where guest registers are when a unit begins.
+    pinned: Vec<GuestPlace>,
+    /// The guest register of each pin, by host register.
+    pin_map: PinMap,
     classes: Vec<Class>,
     temps: Vec<TempPlace>,
     spills: u64,
     clock: u32,
+    /// Whether any register has been locked in this operation.
+    any_locked: bool,
+}
+
+/// Guest registers by host register; [`CLEAN`] for none.
+struct PinMap([u8; 16]);
+
+impl Default for PinMap {
+    fn default() -> Self {
+        Self([CLEAN; 16])
+    }
 }
 
 const NO_TEMP: TempPlace = TempPlace::Dead;
 
 impl Allocator {
-    pub(super) fn new(regs: &[RegInfo], temps: u32) -> Self {
-        let mut guests = vec![GuestPlace::Memory; regs.len()];
-        for (row, info) in regs.iter().enumerate() {
-            if let Some(pin) = pin_of(info) {
-                guests[row] = GuestPlace::Host(pin);
+    /// Begins a unit: pins in their places, all else in memory.
+    pub(super) fn begin(&mut self, regs: &[RegInfo], temps: u32) {
+        if self.classes.len() != regs.len() {
+            let class =
+                |i: &RegInfo| if i.class == RegClass::Int { Class::Int } else { Class::Float };
+            self.classes = regs.iter().map(class).collect();
+            self.pinned = vec![GuestPlace::Memory; regs.len()];
+            for (row, info) in regs.iter().enumerate() {
+                if let Some(pin) = pin_of(info) {
+                    self.pinned[row] = GuestPlace::Host(pin);
+                    self.pin_map.0[usize::from(pin)] = row as u8;
+                }
             }
         }
-        let class = |i: &RegInfo| if i.class == RegClass::Int { Class::Int } else { Class::Float };
-        Self {
-            files: [[FREE; 16]; 2],
-            guests,
-            classes: regs.iter().map(class).collect(),
-            temps: vec![NO_TEMP; temps as usize],
-            spills: 0,
-            clock: 0,
-        }
+        self.files = [[FREE; 16]; 2];
+        self.guests.clone_from(&self.pinned);
+        self.temps.clear();
+        self.temps.resize(temps as usize, NO_TEMP);
+        self.spills = 0;
+        self.clock = 0;
     }
 
     fn pool(class: Class) -> &'static [u8] {
@@ -119,6 +165,7 @@ impl Allocator {
     /// Keeps a register in place until [`Allocator::unlock_all`].
     pub(super) fn lock(&mut self, class: Class, host: u8) {
         self.clock += 1;
+        self.any_locked = true;
         let clock = self.clock;
         let reg = self.reg(class, host);
         reg.locked = true;
@@ -127,6 +174,9 @@ impl Allocator {
 
     /// Ends an operation: nothing is locked, scratch registers are free.
     pub(super) fn unlock_all(&mut self) {
+        if !std::mem::take(&mut self.any_locked) {
+            return;
+        }
         for reg in self.files.iter_mut().flatten() {
             reg.locked = false;
             if reg.owner == Owner::Scratch {
@@ -214,22 +264,15 @@ impl Allocator {
         }
     }
 
-    /// Registers that hold values newer than memory, by host register; pins of `regs` included.
-    pub(super) fn dirty_maps(&self, regs: &[RegInfo]) -> ([u8; 16], [u8; 16]) {
-        let mut maps = [[CLEAN; 16]; 2];
-        for (map, file) in maps.iter_mut().zip(&self.files) {
-            for (slot, reg) in map.iter_mut().zip(file) {
-                if let (Owner::Guest(guest), true) = (reg.owner, reg.dirty) {
-                    *slot = guest;
-                }
+    /// Registers that hold values newer than memory, by host register; pins included.
+    pub(super) fn dirty_maps(&self) -> ([u8; 16], [u8; 16]) {
+        let WriteBack { mut gpr, xmm } = self.dirty();
+        for (slot, guest) in gpr.iter_mut().zip(&self.pin_map.0) {
+            if *guest != CLEAN {
+                *slot = *guest;
             }
         }
-        for (row, info) in regs.iter().enumerate() {
-            if let Some(pin) = pin_of(info) {
-                maps[0][usize::from(pin)] = row as u8;
-            }
-        }
-        (maps[0], maps[1])
+        (gpr, xmm)
     }
 
     /// Whether any vector register holds a value.
@@ -237,17 +280,19 @@ impl Allocator {
         self.files[Class::Float as usize].iter().any(|r| r.owner != Owner::Free)
     }
 
-    /// Shared registers to write back: (guest register, host register, class).
-    pub(super) fn dirty(&self) -> Vec<(u8, u8, Class)> {
-        let mut list = Vec::new();
-        for (class, file) in [Class::Int, Class::Float].into_iter().zip(&self.files) {
-            for (host, reg) in file.iter().enumerate() {
+    /// Shared registers to write back.
+    pub(super) fn dirty(&self) -> WriteBack {
+        let map = |class: Class| {
+            let mut map = [CLEAN; 16];
+            for host in Self::pool(class) {
+                let reg = &self.files[class as usize][usize::from(*host)];
                 if let (Owner::Guest(guest), true) = (reg.owner, reg.dirty) {
-                    list.push((guest, host as u8, class));
+                    map[usize::from(*host)] = guest;
                 }
             }
-        }
-        list
+            map
+        };
+        WriteBack { gpr: map(Class::Int), xmm: map(Class::Float) }
     }
 
     /// All values have been written back.

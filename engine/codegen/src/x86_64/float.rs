@@ -81,7 +81,12 @@ impl Generator<'_> {
         Ok(())
     }
 
-    fn fix(&mut self, from: super::asm::Patch, back: usize, code: impl FnOnce(&mut Asm) + 'static) {
+    fn fix(
+        &mut self,
+        from: super::asm::Patch,
+        back: usize,
+        code: impl FnOnce(&mut Asm) + Send + Sync + 'static,
+    ) {
         self.tails.push(Tail::Fix { from, back, code: Box::new(code) });
     }
 

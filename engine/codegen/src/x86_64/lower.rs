@@ -1,6 +1,6 @@
 //! The generator: operands, control flow, exits, and the parts out of line.
 
-use super::alloc::{Allocator, Class, Evict, GuestPlace, Owner, TempPlace};
+use super::alloc::{Allocator, Class, Evict, GuestPlace, Owner, TempPlace, WriteBack};
 use super::asm::gpr::{RAX, RCX};
 use super::asm::{Alu, Asm, Cc, Gpr, Mem, Patch, Width, Xmm};
 use super::thunks::{core_mem, state_mem};
@@ -13,17 +13,17 @@ use std::mem::offset_of;
 
 /// A part of the code that is emitted after the main path.
 pub(super) enum Tail {
-    /// A slow path: jumps that lead to it, and its record.
-    Slow { from: Vec<Patch>, site: Site, resume: usize, float: bool },
+    /// A slow path: the jump that leads to it, and its record.
+    Slow { from: Patch, site: Site, resume: usize, float: bool },
     /// A conditional exit: registers to write back, then the exit proper.
-    Exit { from: Patch, write_back: Vec<(u8, u8, Class)>, pc: u64 },
+    Exit { from: Patch, write_back: WriteBack, pc: u64 },
     /// The end of an exit: back to the runtime with the record. With `patchable`, the one jump
     /// that leads here is what the runtime patches.
     Leave { from: Patch, record: ExitRecord, patchable: bool },
     /// An indirect exit that missed: rax holds the target.
-    Indirect { from: Vec<Patch>, record: ExitRecord },
+    Indirect { from: [Option<Patch>; 2], record: ExitRecord },
     /// Anything short that goes back to the main path.
-    Fix { from: Patch, back: usize, code: Box<dyn FnOnce(&mut Asm)> },
+    Fix { from: Patch, back: usize, code: Box<dyn FnOnce(&mut Asm) + Send + Sync> },
 }
 
 /// A record placed behind the code and the instructions that refer to it.
@@ -32,7 +32,21 @@ enum Record {
     Exit(ExitRecord),
 }
 
-/// State of one compilation; reused for the next so that its memory is.
+/// Memory of compilations, kept from one to the next.
+#[derive(Default)]
+pub struct Buffers {
+    /// The code of the last unit.
+    pub code: Vec<u8>,
+    alloc: Allocator,
+    last_use: Vec<u32>,
+    needed: Vec<bool>,
+    tails: Vec<Tail>,
+    records: Vec<(Patch, Record)>,
+    labels: Vec<Option<usize>>,
+    branches: Vec<(Patch, u16)>,
+}
+
+/// One compilation.
 pub struct Generator<'a> {
     pub(super) asm: Asm,
     pub(super) unit: &'a Unit,
@@ -40,6 +54,8 @@ pub struct Generator<'a> {
     pub(super) alloc: Allocator,
     /// Index of the operation that reads each temporary last; 0 for never.
     last_use: Vec<u32>,
+    /// Whether each operation matters at all.
+    needed: Vec<bool>,
     pub(super) at: u32,
     pub(super) pc: u64,
     pub(super) tails: Vec<Tail>,
@@ -49,47 +65,79 @@ pub struct Generator<'a> {
 }
 
 impl<'a> Generator<'a> {
-    /// Compiles a unit.
+    /// Compiles a unit into `buffers.code`.
     ///
     /// # Errors
     /// Too many values are alive at a time.
     pub fn compile(
         unit: &'a Unit,
         target: Target<'a>,
-    ) -> Result<(Vec<u8>, Compiled), CompileError> {
-        let mut g = Self {
-            asm: Asm::default(),
-            unit,
-            target,
-            alloc: Allocator::new(target.regs, unit.temps),
-            last_use: vec![0; unit.temps as usize],
-            at: 0,
-            pc: unit.pc,
-            tails: Vec::new(),
-            records: Vec::new(),
-            labels: vec![None; usize::from(unit.labels)],
-            branches: Vec::new(),
+        buffers: &mut Buffers,
+    ) -> Result<Compiled, CompileError> {
+        let mut g = Self::begin(unit, target, std::mem::take(buffers));
+        let result = g.run();
+        *buffers = Buffers {
+            code: g.asm.code,
+            alloc: g.alloc,
+            last_use: g.last_use,
+            needed: g.needed,
+            tails: g.tails,
+            records: g.records,
+            labels: g.labels,
+            branches: g.branches,
         };
-        g.asm.code.reserve(64 * unit.ops.len());
-        let needed = g.find_uses();
-        let mut compiled = g.prologue();
-        for (index, op) in unit.ops.iter().enumerate() {
-            if needed[index] {
-                g.at = index as u32;
-                g.lower(op)?;
-                g.end_of_operation(op);
-            }
-        }
-        g.emit_tails();
-        g.bind_branches();
-        compiled.code_len = g.asm.here() as u32;
-        g.emit_records();
-        Ok((g.asm.code, compiled))
+        result
     }
 
-    /// One pass backwards: the last use of each temporary, and which operations matter at all.
-    fn find_uses(&mut self) -> Vec<bool> {
-        let mut needed = vec![false; self.unit.ops.len()];
+    fn begin(unit: &'a Unit, target: Target<'a>, buffers: Buffers) -> Self {
+        let mut g = Self {
+            asm: Asm { code: buffers.code },
+            unit,
+            target,
+            alloc: buffers.alloc,
+            last_use: buffers.last_use,
+            needed: buffers.needed,
+            at: 0,
+            pc: unit.pc,
+            tails: buffers.tails,
+            records: buffers.records,
+            labels: buffers.labels,
+            branches: buffers.branches,
+        };
+        g.asm.code.clear();
+        g.alloc.begin(target.regs, unit.temps);
+        g.last_use.clear();
+        g.last_use.resize(unit.temps as usize, 0);
+        g.tails.clear();
+        g.records.clear();
+        g.labels.clear();
+        g.labels.resize(usize::from(unit.labels), None);
+        g.branches.clear();
+        g
+    }
+
+    fn run(&mut self) -> Result<Compiled, CompileError> {
+        self.find_uses();
+        let mut compiled = self.prologue();
+        for (index, op) in self.unit.ops.iter().enumerate() {
+            if self.needed[index] {
+                self.at = index as u32;
+                self.lower(op)?;
+                self.end_of_operation(op);
+            }
+        }
+        self.emit_tails();
+        self.bind_branches();
+        compiled.code_len = self.asm.here() as u32;
+        self.emit_records();
+        Ok(compiled)
+    }
+
+    /// One pass backwards: the last use of each temporary, and which operations matter.
+    fn find_uses(&mut self) {
+        let mut needed = std::mem::take(&mut self.needed);
+        needed.clear();
+        needed.resize(self.unit.ops.len(), false);
         for (index, op) in self.unit.ops.iter().enumerate().rev() {
             needed[index] = match op.dst.value() {
                 Value::Temp(t) => {
@@ -107,7 +155,7 @@ impl<'a> Generator<'a> {
                 }
             }
         }
-        needed
+        self.needed = needed;
     }
 
     /// The two entries: one for jumps that know the mode is right, one that checks.
@@ -383,7 +431,7 @@ impl<'a> Generator<'a> {
         for (index, operand) in op.operands().enumerate() {
             args[index] = self.locate(operand, index, &mut imms);
         }
-        let (gpr, xmm) = self.alloc.dirty_maps(self.target.regs);
+        let (gpr, xmm) = self.alloc.dirty_maps();
         Site { pc: self.pc, resume: 0, imms, args, dst: Loc::None, kind, gpr, xmm }
     }
 
@@ -391,7 +439,7 @@ impl<'a> Generator<'a> {
 
     /// Stores every value that is newer than memory.
     pub(super) fn write_back(&mut self) {
-        for (guest, host, class) in self.alloc.dirty() {
+        for (guest, host, class) in self.alloc.dirty().iter() {
             let mem = self.state_of(guest);
             self.store_host(class, mem, host);
         }
@@ -407,7 +455,8 @@ impl<'a> Generator<'a> {
     }
 
     fn bind_branches(&mut self) {
-        for (patch, label) in std::mem::take(&mut self.branches) {
+        for index in 0..self.branches.len() {
+            let (patch, label) = self.branches[index];
             let target = self.labels[usize::from(label)];
             self.asm.bind_to(patch, target.expect("verified units place their labels"));
         }
@@ -454,7 +503,11 @@ impl<'a> Generator<'a> {
 
     /// A direct exit with everything written back. One that goes backwards polls first.
     fn exit(&mut self, pc: u64) {
-        if pc <= self.pc {
+        self.exit_polling(pc, pc <= self.pc);
+    }
+
+    fn exit_polling(&mut self, pc: u64, poll: bool) {
+        if poll {
             let wanted = self.poll();
             let record = self.record(RecordKind::Lookup, pc);
             self.tails.push(Tail::Leave { from: wanted, record, patchable: false });
@@ -487,12 +540,12 @@ impl<'a> Generator<'a> {
         let target = self.int(op.a)?;
         self.asm.mov(Width::W64, RAX, target);
         self.write_back();
-        let mut from = Vec::new();
+        let mut from = [None; 2];
         let record = self.record(RecordKind::Indirect, 0);
         if self.target.no_chain {
-            from.push(self.asm.jmp());
+            from[0] = Some(self.asm.jmp());
         } else {
-            from.push(self.poll());
+            from[0] = Some(self.poll());
             let mask = ((JUMP_ENTRIES - 1) << 4) as i32;
             self.asm.lea(Width::W32, RCX, Mem::indexed(RAX, RAX, 0));
             self.asm.shift_imm(Width::W32, 4, RCX, 2);
@@ -500,7 +553,7 @@ impl<'a> Generator<'a> {
             let entry = super::thunks::core_disp(offset_of!(Core, jumps));
             let base = super::asm::gpr::RBP;
             self.asm.alu(Alu::Cmp, Width::W64, RAX, Mem::indexed(base, RCX, entry).into());
-            from.push(self.asm.jcc(Cc::Ne));
+            from[1] = Some(self.asm.jcc(Cc::Ne));
             self.asm.jmp_rm(Mem::indexed(base, RCX, entry + 8).into());
         }
         self.tails.push(Tail::Indirect { from, record });
@@ -509,12 +562,14 @@ impl<'a> Generator<'a> {
 
     fn exit_loop(&mut self, op: &Op) {
         self.write_back();
+        let pc = self.unit.as_const(op.a).unwrap_or(0);
         let kind = match ExitKind::from_code(op.aux) {
+            ExitKind::Recheck => return self.exit_polling(pc, true),
             ExitKind::Lookup => RecordKind::Lookup,
             ExitKind::Halt => RecordKind::Halt,
             ExitKind::Redirected => RecordKind::Redirected,
         };
-        let record = self.record(kind, self.unit.as_const(op.a).unwrap_or(0));
+        let record = self.record(kind, pc);
         self.leave(record);
     }
 
@@ -544,7 +599,7 @@ impl<'a> Generator<'a> {
         }
         let jump = self.asm.jmp();
         let resume = self.asm.here();
-        self.tails.push(Tail::Slow { from: vec![jump], site, resume, float });
+        self.tails.push(Tail::Slow { from: jump, site, resume, float });
         self.defined(op);
         Ok(())
     }
@@ -553,17 +608,20 @@ impl<'a> Generator<'a> {
 
     fn emit_tails(&mut self) {
         // Tails may add tails (exits that poll), never many.
-        while !self.tails.is_empty() {
-            for tail in std::mem::take(&mut self.tails) {
+        let mut tails = std::mem::take(&mut self.tails);
+        while !tails.is_empty() {
+            for tail in tails.drain(..) {
                 self.emit_tail(tail);
             }
+            std::mem::swap(&mut tails, &mut self.tails);
         }
+        self.tails = tails;
     }
 
     fn emit_tail(&mut self, tail: Tail) {
         match tail {
             Tail::Slow { from, mut site, resume, float } => {
-                from.into_iter().for_each(|p| self.asm.bind(p));
+                self.asm.bind(from);
                 site.resume = self.target.origin + resume as u64;
                 let lea = self.asm.lea_rip(RAX);
                 self.records.push((lea, Record::Site(site)));
@@ -572,7 +630,7 @@ impl<'a> Generator<'a> {
             }
             Tail::Exit { from, write_back, pc } => {
                 self.asm.bind(from);
-                for (guest, host, class) in write_back {
+                for (guest, host, class) in write_back.iter() {
                     let mem = self.state_of(guest);
                     self.store_host(class, mem, host);
                 }
@@ -586,7 +644,7 @@ impl<'a> Generator<'a> {
                 self.leave(record);
             }
             Tail::Indirect { from, record } => {
-                from.into_iter().for_each(|p| self.asm.bind(p));
+                from.into_iter().flatten().for_each(|p| self.asm.bind(p));
                 self.asm.store(Width::W64, core_mem(offset_of!(Core, target)), RAX);
                 self.leave(record);
             }
@@ -603,9 +661,10 @@ impl<'a> Generator<'a> {
         while !self.asm.here().is_multiple_of(8) {
             self.asm.code.push(0xcc);
         }
-        for (lea, record) in std::mem::take(&mut self.records) {
-            self.asm.bind(lea);
-            let bytes: &[u8] = match &record {
+        let records = std::mem::take(&mut self.records);
+        for (lea, record) in &records {
+            self.asm.bind(*lea);
+            let bytes: &[u8] = match record {
                 Record::Site(site) => bytes_of(site),
                 Record::Exit(exit) => bytes_of(exit),
             };
@@ -614,6 +673,7 @@ impl<'a> Generator<'a> {
                 self.asm.code.push(0);
             }
         }
+        self.records = records;
     }
 }
 

@@ -64,7 +64,7 @@ impl Generator<'_> {
     }
 
     /// Ends an access: its slow path resumes here.
-    fn resume_here(&mut self, slow: Vec<Patch>, site: Site, dst: Loc, float: bool) {
+    fn resume_here(&mut self, slow: Patch, site: Site, dst: Loc, float: bool) {
         let site = Site { dst, ..site };
         let float = float || self.alloc.uses_float();
         let resume = self.asm.here();
@@ -97,11 +97,11 @@ impl Generator<'_> {
     }
 
     /// The lookup, or, for accesses without a fast path, a jump to the slow one.
-    fn fast_or_slow(&mut self, mem: MemOp, base: Gpr, disp: i32, write: bool) -> Vec<Patch> {
+    fn fast_or_slow(&mut self, mem: MemOp, base: Gpr, disp: i32, write: bool) -> Patch {
         if mem.is_big_endian() {
-            return vec![self.asm.jmp()];
+            return self.asm.jmp();
         }
-        vec![self.tlb(base, disp, mem.size(), write)]
+        self.tlb(base, disp, mem.size(), write)
     }
 
     fn load_extended(&mut self, mem: MemOp, d: Gpr, at: Mem) {

@@ -15,7 +15,7 @@ mod memory;
 mod mxcsr;
 mod thunks;
 
-pub use lower::Generator;
+pub use lower::{Buffers, Generator};
 pub use mxcsr::{read_mxcsr, write_mxcsr};
 
 pub use alloc::pin_of;

@@ -37,10 +37,12 @@ use crate::hart::Riscv;
 use crate::helpers::HelperIndex;
 use crate::state::F0;
 use crate::trap::Exception;
-use ir::{Builder, ExitKind, GuestReg, Hint, Operand};
+use ir::{Builder, Cond, ExitKind, GuestReg, Hint, Label, Operand};
 use isa::{CodeSource, Mode};
 
 const PAGE: u64 = 4096;
+/// Bytes that a branch may skip without leaving its unit.
+const MAX_SKIP: u64 = 64;
 /// Operations after which a unit ends although it could go on.
 const MAX_OPS: usize = 512;
 
@@ -59,13 +61,14 @@ pub fn translate_unit(
     let mut t = Translator::new(hart, mode, b);
     let mut count = 0;
     while !t.ended {
+        t.arrive();
         let full = count >= max_insns.max(1) || t.b.unit().ops.len() >= MAX_OPS;
         if full || count > 0 && t.next / PAGE != mode.pc / PAGE {
             t.exit(t.next, Hint::Jump);
-            return;
+            break;
         }
         if !t.fetch(code, count == 0) {
-            return;
+            break;
         }
         let (insn, ext) = (t.insn, t.ext);
         if !decode::dispatch(&mut t, insn, ext) {
@@ -74,6 +77,7 @@ pub fn translate_unit(
         t.lookup_if_marked();
         count += 1;
     }
+    t.leave_skips();
 }
 
 /// The state of a translation: one instruction at a time.
@@ -95,6 +99,8 @@ pub(crate) struct Translator<'t, 'u> {
     marked: bool,
     /// Floating-point registers that are known to hold a boxed single.
     boxed: u32,
+    /// Targets of forward branches that the unit may still arrive at.
+    skips: Vec<(u64, Label)>,
 }
 
 /// An operation of the builder on two operands.
@@ -116,6 +122,44 @@ impl<'t, 'u> Translator<'t, 'u> {
             ended: false,
             marked: false,
             boxed: 0,
+            skips: Vec::new(),
+        }
+    }
+
+    /// Goes to `target`, a little ahead in the same page, if the condition holds: within the unit
+    /// if that gets there. Otherwise code after short branches would be translated twice.
+    fn skip_if(&mut self, cond: Cond, x: Operand, y: Operand, target: u64) {
+        let label = self.b.label();
+        self.b.branch_if(cond, x, y, label);
+        self.skips.push((target, label));
+    }
+
+    /// Whether a branch to `target` can stay within the unit.
+    fn is_skip(&self, target: u64) -> bool {
+        target > self.pc && target - self.pc <= MAX_SKIP && target / PAGE == self.pc / PAGE
+    }
+
+    /// Places the labels of branches that lead to the next instruction.
+    fn arrive(&mut self) {
+        let next = self.next;
+        let here = self.skips.iter().any(|(target, _)| *target == next);
+        if here {
+            let b = &mut *self.b;
+            self.skips.retain(|(target, label)| {
+                if *target == next {
+                    b.place(*label);
+                }
+                *target != next
+            });
+            self.boxed = 0;
+        }
+    }
+
+    /// After the unit's own end: exits for branches to where it did not get.
+    fn leave_skips(&mut self) {
+        for (target, label) in std::mem::take(&mut self.skips) {
+            self.b.place(label);
+            self.b.exit(target, Hint::Jump);
         }
     }
 

@@ -244,6 +244,9 @@ impl Translator<'_, '_> {
             }
             return;
         }
+        if self.is_skip(target) {
+            return self.skip_if(cond, x, y, target);
+        }
         self.b.exit_if(cond, x, y, target);
         if a.offset <= 0 {
             self.exit(self.next, Hint::Jump);

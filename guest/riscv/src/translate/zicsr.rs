@@ -50,7 +50,7 @@ impl Translator<'_, '_> {
         let old = self.call(helper, &[insn, operand]);
         self.set_x(rd, old);
         if writes && !QUIET.contains(&csr) {
-            self.exit_loop(ExitKind::Lookup, self.next);
+            self.exit_loop(ExitKind::Recheck, self.next);
         }
     }
 }
