@@ -100,11 +100,6 @@ fn inputs<'a>(
         interpret: plan.accel.interpret.unwrap_or(defaults.interpret),
         code_bytes: plan.accel.tb_size.map_or(defaults.code_bytes, |mib| (mib as usize) << 20),
     };
-    let spec = |device: &plan::Device| {
-        let pairs = device.properties.iter().map(|p| (p.name.clone(), p.value.clone()));
-        let (driver, id) = (device.driver.clone(), device.id.clone());
-        DeviceSpec { driver, id, properties: pairs.collect() }
-    };
     Ok(Inputs {
         config,
         cpu,
@@ -119,9 +114,20 @@ fn inputs<'a>(
         serial,
         flash: disks::flash(plan, disks),
         boot: files::boot_files(plan)?,
-        devices: plan.devices.iter().map(spec).collect(),
+        devices: plan.devices.iter().map(device_spec).collect(),
         backends: disks,
     })
+}
+
+fn device_spec(device: &plan::Device) -> DeviceSpec {
+    let bus = device.bus.iter().map(|bus| ("bus".to_owned(), bus.clone()));
+    let others = device.properties.iter().map(|p| (p.name.clone(), p.value.clone()));
+    DeviceSpec {
+        driver: device.driver.clone(),
+        id: device.id.clone(),
+        properties: others.chain(bus).collect(),
+        origin: device.origin.clone(),
+    }
 }
 
 /// The last value given for a property of the machine.

@@ -11,7 +11,7 @@ use crate::harts::{LINE_MSI, LINE_MTI, TIMEBASE_HZ};
 use crate::imsic::HartFiles;
 use chardev::{Port, Sink};
 use cpu::VirtualCpu;
-use device::{Bus, LineSink, Part, RestoreError, Shared, Value, Wire};
+use device::{LineSink, Part, RestoreError, Shared, Value, Wire};
 use machine::{Builder, Events, Machine, Rom};
 use memory::{AddressSpace, Backing, Gpa, Ram, Region};
 use misc::{FlashConfig, FlashStore, FwCfg, PflashCfi01, SifiveTest};
@@ -24,7 +24,7 @@ use std::io;
 use std::sync::Arc;
 use time::{Clock, Counter, WallClock};
 use timer::{GoldfishRtc, Mswi, Mtimer, MtimerLayout};
-use virtio::{Backends, PciConfig, VirtioDevice, VirtioMmio, VirtioPci};
+use virtio::{Backends, Plugs, Spec, VirtioMmio};
 
 /// A file that the user named, read.
 pub struct File {
@@ -98,8 +98,10 @@ pub struct DeviceSpec {
     pub driver: String,
     /// Its id, if it has one.
     pub id: Option<String>,
-    /// Its other properties.
+    /// Its other properties, `bus` among them.
     pub properties: Vec<(String, String)>,
+    /// The option as written, for messages.
+    pub origin: String,
 }
 
 /// A finished board.
@@ -112,6 +114,8 @@ pub struct Board {
     pub serial_input: Option<Arc<dyn Sink>>,
     /// The PCI host bridge.
     pub pci: Arc<PciHost>,
+    /// What is plugged where, for `info qtree`.
+    pub plugs: Plugs,
     /// The device tree that the firmware gets.
     pub fdt: Vec<u8>,
     /// The code cache, for `info jit`.
@@ -127,7 +131,7 @@ pub enum BuildError {
     File(String, String),
     /// What it starts does not fit.
     Boot(BootError),
-    /// A device: its name and what is wrong.
+    /// A device: the option as written and what is wrong.
     Device(String, String),
     /// Something that the board does not have yet.
     NotSupportedYet(String),
@@ -139,7 +143,7 @@ impl fmt::Display for BuildError {
             Self::Host(what, error) => write!(f, "{what}: {error}"),
             Self::File(name, problem) => write!(f, "could not load '{name}': {problem}"),
             Self::Boot(error) => error.fmt(f),
-            Self::Device(name, problem) => write!(f, "-device {name}: {problem}"),
+            Self::Device(name, problem) => write!(f, "{name}: {problem}"),
             Self::NotSupportedYet(what) => write!(f, "not supported yet: {what}"),
         }
     }
@@ -194,11 +198,11 @@ pub fn build(inputs: Inputs<'_>) -> Result<Board, BuildError> {
     let has_flash = inputs.flash[0].is_some();
     add_flash(&mut b, inputs.flash)?;
     let pci = add_pci(&mut b, &inputs.config, irq);
-    plug_devices(&mut b, &pci, &inputs.devices, inputs.backends, irq)?;
+    let plugs = plug_devices(&mut b, &pci, &inputs.devices, inputs.backends, irq)?;
 
     let fdt = load_files(&mut b, &inputs.config, &inputs.boot, has_flash, &fw_cfg)?;
     let machine = b.build().map_err(host("cannot start a thread"))?;
-    Ok(Board { machine, serial, serial_input, pci, fdt, cache })
+    Ok(Board { machine, serial, serial_input, pci, plugs, fdt, cache })
 }
 
 fn map_rom(space: &AddressSpace, window: Window, ram: &Arc<Ram>) {
@@ -271,51 +275,37 @@ fn add_pci(b: &mut Builder, config: &VirtConfig, irq: impl Fn(u32) -> Wire) -> A
     PciHost::new(Arc::clone(&b.space), windows, irqs)
 }
 
-/// Puts devices where their buses are. The virtio slots fill from the last one down, as QEMU
-/// fills them.
+/// Puts devices where their buses are.
 fn plug_devices(
     b: &mut Builder,
     pci: &Arc<PciHost>,
     given: &[DeviceSpec],
     backends: &dyn Backends,
     irq: impl Fn(u32) -> Wire,
-) -> Result<(), BuildError> {
+) -> Result<Plugs, BuildError> {
     let slots: Vec<_> = (0..VIRTIO_SLOTS)
         .map(|n| VirtioMmio::new(irq(VIRTIO_IRQ + n), Arc::clone(&b.space), true))
         .collect();
-    let mut free = slots.iter().rev();
+    let mut plugs = Plugs::new(Arc::clone(&b.space), Some(Arc::clone(pci)), slots);
     for spec in given {
-        let problem = |text: String| BuildError::Device(spec.driver.clone(), text);
-        let class = virtio::class(&spec.driver)
-            .ok_or_else(|| problem("no such device for this machine".into()))?;
-        let device: Box<dyn VirtioDevice> = virtio::build(class.name, &spec.properties, backends)
-            .map_err(|error| problem(error.to_string()))?;
-        match class.bus {
-            Bus::Pci => {
-                let mut config = PciConfig::parse(class, &spec.properties)
-                    .map_err(|error| problem(error.to_string()))?;
-                config.id = spec.id.clone().unwrap_or_default();
-                let at = config.addr;
-                let function = VirtioPci::new(device, config, Arc::clone(&b.space));
-                pci.attach(function, at).map_err(|error| problem(error.to_string()))?;
-            }
-            _ => {
-                let slot = free.next();
-                let slot = slot.ok_or_else(|| problem("all virtio-mmio slots are taken".into()))?;
-                slot.plug(device).map_err(|_| problem("the slot is taken".into()))?;
-            }
-        }
+        let problem = |error: virtio::BuildError| {
+            let hint = error.hint.map_or_else(String::new, |hint| format!("\n{hint}"));
+            BuildError::Device(spec.origin.clone(), error.message + &hint)
+        };
+        let id = spec.id.as_deref();
+        let device = Spec { driver: &spec.driver, id, properties: &spec.properties };
+        plugs.add(device, backends).map_err(problem)?;
     }
-    for (n, slot) in slots.into_iter().enumerate() {
+    for (n, slot) in plugs.slots().iter().enumerate() {
         let base = VIRTIO.base + VIRTIO.len * n as u64;
         b.space.map_io("virtio-mmio", base, virtio::MMIO_LEN, slot.clone());
-        b.parts.push((format!("/machine/virtio-mmio{n}"), slot));
+        b.parts.push((format!("/machine/virtio-mmio{n}"), slot.clone()));
     }
     for (at, device) in pci.devices() {
         let (slot, function) = (at.slot(), at.function());
         b.part(format!("/machine/pci/{slot:02x}.{function}"), Function(device));
     }
-    Ok(())
+    Ok(plugs)
 }
 
 /// A PCI function as a part of the machine.
