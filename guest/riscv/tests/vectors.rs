@@ -1,21 +1,28 @@
-//! Instructions against `tests/insn/<isa>/*.vec`, on the interpreter of IR.
+//! Instructions against `tests/insn/<isa>/*.vec`, on the interpreter of IR and on compiled code.
 //!
 //! A line is `code[,code…]  text  before => after`; parts are separated by two spaces. Code lies at
 //! [`START`]; it runs until control leaves it. What is not said to change must not change.
 //! Assignments: registers by name, `[address]` for 8 bytes of memory, `v0`… for vector registers,
 //! `vectors` for what they hold at first, and after: `pc`, or `trap` with `tval`.
 
+use cpu::VirtualCpu;
 use interp::{Interpreter, Outcome};
 use ir::{AmoOp, Builder, GuestReg, MemOp, Unit};
 use isa::{Access, CodeSource, Cpu, Guest, MemoryFault, Services};
+use memory::{AddressSpace, Ram};
 use riscv::decode::{Ext, ExtSet, disassemble_plain};
 use riscv::{Config, Exception, Riscv, State, Trap, Wiring, Xlen};
+use runtime::{CodeCache, Options, Vcpu};
+use state::SavedState;
 use std::fmt::Write;
 use std::path::Path;
+use std::sync::Arc;
 use time::{Clock, Counter};
 
 /// Address of the code.
 const START: u64 = 0x1000;
+/// Where exceptions go.
+const HANDLER: u64 = 0x10_0000;
 /// Address of the only page of memory.
 const PAGE: u64 = 0x40000;
 /// What its first bytes hold.
@@ -178,7 +185,7 @@ impl CodeSource for Code {
 
 /// A hart, its state and memory: before or after.
 struct Machine {
-    hart: Riscv,
+    hart: Arc<Riscv>,
     state: State,
     memory: Memory,
 }
@@ -191,6 +198,48 @@ fn hart(xlen: Xlen) -> Riscv {
     let ext = other.iter().fold(ExtSet::all(), |set, e| set.without(*e));
     let config = Config { ext, ..riscv::model::parse(model).expect("a known model") };
     Riscv { config, wiring: Wiring::new(0, START, Counter::new(Clock::manual(), 10_000_000)) }
+}
+
+/// What executes the instructions.
+enum Executor {
+    Interpreter,
+    Compiled(Box<Processor>),
+}
+
+/// A processor of the engine, with a page of code and one of memory.
+struct Processor {
+    vcpu: Vcpu<Riscv>,
+    code: Arc<Ram>,
+    memory: Arc<Ram>,
+}
+
+impl Processor {
+    fn new(xlen: Xlen) -> Self {
+        let ram = |name| Ram::new(name, 4096).expect("the host has memory");
+        let (code, memory) = (ram("code"), ram("memory"));
+        let space = AddressSpace::new("test");
+        space.map_ram(START, &code);
+        space.map_ram(PAGE, &memory);
+        let options = Options { code_bytes: 4 << 20, interpret: false, ..Options::default() };
+        let cache = CodeCache::new(Riscv::registers(), options).expect("the host has memory");
+        Self { vcpu: Vcpu::new(Arc::new(hart(xlen)), space, cache), code, memory }
+    }
+
+    /// Runs the code on the state and memory of a machine.
+    fn run(&mut self, machine: &mut Machine, code: &[u8]) -> Option<Trap> {
+        // Two bytes more, where control arrives.
+        assert!(self.code.write(0, &[code, &[1, 0]].concat()), "the code fits");
+        assert!(self.memory.write(0, &machine.memory.0), "the memory is as large");
+        machine.state.mtvec = HANDLER;
+        self.vcpu.restore(&machine.state.save()).expect("a state fits itself");
+        let within = START..START + code.len() as u64;
+        while within.contains(&self.vcpu.pc()) {
+            self.vcpu.step();
+        }
+        machine.state.restore(&self.vcpu.save()).expect("a state fits itself");
+        assert!(self.memory.read(0, &mut machine.memory.0), "the memory is as large");
+        (machine.state.pc == HANDLER).then(|| machine.trap())
+    }
 }
 
 fn number(text: &str) -> u128 {
@@ -224,8 +273,8 @@ fn vectors(name: &str) -> Vec<u8> {
 }
 
 impl Machine {
-    fn new(xlen: Xlen) -> Self {
-        let hart = hart(xlen);
+    fn new(hart: &Arc<Riscv>) -> Self {
+        let hart = Arc::clone(hart);
         let mut state = hart.reset();
         // The floating-point and vector units are on and dirty.
         state.mstatus |= 3 << 13 | 3 << 9;
@@ -266,25 +315,35 @@ impl Machine {
     }
 
     /// Runs the code until control leaves it; the exception, if one was taken.
-    fn run(&mut self, mut code: Code) -> Option<Trap> {
+    fn run(&mut self, code: Code, executor: &mut Executor) -> Option<Trap> {
+        self.state.pc = START;
+        match executor {
+            Executor::Interpreter => self.interpret(code),
+            Executor::Compiled(processor) => processor.run(self, &code.0),
+        }
+    }
+
+    fn interpret(&mut self, mut code: Code) -> Option<Trap> {
         let end = START + code.0.len() as u64;
         let mut interpreter = Interpreter::default();
-        self.state.pc = START;
         while (START..end).contains(&self.state.pc) {
             let mut unit = Unit { pc: self.state.pc, ..Unit::default() };
             let mode = self.hart.mode(&self.state);
             self.hart.translate(&mode, 64, &mut code, &mut Builder::new(&mut unit));
             assert_eq!(unit.verify(), Ok(()));
-            let mut cpu = Cpu::new(&self.hart, &mut self.state, &mut self.memory);
+            let mut cpu = Cpu::new(&*self.hart, &mut self.state, &mut self.memory);
             match interpreter.run(&unit, &mut cpu) {
                 Outcome::Exit { pc } | Outcome::Loop(_, pc) => self.state.pc = pc,
-                Outcome::Trapped => {
-                    let cause = Exception::from_code(self.state.mcause).expect("an exception");
-                    return Some(Trap::new(cause, self.state.mtval));
-                }
+                Outcome::Trapped => return Some(self.trap()),
             }
         }
         None
+    }
+
+    /// The exception that was taken last.
+    fn trap(&self) -> Trap {
+        let cause = Exception::from_code(self.state.mcause).expect("an exception");
+        Trap::new(cause, self.state.mtval)
     }
 
     /// What differs from another machine, but for what traps change.
@@ -336,12 +395,12 @@ fn assignments(text: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// Runs a line; what is wrong.
-fn check(xlen: Xlen, line: &str) -> String {
+fn check(hart: &Arc<Riscv>, line: &str, executor: &mut Executor) -> String {
     let (left, after) = line.split_once("=>").expect("before => after");
     let mut parts = left.split("  ").map(str::trim).filter(|p| !p.is_empty());
     let (code, text) = (parts.next().expect("code"), parts.next().expect("text"));
-    let mut machine = Machine::new(xlen);
-    let mut wanted = Machine::new(xlen);
+    let mut machine = Machine::new(hart);
+    let mut wanted = Machine::new(hart);
     for (name, value) in assignments(parts.next().unwrap_or_default()) {
         machine.assign(name, value);
         wanted.assign(name, value);
@@ -357,7 +416,7 @@ fn check(xlen: Xlen, line: &str) -> String {
         let _ = writeln!(wrong, "    the text is `{shown}`");
     }
     let end = START + bytes.len() as u64;
-    let trap = machine.run(Code(bytes));
+    let trap = machine.run(Code(bytes), executor);
     let (mut pc, mut cause, mut tval) = (end, None, None);
     for (name, value) in assignments(after) {
         match name {
@@ -379,15 +438,16 @@ fn check(xlen: Xlen, line: &str) -> String {
     wrong + &machine.differences(&wanted)
 }
 
-fn check_all(xlen: Xlen, isa: &str) {
+fn check_all(xlen: Xlen, isa: &str, mut executor: Executor) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/insn").join(isa);
     let (mut count, mut report) = (0, String::new());
+    let hart = Arc::new(hart(xlen));
     for entry in std::fs::read_dir(&dir).expect("the folder of vectors exists") {
         let path = entry.expect("the folder can be read").path();
         let text = std::fs::read_to_string(&path).expect("a file of vectors");
         for line in text.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
             count += 1;
-            let wrong = check(xlen, line);
+            let wrong = check(&hart, line, &mut executor);
             if !wrong.is_empty() && report.len() < 8000 {
                 let name = path.file_name().unwrap_or_default().display();
                 let _ = writeln!(report, "{name}: {line}\n{wrong}");
@@ -399,11 +459,31 @@ fn check_all(xlen: Xlen, isa: &str) {
 }
 
 #[test]
-fn instructions_of_rv64_do_what_the_vectors_say() {
-    check_all(Xlen::Rv64, "riscv64");
+fn interpreted_instructions_of_rv64_do_what_the_vectors_say() {
+    check_all(Xlen::Rv64, "riscv64", Executor::Interpreter);
 }
 
 #[test]
-fn instructions_of_rv32_do_what_the_vectors_say() {
-    check_all(Xlen::Rv32, "riscv32");
+fn interpreted_instructions_of_rv32_do_what_the_vectors_say() {
+    check_all(Xlen::Rv32, "riscv32", Executor::Interpreter);
+}
+
+/// A processor, where the host has a code generator.
+fn compiled(xlen: Xlen) -> Option<Executor> {
+    let compiles = !Options::default().interpret;
+    compiles.then(|| Executor::Compiled(Box::new(Processor::new(xlen))))
+}
+
+#[test]
+fn compiled_instructions_of_rv64_do_what_the_vectors_say() {
+    if let Some(executor) = compiled(Xlen::Rv64) {
+        check_all(Xlen::Rv64, "riscv64", executor);
+    }
+}
+
+#[test]
+fn compiled_instructions_of_rv32_do_what_the_vectors_say() {
+    if let Some(executor) = compiled(Xlen::Rv32) {
+        check_all(Xlen::Rv32, "riscv32", executor);
+    }
 }
