@@ -7,6 +7,7 @@ use crate::helpers::HELPERS;
 use crate::imsic::Imsic;
 use crate::mmu;
 use crate::model::{Config, Feature};
+use crate::software::SoftwareEdge;
 use crate::state::{NO_RESERVATION, Privilege, REGISTERS, State, flags};
 use crate::status::{ADUE, MPP_SHIFT, PBMTE};
 use crate::timer::SupervisorTimer;
@@ -38,12 +39,15 @@ pub struct Wiring {
     pub timer: SupervisorTimer,
     /// The incoming MSI controller, if there is one.
     pub imsic: Option<Arc<dyn Imsic>>,
+    /// Supervisor software interrupts from outside.
+    pub software: Arc<SoftwareEdge>,
 }
 
 impl Wiring {
     /// A hart without MSIs whose `time` is `counter`.
     pub fn new(hart_id: u64, reset_pc: u64, counter: Counter) -> Self {
-        Self { hart_id, reset_pc, timer: SupervisorTimer::new(counter), imsic: None }
+        let timer = SupervisorTimer::new(counter);
+        Self { hart_id, reset_pc, timer, imsic: None, software: Arc::default() }
     }
 }
 

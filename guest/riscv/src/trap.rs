@@ -132,6 +132,9 @@ pub(crate) const BY_URGENCY: [(u32, &str); 7] = [
 /// Pending interrupts, enabled or not: `mip` as software reads it.
 pub(crate) fn pending(cpu: &mut Cpu<'_, Riscv>) -> u64 {
     let lines = cpu.lines();
+    if cpu.guest.wiring.software.take() {
+        cpu.state.mip |= SSIP;
+    }
     let timer = if cpu.state.menvcfg & STCE == 0 { cpu.state.mip & STIP } else { lines & STIP };
     let software = cpu.state.mip & (SSIP | SEIP | LCOFIP);
     let all = software | timer | lines & (MSIP | MTIP | MEIP | SEIP);

@@ -3,10 +3,13 @@
 use crate::Xlen;
 use crate::boot::RESET_ADDRESS;
 use crate::imsic::HartFiles;
-use device::LineSink;
+use cpu::VirtualCpu;
+use device::{LineSink, Wire};
 use fdt::Node;
+use machine::Builder;
 use riscv::model::{Config, Feature, SatpMode};
-use riscv::{Imsic, Riscv, Wiring};
+use riscv::{Imsic, Riscv, SoftwareEdge, Wiring};
+use runtime::{CodeCache, Vcpu};
 use std::sync::Arc;
 use time::Counter;
 
@@ -15,6 +18,8 @@ pub const TIMEBASE_HZ: u32 = 10_000_000;
 
 /// Interrupt inputs of a hart: the bits of `mip`.
 pub const LINE_MSI: u32 = 3;
+/// Supervisor software.
+pub const LINE_SSI: u32 = 1;
 /// Machine timer.
 pub const LINE_MTI: u32 = 7;
 /// Supervisor external.
@@ -22,22 +27,54 @@ pub const LINE_SEI: u32 = 9;
 /// Machine external.
 pub const LINE_MEI: u32 = 11;
 
-/// Hart `hart_id` of a board whose `time` is `mtime`, with its interrupt files if it has any.
-pub(crate) fn hart(
-    config: &Config,
-    hart_id: u64,
-    mtime: &Counter,
-    files: Option<HartFiles>,
-) -> Riscv {
-    let reset_pc = config.reset_pc.unwrap_or(RESET_ADDRESS);
-    let imsic = files.map(|files| Arc::new(files) as Arc<dyn Imsic>);
-    let wiring = Wiring { imsic, ..Wiring::new(hart_id, reset_pc, mtime.clone()) };
-    Riscv { config: config.clone(), wiring }
+/// What all harts of a board share.
+pub(crate) struct Common<'a> {
+    /// What they can do.
+    pub config: &'a Config,
+    /// Their `time`.
+    pub mtime: &'a Counter,
+    /// Their translated code.
+    pub cache: &'a Arc<CodeCache>,
 }
 
-/// Ties a hart's own timer to its interrupt inputs.
-pub(crate) fn connect(hart: &Riscv, lines: &Arc<dyn LineSink>) {
-    hart.wiring.timer.connect(Arc::clone(lines));
+/// Where interrupts for the harts of a board go.
+#[derive(Default)]
+pub(crate) struct Harts {
+    /// The inputs of each.
+    pub lines: Vec<Arc<dyn LineSink>>,
+    /// What takes supervisor software interrupts for each.
+    pub software: Vec<Arc<SoftwareEdge>>,
+}
+
+impl Harts {
+    /// A wire to input `line` of each.
+    pub(crate) fn wires(&self, line: u32) -> Vec<Wire> {
+        self.lines.iter().map(|hart| Wire::to(Arc::clone(hart), line)).collect()
+    }
+}
+
+/// Adds `count` harts, each with its interrupt files if there are any.
+pub(crate) fn add(
+    b: &mut Builder,
+    common: &Common<'_>,
+    count: usize,
+    files: &[HartFiles],
+) -> Harts {
+    let mut harts = Harts::default();
+    for index in 0..count {
+        let reset_pc = common.config.reset_pc.unwrap_or(RESET_ADDRESS);
+        let mut wiring = Wiring::new(index as u64, reset_pc, common.mtime.clone());
+        wiring.imsic = files.get(index).map(|files| Arc::new(files.clone()) as Arc<dyn Imsic>);
+        let hart = Arc::new(Riscv { config: common.config.clone(), wiring });
+        let cpu = Vcpu::new(Arc::clone(&hart), Arc::clone(&b.space), Arc::clone(common.cache));
+        let link: Arc<dyn LineSink> = cpu.link();
+        hart.wiring.timer.connect(Arc::clone(&link));
+        hart.wiring.software.connect(Arc::clone(&link));
+        harts.software.push(Arc::clone(&hart.wiring.software));
+        harts.lines.push(link);
+        b.cpus.push(Box::new(cpu));
+    }
+    harts
 }
 
 /// Width of a CPU model's registers.

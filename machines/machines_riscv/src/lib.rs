@@ -5,6 +5,7 @@
 
 pub mod assemble;
 pub mod boot;
+mod clint;
 pub mod harts;
 pub mod imsic;
 pub mod spike;

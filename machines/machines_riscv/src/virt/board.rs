@@ -1,29 +1,28 @@
 //! The board itself: which part is at which address, on which line.
 
 use super::map::{
-    CLINT, DRAM, FLASH, FW_CFG, MROM, PCIE_ECAM, PCIE_IRQ, PCIE_MMIO, PCIE_PIO, RTC, RTC_IRQ, TEST,
-    UART0, UART0_HZ, UART0_IRQ, VIRTIO, VIRTIO_IRQ, VIRTIO_SLOTS, high_pcie_mmio,
+    ACLINT_SSWI, CLINT, DRAM, FLASH, FW_CFG, MROM, PCIE_ECAM, PCIE_IRQ, PCIE_MMIO, PCIE_PIO, RTC,
+    RTC_IRQ, TEST, UART0, UART0_HZ, UART0_IRQ, VIRTIO, VIRTIO_IRQ, VIRTIO_SLOTS, high_pcie_mmio,
 };
 use super::{Aia, VirtConfig, device_tree, interrupts};
 use crate::Window;
 use crate::assemble::{self, BootError};
-use crate::harts::{LINE_MSI, LINE_MTI, TIMEBASE_HZ};
-use crate::imsic::HartFiles;
+use crate::clint;
+use crate::harts::{self, Harts, TIMEBASE_HZ};
 use chardev::{Port, Sink};
-use cpu::VirtualCpu;
-use device::{LineSink, Part, RestoreError, Shared, Value, Wire};
+use device::{Part, RestoreError, Shared, Value, Wire};
 use machine::{Builder, Events, Machine, Rom};
 use memory::{AddressSpace, Backing, Gpa, Ram, Region};
 use misc::{FlashConfig, FlashStore, FwCfg, PflashCfi01, SifiveTest};
 use pci::{PciDevice, PciHost, Windows};
 use riscv::Riscv;
-use runtime::{CodeCache, Vcpu};
+use runtime::CodeCache;
 use serial::{Discard, Ns16550a};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use time::{Clock, Counter, WallClock};
-use timer::{GoldfishRtc, Mswi, Mtimer, MtimerLayout};
+use timer::GoldfishRtc;
 use virtio::{Backends, Plugs, Spec, VirtioMmio};
 
 /// A file that the user named, read.
@@ -156,9 +155,6 @@ impl std::error::Error for BuildError {}
 /// # Errors
 /// A file does not fit into the machine, a device is wrong, or the host has no memory.
 pub fn build(inputs: Inputs<'_>) -> Result<Board, BuildError> {
-    if inputs.config.aclint && inputs.config.aia != Aia::AplicImsic {
-        return Err(BuildError::NotSupportedYet("-machine aclint=on without IMSICs".into()));
-    }
     let mut b = Builder::new(inputs.clock.clone());
     b.threading = inputs.threading;
     let host = |what| move |error| BuildError::Host(what, error);
@@ -172,9 +168,10 @@ pub fn build(inputs: Inputs<'_>) -> Result<Board, BuildError> {
         .map_err(host("cannot set up memory for translated code"))?;
     let mtime = Counter::new(inputs.clock.clone(), u64::from(TIMEBASE_HZ));
     let files = interrupts::files(&inputs.config);
-    let lines = add_harts(&mut b, &inputs, &mtime, &cache, &files);
-    add_clint(&mut b, &inputs.config, &mtime, &lines);
-    let controller = interrupts::add(&mut b, &inputs.config, &lines, files);
+    let common = harts::Common { config: &inputs.cpu, mtime: &mtime, cache: &cache };
+    let harts = harts::add(&mut b, &common, inputs.config.harts.len(), &files);
+    add_local(&mut b, &inputs.config, &mtime, &harts);
+    let controller = interrupts::add(&mut b, &inputs.config, &harts.lines, files);
     let irq = |n: u32| Wire::to(Arc::clone(&controller), n);
 
     let uart = serial::Config { clock_hz: u64::from(UART0_HZ), ..serial::Config::default() };
@@ -215,40 +212,16 @@ fn map_rom(space: &AddressSpace, window: Window, ram: &Arc<Ram>) {
     });
 }
 
-/// The harts; the result is their interrupt inputs.
-fn add_harts(
-    b: &mut Builder,
-    inputs: &Inputs<'_>,
-    mtime: &Counter,
-    cache: &Arc<CodeCache>,
-    files: &[HartFiles],
-) -> Vec<Arc<dyn LineSink>> {
-    let mut lines = Vec::new();
-    for hart_id in 0..inputs.config.harts.len() as u64 {
-        let files = files.get(hart_id as usize).cloned();
-        let hart = Arc::new(crate::harts::hart(&inputs.cpu, hart_id, mtime, files));
-        let cpu = Vcpu::new(Arc::clone(&hart), Arc::clone(&b.space), Arc::clone(cache));
-        let link: Arc<dyn LineSink> = cpu.link();
-        crate::harts::connect(&hart, &link);
-        lines.push(link);
-        b.cpus.push(Box::new(cpu));
+/// Timer and software interrupts: a CLINT or the same as ACLINT; an ACLINT beside IMSICs is only
+/// the timer.
+fn add_local(b: &mut Builder, config: &VirtConfig, mtime: &Counter, harts: &Harts) {
+    if config.aclint && config.aia == Aia::AplicImsic {
+        return clint::add_mtimer(b, CLINT.base, mtime, harts);
     }
-    lines
-}
-
-/// Machine timer and software interrupts of a CLINT; an ACLINT beside IMSICs is only the timer.
-fn add_clint(b: &mut Builder, config: &VirtConfig, mtime: &Counter, harts: &[Arc<dyn LineSink>]) {
-    let wires = |line| harts.iter().map(|h| Wire::to(Arc::clone(h), line)).collect();
-    let mut base = CLINT.base;
-    if !config.aclint {
-        let (mswi, len) = (Shared::new(Mswi::new(wires(LINE_MSI))), timer::aclint::SWI_LEN);
-        b.space.map_io("riscv.aclint.swi", base, len, Arc::new(mswi.clone()));
-        b.part("/machine/mswi", mswi);
-        base += len;
+    clint::add_clint(b, CLINT.base, mtime, harts);
+    if config.aclint {
+        clint::add_sswi(b, ACLINT_SSWI.base, harts);
     }
-    let mtimer = Mtimer::new(MtimerLayout::CLINT, mtime.clone(), wires(LINE_MTI));
-    b.space.map_io("riscv.aclint.mtimer", base, MtimerLayout::CLINT.len, Arc::new(mtimer.clone()));
-    b.part("/machine/mtimer", mtimer);
 }
 
 fn add_flash(b: &mut Builder, stores: [Option<Box<dyn FlashStore>>; 2]) -> Result<(), BuildError> {
