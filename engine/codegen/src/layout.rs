@@ -8,7 +8,7 @@ pub const PAGE_BITS: u32 = 12;
 /// Entries of the software TLB per set; a power of two.
 pub const TLB_ENTRIES: usize = 4096;
 /// Entries of the jump cache; a power of two.
-pub const JUMP_ENTRIES: usize = 2048;
+pub const JUMP_ENTRIES: usize = 4096;
 /// Slots for temporaries that do not fit into registers.
 pub const SPILLS: usize = 64;
 
@@ -58,7 +58,8 @@ pub struct JumpEntry {
 impl JumpEntry {
     /// An address that never belongs into the entry of this index: guests may jump anywhere.
     pub const fn invalid(index: usize) -> u64 {
-        !(index as u64) << 1
+        // Small addresses hash to themselves, halved.
+        (!index & (JUMP_ENTRIES - 1)) as u64 * 2
     }
 
     const fn none() -> [Self; JUMP_ENTRIES] {
@@ -168,7 +169,7 @@ impl Core {
 
     /// Index into the jump cache.
     pub fn jump_index(pc: u64) -> usize {
-        (pc >> 1) as usize & (JUMP_ENTRIES - 1)
+        ((pc ^ pc >> 12) >> 1) as usize & (JUMP_ENTRIES - 1)
     }
 
     /// Index into a set of the TLB.

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 /// A double mapping of code memory.
 pub(crate) struct Arena {
@@ -76,6 +76,21 @@ impl Arena {
         unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), to, code.len()) };
     }
 
+    /// Writes the byte at host address `at`, which others may be reading.
+    pub(crate) fn mark(&self, at: u64, value: u8) {
+        let offset = (at - self.execute.as_ptr() as u64) as usize;
+        assert!(offset < self.len, "marks are in the arena");
+        // SAFETY: inside the mapping, as just checked.
+        let at = unsafe { self.write.as_ptr().add(offset) };
+        // SAFETY: only accessed atomically once it can be read.
+        unsafe { AtomicU8::from_ptr(at) }.store(value, Ordering::Release);
+    }
+
+    /// Where code is executed. Only its owner may keep it, and not longer than the arena.
+    pub(crate) fn window(&self) -> Window {
+        Window { base: self.execute.as_ptr() as u64, len: self.len }
+    }
+
     /// The displacement at host address `slot`.
     pub(crate) fn displacement(&self, slot: u64) -> i32 {
         let offset = (slot - self.execute.as_ptr() as u64) as usize;
@@ -96,6 +111,22 @@ impl Arena {
         let at = unsafe { self.write.as_ptr().add(offset) };
         // SAFETY: aligned, and only accessed atomically once it is executable.
         unsafe { AtomicU32::from_ptr(at.cast()) }.store(disp, Ordering::Release);
+    }
+}
+
+/// The executable side of an arena, to be read without its lock.
+#[derive(Clone, Copy)]
+pub(crate) struct Window {
+    base: u64,
+    len: usize,
+}
+
+impl Window {
+    /// The byte at host address `at`.
+    pub(crate) fn marked(&self, at: u64) -> u8 {
+        assert!(at.wrapping_sub(self.base) < self.len as u64, "marks are in the arena");
+        // SAFETY: inside the mapping, which the window's owner keeps; marks change atomically.
+        unsafe { AtomicU8::from_ptr(at as *mut u8) }.load(Ordering::Acquire)
     }
 }
 

@@ -5,7 +5,7 @@
 //! seen by the translator or invalidates the finished unit. Memory is never reused until the
 //! whole cache is emptied, with every processor outside.
 
-use crate::arena::Arena;
+use crate::arena::{Arena, Window};
 use codegen::x86_64::{Buffers, Generator, emit_thunks};
 use codegen::{CompileError, Compiled, Target, Thunks};
 use ir::{RegInfo, Unit};
@@ -52,6 +52,11 @@ impl std::hash::Hasher for Words {
         self.0 = (self.0.rotate_left(23) ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
+
+/// Bytes before each unit's code; the first tells whether it stands.
+const HEADER: usize = 16;
+/// The first byte of a unit that stands.
+const VALID: u8 = 1;
 
 /// Name of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -169,6 +174,8 @@ impl Default for Options {
 /// The code cache of one machine.
 pub struct CodeCache {
     tables: RwLock<Tables>,
+    /// The executable side of the arena in the tables.
+    window: Window,
     peers: Mutex<Vec<Weak<dyn Peer>>>,
     /// Held for reading by every processor that may be in generated code.
     gate: RwLock<()>,
@@ -218,6 +225,7 @@ impl CodeCache {
             by_page: HashMap::default(),
         };
         Ok(Arc::new(Self {
+            window: tables.arena.window(),
             tables: RwLock::new(tables),
             peers: Mutex::default(),
             gate: RwLock::new(()),
@@ -282,6 +290,11 @@ impl CodeCache {
         tables.by_key.get(key).map(|id| tables.units[*id].found)
     }
 
+    /// Whether a compiled unit of the present epoch still stands.
+    pub(crate) fn is_valid(&self, found: &Found) -> bool {
+        found.checked != 0 && self.window.marked(found.checked - HEADER as u64) == VALID
+    }
+
     /// Makes a unit: `translate` fills it in and says which pages its code lies in, or that it
     /// cannot now. The result is `None` when code memory is full: flush and try again.
     pub(crate) fn make(
@@ -310,11 +323,12 @@ impl CodeCache {
         }
         let mut buffers = std::mem::take(&mut tables.buffers);
         let compiled = self.compile(&tables, unit, regs, &mut translate, &mut buffers);
-        let (offset, code) = (tables.used, &buffers.code);
+        let (offset, code) = (tables.used + HEADER, &buffers.code);
         if offset + code.len() > tables.arena.len() {
             tables.buffers = buffers;
             return None;
         }
+        tables.arena.write(offset - HEADER, &[VALID; HEADER]);
         tables.arena.write(offset, code);
         tables.used = (offset + code.len()).next_multiple_of(16);
         let origin = tables.arena.address(offset);
@@ -376,7 +390,7 @@ impl CodeCache {
             check(unit, regs);
             let target = Target {
                 regs,
-                origin: tables.arena.address(tables.used),
+                origin: tables.arena.address(tables.used + HEADER),
                 thunks: tables.thunks,
                 unit: tables.units.len() as u64,
                 no_chain: self.options.no_chain,
@@ -458,6 +472,9 @@ impl CodeCache {
             }
             if unit.valid {
                 unit.valid = false;
+                if unit.found.checked != 0 {
+                    arena.mark(unit.found.checked - HEADER as u64, 0);
+                }
                 by_key.remove(&unit.key);
                 for (slot, before) in unit.incoming.drain(..) {
                     arena.patch(slot, before);

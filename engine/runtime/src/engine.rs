@@ -60,6 +60,33 @@ impl Used {
     }
 }
 
+/// A set of pages that may answer yes for one it does not have.
+struct Pages([u64; 512]);
+
+impl Default for Pages {
+    fn default() -> Self {
+        Self([0; 512])
+    }
+}
+
+impl Pages {
+    fn bit(gva: u64) -> (usize, u64) {
+        let page = gva / PAGE;
+        let hash = page ^ page >> 15 ^ page >> 30;
+        ((hash >> 6) as usize % 512, 1 << (hash % 64))
+    }
+
+    fn add(&mut self, gva: u64) {
+        let (word, bit) = Self::bit(gva);
+        self.0[word] |= bit;
+    }
+
+    fn may_have(&self, gva: u64) -> bool {
+        let (word, bit) = Self::bit(gva);
+        self.0[word] & bit != 0
+    }
+}
+
 /// Where an access goes.
 enum Place {
     /// Host memory. With `slow`, code was translated from the page.
@@ -76,6 +103,8 @@ pub(crate) struct Engine<G: Guest> {
     /// Keeps every block alive that a TLB entry may still point into.
     rams: Vec<Arc<Ram>>,
     code: Vec<Option<KnownCode>>,
+    /// Pages of guest addresses at which code is remembered.
+    jump_pages: Pages,
     /// Counts how often it was forgotten where code is.
     code_generation: u64,
     /// The memory map when it was last looked at.
@@ -85,7 +114,11 @@ pub(crate) struct Engine<G: Guest> {
     /// Entries filled since they were last emptied.
     jumps_used: Used,
     sets_used: [Used; isa::MMU_SETS],
+    /// Times that an access was not in the software TLB.
     pub(crate) tlb_misses: u64,
+    /// Times that all translations of addresses were forgotten, or those of one page.
+    pub(crate) flushes: u64,
+    pub(crate) page_flushes: u64,
 }
 
 impl<G: Guest> Engine<G> {
@@ -101,12 +134,15 @@ impl<G: Guest> Engine<G> {
             cache,
             rams: Vec::new(),
             code: vec![None; CODE_PAGES],
+            jump_pages: Pages::default(),
             code_generation: 0,
             view,
             window: None,
             jumps_used: Used::default(),
             sets_used: Default::default(),
             tlb_misses: 0,
+            flushes: 0,
+            page_flushes: 0,
         }
     }
 
@@ -135,6 +171,7 @@ impl<G: Guest> Engine<G> {
 
     /// Forgets all translations of addresses.
     pub(crate) fn flush_all(&mut self) {
+        self.flushes += 1;
         for (set, used) in self.sets_used.iter_mut().enumerate() {
             let entries = self.shared.tlb(set);
             used.clear(entries.len(), |index| {
@@ -149,6 +186,7 @@ impl<G: Guest> Engine<G> {
     pub(crate) fn forget_code(&mut self) {
         self.code.fill(None);
         self.code_generation += 1;
+        self.jump_pages = Pages::default();
         let jumps = self.shared.jumps();
         self.jumps_used.clear(jumps.len(), |index| {
             jumps[index].pc.store(JumpEntry::invalid(index), Ordering::Relaxed);
@@ -156,6 +194,7 @@ impl<G: Guest> Engine<G> {
     }
 
     fn flush_page(&mut self, gva: u64) {
+        self.page_flushes += 1;
         let page = gva & !(PAGE - 1);
         for set in 0..isa::MMU_SETS as u8 {
             let entry = self.entry(set, gva);
@@ -165,7 +204,19 @@ impl<G: Guest> Engine<G> {
                 }
             }
         }
-        self.forget_code();
+        let slot = (page / PAGE) as usize % CODE_PAGES;
+        if self.code[slot].as_ref().is_some_and(|known| known.gva_page == page) {
+            self.code[slot] = None;
+        }
+        // A unit at the very end of the page before may reach into this one.
+        if self.jump_pages.may_have(page) || self.jump_pages.may_have(page.wrapping_sub(PAGE)) {
+            self.forget_code();
+        }
+    }
+
+    /// The processor remembers something about code at `pc`.
+    pub(crate) fn note_code(&mut self, pc: u64) {
+        self.jump_pages.add(pc);
     }
 
     /// Remembers that jumps to `pc` lead to `code`.

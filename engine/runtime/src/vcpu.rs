@@ -39,6 +39,9 @@ pub struct Vcpu<G: Guest> {
     /// Pinned registers: host register, row.
     pins: Vec<(usize, GuestReg)>,
     unit: Unit,
+    /// Exits to the run loop by kind, and units looked up in the shared tables.
+    exits: [u64; 6],
+    lookups: u64,
     /// Units that ran lately, by their place in the jump cache.
     recent: Box<[Option<Recent>]>,
     mode: Mode,
@@ -88,6 +91,8 @@ where
             regs,
             pins,
             unit: Unit::default(),
+            exits: [0; 6],
+            lookups: 0,
             recent: vec![None; JUMP_ENTRIES].into(),
             mode: Mode::default(),
             epoch: 0,
@@ -180,6 +185,7 @@ where
                 true => self.interpret(&found),
                 false => self.enter(found.checked),
             };
+            self.exits[record.kind as usize] += 1;
             match record.kind {
                 RecordKind::Direct => {
                     self.set_pc(record.pc);
@@ -276,6 +282,7 @@ where
             self.remember(mode.pc, &found, seen);
             return Some(Next::Run(found));
         }
+        self.lookups += 1;
         let page = match self.code_page(mode.pc) {
             Ok(page) => page,
             Err(trap) => return Some(self.trap(trap)),
@@ -301,13 +308,19 @@ where
         let same = recent.pc == self.mode.pc
             && recent.flags == unit_flags(&self.mode)
             && recent.code == self.engine.code_generation()
-            && recent.seen == seen;
+            && (recent.seen == seen || self.engine.cache.is_valid(&recent.found));
         same.then_some(recent.found)
     }
 
     fn remember(&mut self, pc: u64, found: &Found, seen: u64) {
+        if self.mode.flags & SINGLE_STEP != 0 {
+            return;
+        }
+        let (flags, code) = (unit_flags(&self.mode), self.engine.code_generation());
+        self.recent[Core::jump_index(pc)] = Some(Recent { pc, flags, code, seen, found: *found });
+        self.engine.note_code(pc);
         let options = &self.engine.cache.options;
-        if options.interpret || options.no_chain || self.mode.flags & SINGLE_STEP != 0 {
+        if options.interpret || options.no_chain {
             return;
         }
         self.engine.remember_jump(pc, found.checked);
@@ -603,6 +616,23 @@ where
         let Some(row) = self.regs.iter().position(|r| r.name == name) else { return false };
         G::set_reg(self.state(), GuestReg(row as u8), value as u64);
         true
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        const KINDS: [&str; 6] = [
+            "exits to be linked",
+            "exits to other pages",
+            "indirect jumps missed",
+            "exits to look up",
+            "halts",
+            "traps and returns",
+        ];
+        let mut list: Vec<_> = KINDS.into_iter().zip(self.exits).collect();
+        list.push(("unit lookups", self.lookups));
+        list.push(("TLB misses", self.engine.tlb_misses));
+        list.push(("TLB flushes", self.engine.flushes));
+        list.push(("TLB page flushes", self.engine.page_flushes));
+        list
     }
 
     fn dump(&self) -> String {

@@ -58,6 +58,10 @@ pub trait VirtualCpu: Send {
     fn set_register(&mut self, name: &str, value: u128) -> bool;
     /// Text of `info registers`.
     fn dump(&self) -> String;
+    /// What the engine counted, by name (`info jit`).
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
     /// Guest physical address of a guest virtual one as the debugger sees it: rights ignored, no
     /// accessed or dirty bits set.
     fn debug_translate(&mut self, gva: u64) -> Option<u64>;

@@ -547,8 +547,10 @@ impl<'a> Generator<'a> {
         } else {
             from[0] = Some(self.poll());
             let mask = ((JUMP_ENTRIES - 1) << 4) as i32;
-            self.asm.lea(Width::W32, RCX, Mem::indexed(RAX, RAX, 0));
-            self.asm.shift_imm(Width::W32, 4, RCX, 2);
+            // `Core::jump_index`, times the size of an entry.
+            self.asm.rorx(Width::W32, RCX, RAX.into(), 12);
+            self.asm.alu(Alu::Xor, Width::W32, RCX, RAX.into());
+            self.asm.shift_imm(Width::W32, 4, RCX, 3);
             self.asm.alu_imm(Alu::And, Width::W32, RCX.into(), mask);
             let entry = super::thunks::core_disp(offset_of!(Core, jumps));
             let base = super::asm::gpr::RBP;
