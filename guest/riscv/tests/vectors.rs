@@ -5,30 +5,24 @@
 //! Assignments: registers by name, `[address]` for 8 bytes of memory, `v0`… for vector registers,
 //! `vectors` for what they hold at first, and after: `pc`, or `trap` with `tval`.
 
+mod machine;
+
 use cpu::VirtualCpu;
 use interp::{Interpreter, Outcome};
-use ir::{AmoOp, Builder, GuestReg, MemOp, Unit};
-use isa::{Access, CodeSource, Cpu, Guest, MemoryFault, Services};
+use ir::{Builder, GuestReg, MemOp, Unit};
+use isa::{Cpu, Guest};
+use machine::{Code, Memory, PAGE, START, hart};
 use memory::{AddressSpace, Ram};
-use riscv::decode::{Ext, ExtSet, disassemble_plain};
-use riscv::{Config, Exception, Riscv, State, Trap, Wiring, Xlen};
+use riscv::decode::disassemble_plain;
+use riscv::{Exception, Riscv, State, Trap, Xlen};
 use runtime::{CodeCache, Options, Vcpu};
 use state::SavedState;
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
-use time::{Clock, Counter};
 
-/// Address of the code.
-const START: u64 = 0x1000;
 /// Where exceptions go.
 const HANDLER: u64 = 0x10_0000;
-/// Address of the only page of memory.
-const PAGE: u64 = 0x40000;
-/// What its first bytes hold.
-const MEMORY: [u64; 4] =
-    [0x8091_a2b3_c4d5_e6f7, 0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210, 0x00ff_00ff_7f80_ff01];
-
 /// Floats that are interesting, in three formats: `vectors=f16` and so on.
 const F16: [u16; 19] = [
     0x3c00, 0xc100, 0, 0x8000, 0x7c00, 0xfc00, 0x7e00, 0x7c01, 1, 0x3ff, 0x7bff, 0x3555, 0x7800,
@@ -77,127 +71,11 @@ const F64: [u64; 19] = [
     0x4004 << 48,
 ];
 
-struct Memory(Vec<u8>);
-
-impl Memory {
-    fn new() -> Self {
-        let head = MEMORY.iter().flat_map(|word| word.to_le_bytes());
-        Self(head.chain((32..4096).map(|i| (i * 37 + 11) as u8)).collect())
-    }
-
-    fn place(access: Access, mem: MemOp, gva: u64) -> Result<usize, Trap> {
-        let size = u64::from(mem.size());
-        if mem.must_align() && !gva.is_multiple_of(size) {
-            return Err(Riscv::memory_trap(MemoryFault::Misaligned, access, gva));
-        }
-        match gva.checked_sub(PAGE) {
-            Some(at) if at + size <= 4096 => Ok(at as usize),
-            _ => Err(Riscv::memory_trap(MemoryFault::Bus, access, gva)),
-        }
-    }
-
-    fn get(&self, at: usize, mem: MemOp) -> u64 {
-        let bytes = &self.0[at..at + mem.size() as usize];
-        mem.extend(bytes.iter().rev().fold(0, |value, b| value << 8 | u64::from(*b)))
-    }
-
-    fn put(&mut self, at: usize, mem: MemOp, value: u64) {
-        let size = mem.size() as usize;
-        self.0[at..at + size].copy_from_slice(&value.to_le_bytes()[..size]);
-    }
-}
-
-impl Services<Riscv> for Memory {
-    fn load(&mut self, _: &mut Cpu<'_, Riscv>, _: u8, mem: MemOp, gva: u64) -> Result<u64, Trap> {
-        Ok(self.get(Self::place(Access::Load, mem, gva)?, mem))
-    }
-    fn store(
-        &mut self,
-        _: &mut Cpu<'_, Riscv>,
-        _: u8,
-        mem: MemOp,
-        gva: u64,
-        value: u64,
-    ) -> Result<(), Trap> {
-        self.put(Self::place(Access::Store, mem, gva)?, mem, value);
-        Ok(())
-    }
-    fn amo(
-        &mut self,
-        _: &mut Cpu<'_, Riscv>,
-        _: u8,
-        (op, mem): (AmoOp, MemOp),
-        gva: u64,
-        value: u64,
-    ) -> Result<u64, Trap> {
-        let at = Self::place(Access::Atomic, mem, gva)?;
-        let old = self.get(at, mem);
-        self.put(at, mem, op.apply(mem, old, value));
-        Ok(old)
-    }
-    fn cas(
-        &mut self,
-        _: &mut Cpu<'_, Riscv>,
-        _: u8,
-        mem: MemOp,
-        gva: u64,
-        (expected, new): (u64, u64),
-    ) -> Result<u64, Trap> {
-        let at = Self::place(Access::Atomic, mem, gva)?;
-        let old = self.get(at, mem);
-        if old == mem.extend(expected) {
-            self.put(at, mem, new);
-        }
-        Ok(old)
-    }
-    fn probe(
-        &mut self,
-        _: &mut Cpu<'_, Riscv>,
-        _: u8,
-        access: Access,
-        gva: u64,
-        size: u32,
-    ) -> Result<(), Trap> {
-        let last = gva + u64::from(size) - 1;
-        Self::place(access, MemOp::U8, gva)?;
-        Self::place(access, MemOp::U8, last).map(drop)
-    }
-    fn phys_load(&mut self, _: u64, _: u32) -> Option<u64> {
-        None
-    }
-    fn phys_exchange(&mut self, _: u64, _: u32, _: u64, _: u64) -> Option<u64> {
-        None
-    }
-    fn flush_translations(&mut self, _: Option<u64>) {}
-    fn lines(&self) -> u64 {
-        0
-    }
-}
-
-struct Code(Vec<u8>);
-
-impl CodeSource for Code {
-    fn halfword(&mut self, gva: u64) -> Option<u16> {
-        let at = usize::try_from(gva.checked_sub(START)?).ok()?;
-        Some(u16::from_le_bytes([*self.0.get(at)?, *self.0.get(at + 1)?]))
-    }
-}
-
 /// A hart, its state and memory: before or after.
 struct Machine {
     hart: Arc<Riscv>,
     state: State,
     memory: Memory,
-}
-
-fn hart(xlen: Xlen) -> Riscv {
-    let (model, other) = match xlen {
-        Xlen::Rv64 => ("rv64", &[Ext::Rv32, Ext::Zcf][..]),
-        Xlen::Rv32 => ("rv32", &[Ext::Rv64][..]),
-    };
-    let ext = other.iter().fold(ExtSet::all(), |set, e| set.without(*e));
-    let config = Config { ext, ..riscv::model::parse(model).expect("a known model") };
-    Riscv { config, wiring: Wiring::new(0, START, Counter::new(Clock::manual(), 10_000_000)) }
 }
 
 /// What executes the instructions.
