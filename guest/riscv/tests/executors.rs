@@ -1,0 +1,246 @@
+//! Random instructions on the interpreter and on compiled code: every encoding of the specification,
+//! a few at a time, from interesting registers.
+//!
+//! Code goes forwards only and everything around it waits for an interrupt, so that all ends.
+
+use cpu::{Exit, VirtualCpu};
+use irgen::{Random, float32, float64, integer};
+use isa::Guest;
+use memory::{AddressSpace, Ram};
+use riscv::decode::{Ext, ExtSet, INSNS, InsnInfo, disassemble_plain};
+use riscv::{Config, Riscv, State, Wiring, Xlen};
+use runtime::{CodeCache, Options, Vcpu};
+use state::SavedState;
+use std::fmt::Write;
+use std::sync::Arc;
+use time::{Clock, Counter};
+
+/// Where code is, and traps go.
+const CODE: (u64, u64) = (0x8000_0000, 0x3000);
+const HANDLER: u64 = CODE.0 + 0x2000;
+/// Where data is.
+const DATA: (u64, u64) = (0x4_0000, 0x2000);
+const WFI: u32 = 0x1050_0073;
+/// CSRs that tell the same time after time: floating-point and vector ones, and scratch.
+const CSRS: [u32; 11] =
+    [0x001, 0x002, 0x003, 0x008, 0x009, 0x00a, 0x00f, 0xc20, 0xc21, 0xc22, 0x340];
+/// What goes backwards, or where registers say.
+const NOT_FORWARDS: [&str; 8] =
+    ["jalr", "c.jr", "c.jalr", "cm.jt", "cm.jalt", "mret", "sret", "mnret"];
+
+/// A hart and what it runs.
+struct Engine {
+    vcpu: Vcpu<Riscv>,
+    code: Arc<Ram>,
+    data: Arc<Ram>,
+}
+
+/// A block of RAM: where and how long.
+type Block = (u64, u64);
+
+impl Engine {
+    /// A hart with code and data there.
+    fn new(hart: Riscv, code: Block, data: Block, interpret: bool) -> Self {
+        let space = AddressSpace::new("test");
+        let block = |name, (base, len)| {
+            let ram = Ram::new(name, len).expect("the host has memory");
+            space.map_ram(base, &ram);
+            ram
+        };
+        let (code, data) = (block("code", code), block("data", data));
+        let options = Options { interpret, code_bytes: 8 << 20, ..Options::default() };
+        let cache = CodeCache::new(Riscv::registers(), options).expect("the host has memory");
+        Self { vcpu: Vcpu::new(Arc::new(hart), space, cache), code, data }
+    }
+
+    /// Puts the hart into a state, its code and its data into memory.
+    fn load(&mut self, state: &State, code: &[u8], data: &[u8]) {
+        self.vcpu.restore(&state.save()).expect("a state fits itself");
+        assert!(self.code.write(0, code) && self.data.write(0, data), "there is room");
+    }
+
+    /// Runs until the hart waits for an interrupt.
+    fn run(&mut self) -> Exit {
+        self.vcpu.run()
+    }
+
+    /// The state it is in.
+    fn state(&self) -> State {
+        let mut state = State::default();
+        state.restore(&self.vcpu.save()).expect("a state fits itself");
+        state
+    }
+
+    /// The data.
+    fn data(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.data.len() as usize];
+        assert!(self.data.read(0, &mut bytes), "as much as there is");
+        bytes
+    }
+}
+
+fn hart(xlen: Xlen) -> Riscv {
+    let (model, other) = match xlen {
+        Xlen::Rv64 => ("rv64", &[Ext::Rv32, Ext::Zcf][..]),
+        Xlen::Rv32 => ("rv32", &[Ext::Rv64][..]),
+    };
+    let ext = other.iter().fold(ExtSet::all(), |set, e| set.without(*e));
+    let config = Config { ext, ..riscv::model::parse(model).expect("a known model") };
+    Riscv { config, wiring: Wiring::new(0, CODE.0, Counter::new(Clock::manual(), 10_000_000)) }
+}
+
+/// Random operands for an encoding.
+fn encode(random: &mut Random<'_>, info: &InsnInfo) -> u32 {
+    let mut bits = random.number() as u32;
+    if random.percent(50) {
+        // Few registers, so that one instruction meets another's results.
+        bits &= !(0x18 << 7 | 0x18 << 15 | 0x18 << 20);
+        bits |= 8 << 7 | 8 << 15 | 8 << 20;
+    }
+    if random.percent(60) {
+        // A dynamic rounding mode.
+        bits |= 7 << 12;
+    }
+    let mut insn = bits & !info.mask | info.value;
+    if info.name.starts_with("csr") {
+        insn = insn & 0x000f_ffff | random.pick(&CSRS) << 20;
+    }
+    match (insn & 3, insn & 0x7f, insn >> 13 & 7) {
+        // Branches and jumps go forwards, by 4 bytes at least.
+        (3, 0x63, _) => insn = insn & !(1 << 31 | 1 << 30) | 1 << 9,
+        (3, 0x6f, _) => insn = insn & !(1 << 31 | 1 << 30) | 1 << 22,
+        (1, _, 1 | 5..=7) => insn = insn & !(1 << 12) | 1 << 4,
+        _ => {}
+    }
+    insn
+}
+
+/// A few instructions in a page that is full of waits, with a handler of waits.
+fn program(random: &mut Random<'_>, encodings: &[Vec<&InsnInfo>; 2]) -> (Vec<u8>, Vec<u32>) {
+    let mut code: Vec<u8> = (0..CODE.1 / 4).flat_map(|_| WFI.to_le_bytes()).collect();
+    let (mut at, mut words) = (0, Vec::new());
+    for _ in 0..1 + random.below(8) {
+        let all = &encodings[usize::from(random.percent(15))];
+        let info = all[random.below(all.len() as u64) as usize];
+        let word = encode(random, info);
+        if !info.matches(word) {
+            continue;
+        }
+        let len = if word & 3 == 3 { 4 } else { 2 };
+        code[at..at + len].copy_from_slice(&word.to_le_bytes()[..len]);
+        words.push(word);
+        at += len;
+    }
+    // Whatever is jumped into begins an instruction.
+    while at % 4 != 0 {
+        code[at..at + 2].copy_from_slice(&[0x01, 0x00]);
+        at += 2;
+    }
+    (code, words)
+}
+
+fn start(random: &mut Random<'_>, hart: &Riscv) -> State {
+    let mut state = hart.reset();
+    (state.pc, state.mtvec) = (CODE.0, HANDLER);
+    for i in 1..32 {
+        let value = match random.below(10) {
+            0..5 => DATA.0 + random.below(DATA.1 / 16) * 16,
+            5 => DATA.0 + random.below(DATA.1),
+            _ => integer(random),
+        };
+        state.x[i] = hart.value(value);
+        state.f[i] = match random.below(10) {
+            0..5 => float64(random),
+            5..9 => u64::from(float32(random)) | 0xffff_ffff << 32,
+            _ => random.number(),
+        };
+    }
+    state.frm = random.pick(&[0, 0, 1, 2, 3, 4, 5]);
+    state.fflags = random.below(32);
+    let units = [1, 2, 3, 3, 3, 0];
+    state.mstatus |= random.pick(&units) << 13 | random.pick(&units) << 9;
+    if random.percent(80) {
+        let (sew, lmul) = (random.below(4), random.pick(&[0, 0, 1, 2, 7]));
+        state.vtype = random.below(4) << 6 | sew << 3 | lmul;
+        state.vl = random.below(5);
+    }
+    let mut filler = Random::new(random.number());
+    state.v.0.chunks_exact_mut(8).for_each(|lane| {
+        lane.copy_from_slice(&integer(&mut filler).to_le_bytes());
+    });
+    state
+}
+
+fn listing(hart: &Riscv, words: &[u32]) -> String {
+    let mut text = String::new();
+    for word in words {
+        let shown = disassemble_plain(*word, 0, hart.config.ext);
+        let _ = writeln!(text, "    {word:08x}  {}", shown.unwrap_or_default());
+    }
+    text
+}
+
+/// What differs between the states.
+fn differences(expected: &State, found: &State) -> String {
+    let mut text = String::new();
+    let (expected, found) = (format!("{expected:#x?}"), format!("{found:#x?}"));
+    for (number, (a, b)) in expected.lines().zip(found.lines()).enumerate() {
+        if a != b {
+            let _ = writeln!(text, "    line {number}: expected {}, found {}", a.trim(), b.trim());
+        }
+    }
+    text
+}
+
+fn compare(xlen: Xlen, seeds: std::ops::Range<u64>) {
+    if Options::default().interpret {
+        // The host has no code generator.
+        return;
+    }
+    let [mut reference, mut compiled] =
+        [true, false].map(|interpret| Engine::new(hart(xlen), CODE, DATA, interpret));
+    let hart = hart(xlen);
+    let usable =
+        |info: &&InsnInfo| info.available(hart.config.ext) && !NOT_FORWARDS.contains(&info.name);
+    // Vector instructions are many, and helpers all.
+    let encodings = INSNS.iter().filter(usable).partition(|info| !info.name.starts_with('v'));
+    let encodings = <[Vec<_>; 2]>::from(encodings);
+    let data: Vec<u8> = (0..DATA.1).map(|i| (i * 37 + 11) as u8).collect();
+    for seed in seeds {
+        let mut random = Random::new(seed);
+        let (code, words) = program(&mut random, &encodings);
+        let state = start(&mut random, &hart);
+        let [expected, found] = [&mut reference, &mut compiled].map(|engine| {
+            engine.load(&state, &code, &data);
+            assert_eq!(engine.run(), Exit::Halted);
+            (engine.state(), engine.data())
+        });
+        if expected != found {
+            let mut text = listing(&hart, &words) + &differences(&expected.0, &found.0);
+            for (i, (a, b)) in
+                expected.1.iter().zip(&found.1).enumerate().filter(|(_, (a, b))| a != b)
+            {
+                let at = DATA.0 + i as u64;
+                let _ = writeln!(text, "    [{at:#x}]: expected {a:#x}, found {b:#x}");
+            }
+            for i in 0..32 {
+                let _ = writeln!(text, "    x{i} = {:#x}, f{i} = {:#x}", state.x[i], state.f[i]);
+            }
+            panic!("{xlen:?}, seed {seed}:\n{text}");
+        }
+    }
+}
+
+fn count() -> u64 {
+    std::env::var("TINAMOU_INSN_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(4000)
+}
+
+#[test]
+fn rv64_instructions_do_the_same_compiled_and_interpreted() {
+    compare(Xlen::Rv64, 0..count());
+}
+
+#[test]
+fn rv32_instructions_do_the_same_compiled_and_interpreted() {
+    compare(Xlen::Rv32, 0..count());
+}
