@@ -1,7 +1,8 @@
 //! Random instructions on the interpreter and on compiled code: every encoding of the specification,
 //! a few at a time, from interesting registers.
 //!
-//! Code goes forwards only and everything around it waits for an interrupt, so that all ends.
+//! Code goes forwards, but for one loop that counts, and everything around it waits for an interrupt:
+//! all ends.
 
 use cpu::{Exit, VirtualCpu};
 use irgen::{Random, float32, float64, integer};
@@ -16,11 +17,15 @@ use std::sync::Arc;
 use time::{Clock, Counter};
 
 /// Where code is, and traps go.
-const CODE: (u64, u64) = (0x8000_0000, 0x3000);
+const CODE: (u64, u64) = (0x9123_0000, 0x3000);
 const HANDLER: u64 = CODE.0 + 0x2000;
 /// Where data is.
 const DATA: (u64, u64) = (0x4_0000, 0x2000);
 const WFI: u32 = 0x1050_0073;
+/// Counts the rounds of the loop.
+const COUNTER: usize = 31;
+/// `addi t6, t6, -1`
+const DECREMENT: u32 = 0xffff_8f93;
 /// CSRs that tell the same time after time: floating-point and vector ones, and scratch.
 const CSRS: [u32; 11] =
     [0x001, 0x002, 0x003, 0x008, 0x009, 0x00a, 0x00f, 0xc20, 0xc21, 0xc22, 0x340];
@@ -115,15 +120,34 @@ fn encode(random: &mut Random<'_>, info: &InsnInfo) -> u32 {
     insn
 }
 
-/// A few instructions in a page that is full of waits, with a handler of waits.
+/// `bnez t6` to `distance` bytes before; less than 2 KiB.
+fn loop_back(distance: u32) -> u32 {
+    let imm = distance.wrapping_neg();
+    let (high, low) = (imm >> 5 & 0x3f, imm >> 1 & 0xf);
+    1 << 31 | high << 25 | 31 << 15 | 1 << 12 | low << 8 | 1 << 7 | 0x63
+}
+
+/// Whether an instruction may write the counter: registers 30 and 31 as destination, in pairs too.
+fn counts(word: u32) -> bool {
+    word >> 8 & 0xf == 0xf
+}
+
+/// A few instructions in a page that is full of waits, with a handler of waits. Half of the
+/// programs are loops.
 fn program(random: &mut Random<'_>, encodings: &[Vec<&InsnInfo>; 2]) -> (Vec<u8>, Vec<u32>) {
     let mut code: Vec<u8> = (0..CODE.1 / 4).flat_map(|_| WFI.to_le_bytes()).collect();
     let (mut at, mut words) = (0, Vec::new());
+    let looped = random.percent(50);
+    if looped {
+        // First, so that whoever comes back from the end counts.
+        code[..4].copy_from_slice(&DECREMENT.to_le_bytes());
+        (at, words) = (4, vec![DECREMENT]);
+    }
     for _ in 0..1 + random.below(8) {
         let all = &encodings[usize::from(random.percent(15))];
         let info = all[random.below(all.len() as u64) as usize];
         let word = encode(random, info);
-        if !info.matches(word) {
+        if !info.matches(word) || counts(word) {
             continue;
         }
         let len = if word & 3 == 3 { 4 } else { 2 };
@@ -135,6 +159,11 @@ fn program(random: &mut Random<'_>, encodings: &[Vec<&InsnInfo>; 2]) -> (Vec<u8>
     while at % 4 != 0 {
         code[at..at + 2].copy_from_slice(&[0x01, 0x00]);
         at += 2;
+    }
+    if looped {
+        let back = loop_back(at as u32);
+        code[at..at + 4].copy_from_slice(&back.to_le_bytes());
+        words.push(back);
     }
     (code, words)
 }
@@ -155,6 +184,7 @@ fn start(random: &mut Random<'_>, hart: &Riscv) -> State {
             _ => random.number(),
         };
     }
+    state.x[COUNTER] = 1 + random.below(6);
     state.frm = random.pick(&[0, 0, 1, 2, 3, 4, 5]);
     state.fflags = random.below(32);
     let units = [1, 2, 3, 3, 3, 0];
