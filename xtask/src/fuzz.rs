@@ -1,4 +1,7 @@
 //! `cargo xtask fuzz`: the targets of `fuzz/`, each for a while.
+//!
+//! The compiler's coverage counters need no nightly features, the sanitizers would; so they are
+//! built by Cargo alone, with the flags below (`docs/decisions/0004-fuzzing-on-stable.md`).
 
 use std::fs;
 use std::process::Command;
@@ -6,20 +9,42 @@ use std::process::Command;
 use crate::tools::{self, At, Result};
 
 /// How long each target runs in a test.
-pub const SHORT: u32 = 10;
+pub const SHORT: Feeding = Feeding { seconds: 5, seed: Some(1) };
+
+/// Counters on every edge, and compared values, for libFuzzer to look at.
+const COVERAGE: &[&str] = &[
+    "--cfg=fuzzing",
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+];
+
+/// No input may take longer, or more memory: it is a finding. (Seconds; MiB of the process.)
+const LIMITS: &[&str] = &["-timeout=20", "-rss_limit_mb=1024"];
+
+/// How a target is run.
+#[derive(Clone, Copy)]
+pub struct Feeding {
+    /// For how long.
+    pub seconds: u32,
+    /// First state of the mutator, for runs that are to find the same.
+    pub seed: Option<u32>,
+}
 
 /// `cargo xtask fuzz`.
 ///
 /// # Errors
 /// When a target finds something.
 pub fn run(arguments: &[String]) -> Result<()> {
-    let mut seconds = 60;
+    let mut feeding = Feeding { seconds: 60, seed: None };
     let mut names = Vec::new();
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         if word == "--seconds" {
             let number = words.next().and_then(|number| number.parse().ok());
-            seconds = number.ok_or("--seconds: how many?")?;
+            feeding.seconds = number.ok_or("--seconds: how many?")?;
         } else {
             names.push(word.as_str());
         }
@@ -29,7 +54,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         return Err(format!("unknown target '{name}' (known: {})", all.join(", ")));
     }
     for target in all.iter().filter(|each| names.is_empty() || names.contains(&each.as_str())) {
-        feed(target, seconds)?;
+        feed(target, feeding)?;
     }
     Ok(())
 }
@@ -54,18 +79,31 @@ pub fn targets() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Runs one target for some seconds.
+/// Builds the targets, as far as they are not up to date, and runs one.
+///
+/// Inputs that reach new code are kept for the next run, beside the build.
 ///
 /// # Errors
-/// When it finds something, or cargo-fuzz is not there.
-pub fn feed(target: &str, seconds: u32) -> Result<()> {
-    if !tools::has("cargo-fuzz") {
-        tools::call(Command::new("cargo").args(["install", "--locked", "cargo-fuzz"]))?;
+/// When it finds something, or the build fails.
+pub fn feed(target: &str, feeding: Feeding) -> Result<()> {
+    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let built = tools::target().join("fuzz");
+    let mut build = Command::new("cargo");
+    build.current_dir(tools::root().join("fuzz")).env("RUSTFLAGS", COVERAGE.join(" "));
+    // With a target named, the flags are not those of build scripts and procedural macros.
+    build.args(["build", "--release", "--bins", "--quiet", "--target", &host]);
+    tools::call(build.arg("--target-dir").arg(&built))?;
+
+    let [corpus, seeds, findings] =
+        ["corpus", "seeds", "findings"].map(|kind| built.join(kind).join(target));
+    for folder in [&corpus, &seeds, &findings] {
+        fs::create_dir_all(folder).at("making", folder)?;
     }
-    let mut fuzz = Command::new("cargo");
-    // Coverage needs no nightly compiler, the sanitizers would.
-    fuzz.current_dir(tools::root()).env("RUSTC_BOOTSTRAP", "1");
-    fuzz.args(["fuzz", "run", "--sanitizer", "none", target, "--"]);
-    fuzz.arg(format!("-max_total_time={seconds}"));
-    tools::call(&mut fuzz)
+    let mut run = Command::new(built.join(&host).join("release").join(target));
+    run.env("FUZZ_SEEDS", &seeds).args(LIMITS);
+    run.arg(format!("-max_total_time={}", feeding.seconds));
+    run.args(feeding.seed.map(|seed| format!("-seed={seed}")));
+    run.arg(format!("-artifact_prefix={}/", findings.display()));
+    println!("{target}:");
+    tools::call(run.arg("-print_final_stats=1").arg(&corpus).arg(&seeds))
 }

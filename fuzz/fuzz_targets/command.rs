@@ -1,0 +1,5 @@
+//! Command lines.
+
+#![no_main]
+
+fuzz::target!(command);

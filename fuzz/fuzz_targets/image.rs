@@ -1,0 +1,5 @@
+//! Disk images.
+
+#![no_main]
+
+fuzz::target!(image);

@@ -1,0 +1,5 @@
+//! Kernels, firmware and initial RAM disks.
+
+#![no_main]
+
+fuzz::target!(kernel);

@@ -1,0 +1,5 @@
+//! Device trees.
+
+#![no_main]
+
+fuzz::target!(tree);
