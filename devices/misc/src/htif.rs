@@ -34,8 +34,8 @@ pub struct HtifLayout {
 }
 
 impl HtifLayout {
-    /// One after the other: what a program without the symbols expects.
-    pub const DEFAULT: Self = Self { tohost: 0, fromhost: 8 };
+    /// `fromhost`, then `tohost`: what a program without the symbols expects.
+    pub const DEFAULT: Self = Self { tohost: 8, fromhost: 0 };
 
     /// The layout for a program with these addresses, and the address that it begins at. `None`
     /// when the words overlap or lie more than a page apart.
@@ -242,29 +242,29 @@ mod tests {
     #[test]
     fn an_odd_payload_ends_the_run() {
         let mut b = bench();
-        b.htif.write(0, 8, 0x2b << 1 | 1);
-        b.htif.write(0, 4, 7);
-        b.htif.write(4, 4, 0);
-        b.htif.write(0, 4, 1);
+        b.htif.write(8, 8, 0x2b << 1 | 1);
+        b.htif.write(8, 4, 7);
+        b.htif.write(12, 4, 0);
+        b.htif.write(8, 4, 1);
         assert_eq!(b.machine.take().len(), 2);
-        b.htif.write(0, 4, 1);
+        b.htif.write(8, 4, 1);
         assert_eq!(b.machine.take(), [(Cause::GuestShutdown, Some(0))]);
     }
 
     #[test]
     fn the_console_prints_and_waits_for_characters() {
         let mut b = bench();
-        b.htif.write(0, 8, 0x0101_0000_0000_0041);
+        b.htif.write(8, 8, 0x0101_0000_0000_0041);
         assert_eq!(*b.printed.lock().unwrap(), b"A");
-        assert_eq!(b.htif.read(8, 8), 0x0101_0000_0000_0141);
-        assert_eq!(b.htif.read(0, 8), 0);
-        b.htif.write(8, 8, 0);
+        assert_eq!(b.htif.read(0, 8), 0x0101_0000_0000_0141);
+        assert_eq!(b.htif.read(8, 8), 0);
+        b.htif.write(0, 8, 0);
         assert!(!b.htif.receive(b'x'));
-        b.htif.write(0, 8, 0x0100_0000_0000_0000);
+        b.htif.write(8, 8, 0x0100_0000_0000_0000);
         assert!(b.htif.receive(b'x'));
         assert!(!b.htif.can_receive());
-        assert_eq!(b.htif.read(8, 4), 0x178);
-        assert_eq!(b.htif.read(12, 4), 0x0100_0000);
+        assert_eq!(b.htif.read(0, 4), 0x178);
+        assert_eq!(b.htif.read(4, 4), 0x0100_0000);
     }
 
     #[test]
@@ -274,11 +274,11 @@ mod tests {
         let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
         b.space.write(Gpa(0x8000_0000), &bytes).unwrap();
         b.space.write(Gpa(0x8000_0100), b"hello").unwrap();
-        b.htif.write(0, 8, 0x8000_0000);
+        b.htif.write(8, 8, 0x8000_0000);
         assert_eq!(*b.printed.lock().unwrap(), b"hello");
-        assert_eq!(b.htif.read(8, 8), 1);
+        assert_eq!(b.htif.read(0, 8), 1);
         assert_eq!(b.space.load(Gpa(0x8000_0000), 8), Ok(5));
-        b.htif.write(0, 8, 0x1000);
+        b.htif.write(8, 8, 0x1000);
     }
 
     #[test]
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn saves_and_restores_and_survives_random_accesses() {
         let mut b = bench();
-        b.htif.write(0, 8, 0x0100_0000_0000_0000);
+        b.htif.write(8, 8, 0x0100_0000_0000_0000);
         assert_saves_and_restores(&b.htif, &mut bench().htif);
         for seed in 0..20 {
             hammer_registers(&mut b.htif, 16, seed, 300);

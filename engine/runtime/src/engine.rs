@@ -254,7 +254,7 @@ impl<G: Guest> Engine<G> {
             let mut cpu = Cpu::new(guest, state, self);
             G::translate_address(&mut cpu, mmu, Access::Fetch, gva)?
         };
-        let Some((ram, offset)) = self.page_of(mapping.gpa & !(PAGE - 1)) else {
+        let Some((ram, offset)) = self.page_of(mapping.gpa) else {
             return Err(G::memory_trap(MemoryFault::Bus, Access::Fetch, gva));
         };
         ram.watch_code(Arc::downgrade(&self.cache) as std::sync::Weak<dyn memory::CodeWatcher>);
@@ -265,10 +265,23 @@ impl<G: Guest> Engine<G> {
         Ok(page)
     }
 
-    /// The RAM or ROM that all of a guest physical page is in.
-    fn page_of(&self, gpa_page: u64) -> Option<(Arc<Ram>, u64)> {
-        let (ram, offset) = self.space.ram_at(Gpa(gpa_page), PAGE, false)?;
-        offset.is_multiple_of(PAGE).then_some((ram, offset))
+    /// The RAM or ROM that the page of `gpa` is in: all of it, or all but registers that lie in
+    /// front of it elsewhere in the page.
+    fn page_of(&self, gpa: u64) -> Option<(Arc<Ram>, u64)> {
+        let page = gpa & !(PAGE - 1);
+        if let Some((ram, offset)) = self.space.ram_at(Gpa(page), PAGE, false) {
+            return offset.is_multiple_of(PAGE).then_some((ram, offset));
+        }
+        let (ram, offset) = self.space.ram_at(Gpa(gpa), 1, false)?;
+        let start = offset.checked_sub(gpa - page)?;
+        let fits = start.is_multiple_of(PAGE) && start.checked_add(PAGE)? <= ram.len();
+        let same = |at: u64| match self.space.ram_at(Gpa(at), 1, false) {
+            Some((other, offset)) => Arc::ptr_eq(&other, &ram) && offset == start + (at - page),
+            None => true,
+        };
+        let view = self.space.view();
+        let starts = view.ranges().iter().map(|r| r.start.max(page));
+        (fits && starts.filter(|at| at & !(PAGE - 1) == page).all(same)).then_some((ram, start))
     }
 
     /// Finds where an access that does not cross a page goes, and remembers it.

@@ -8,6 +8,7 @@ pub mod boot;
 mod clint;
 pub mod harts;
 pub mod imsic;
+pub mod inputs;
 pub mod spike;
 pub mod virt;
 

@@ -14,36 +14,7 @@ pub struct Riscv64;
 
 impl Catalog for Riscv64 {
     fn machines(&self) -> Vec<MachineInfo> {
-        let property = PropertyInfo::new;
-        vec![MachineInfo {
-            name: "virt".into(),
-            aliases: Vec::new(),
-            description: "RISC-V VirtIO board".into(),
-            default: false,
-            max_cpus: machines_riscv::virt::MAX_HARTS as u32,
-            default_cpu: "rv64".into(),
-            default_ram: DEFAULT_RAM,
-            serial_ports: 1,
-            default_interface: Interface::Virtio,
-            drives: vec![
-                (Interface::Virtio, DriveSupport::Device("virtio-blk-device".into())),
-                (Interface::Pflash, DriveSupport::Board { slots: 2 }),
-            ],
-            topology: TopologyLevels::default(),
-            properties: vec![
-                property(
-                    "aclint",
-                    "bool",
-                    "(TCG only) Set on/off to enable/disable emulating ACLINT devices",
-                ),
-                property(
-                    "aia",
-                    "none|aplic|aplic-imsic",
-                    "Set type of AIA interrupt controller. Valid values are none, aplic, and aplic-imsic.",
-                ),
-                property("aia-guests", "string", "Set number of guest MMIO pages for AIA IMSIC"),
-            ],
-        }]
+        vec![spike(), virt()]
     }
 
     fn cpus(&self) -> Vec<CpuInfo> {
@@ -78,6 +49,56 @@ impl Catalog for Riscv64 {
 
     fn product(&self) -> String {
         format!("Tinamou {}", env!("CARGO_PKG_VERSION"))
+    }
+}
+
+fn virt() -> MachineInfo {
+    let property = PropertyInfo::new;
+    MachineInfo {
+        name: "virt".into(),
+        aliases: Vec::new(),
+        description: "RISC-V VirtIO board".into(),
+        default: false,
+        max_cpus: machines_riscv::virt::MAX_HARTS as u32,
+        default_cpu: "rv64".into(),
+        default_ram: DEFAULT_RAM,
+        serial_ports: 1,
+        default_interface: Interface::Virtio,
+        drives: vec![
+            (Interface::Virtio, DriveSupport::Device("virtio-blk-device".into())),
+            (Interface::Pflash, DriveSupport::Board { slots: 2 }),
+        ],
+        topology: TopologyLevels::default(),
+        properties: vec![
+            property(
+                "aclint",
+                "bool",
+                "(TCG only) Set on/off to enable/disable emulating ACLINT devices",
+            ),
+            property(
+                "aia",
+                "none|aplic|aplic-imsic",
+                "Set type of AIA interrupt controller. Valid values are none, aplic, and aplic-imsic.",
+            ),
+            property("aia-guests", "string", "Set number of guest MMIO pages for AIA IMSIC"),
+        ],
+    }
+}
+
+fn spike() -> MachineInfo {
+    MachineInfo {
+        name: "spike".into(),
+        aliases: Vec::new(),
+        description: "RISC-V Spike board".into(),
+        default: true,
+        max_cpus: machines_riscv::spike::MAX_HARTS as u32,
+        default_cpu: "rv64".into(),
+        default_ram: DEFAULT_RAM,
+        serial_ports: 1,
+        default_interface: Interface::Ide,
+        drives: Vec::new(),
+        topology: TopologyLevels::default(),
+        properties: Vec::new(),
     }
 }
 

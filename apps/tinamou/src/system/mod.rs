@@ -42,7 +42,7 @@ fn run_plan(program: &str, plan: Plan) -> Result<ExitCode, String> {
     let (events, inbox) = machine::Events::channel();
     let started = start::start(program, &plan, &events)?;
     let Some(started) = started else { return Ok(ExitCode::SUCCESS) };
-    Ok(control::run(&plan, started, &events, &inbox))
+    Ok(control::run(program, &plan, started, &events, &inbox))
 }
 
 fn configure_log(plan: &Plan) -> Result<(), String> {

@@ -5,6 +5,7 @@ use crate::system::files;
 use chardev::{Chardevs, Port, Request, Sink};
 use device::Cause;
 use machine::{Event, Events, Machine, Threading};
+use machines_riscv::spike;
 use machines_riscv::virt::{self, Aia, DeviceSpec, Inputs, VirtConfig};
 use plan::{Plan, RtcBase, RtcClock};
 use riscv::Feature;
@@ -27,9 +28,6 @@ pub struct Started {
 /// # Errors
 /// The first thing that cannot be had.
 pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Started>, String> {
-    if plan.machine != "virt" {
-        return Err(format!("not supported yet: -machine {}", plan.machine));
-    }
     let on_request = {
         let events = events.clone();
         move |request| match request {
@@ -56,8 +54,15 @@ pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Start
     let serial = serial_id.map(port).transpose()?;
     let disks = disks::open(program, plan)?;
     let clock = Clock::following_host().map_err(|e| format!("timers: {e}"))?;
-    let inputs = inputs(plan, &clock, events, serial, &disks)?;
-    let board = virt::build(inputs).map_err(|e| e.to_string())?;
+    let board = if plan.machine == "spike" {
+        let inputs = spike_inputs(plan, &clock, events, serial)?;
+        let board = spike::build(inputs).map_err(|e| e.to_string())?;
+        Board { machine: board.machine, serial_input: board.console_input, fdt: board.fdt }
+    } else {
+        let inputs = inputs(plan, &clock, events, serial, &disks)?;
+        let board = virt::build(inputs).map_err(|e| e.to_string())?;
+        Board { machine: board.machine, serial_input: board.serial_input, fdt: board.fdt }
+    };
     if let Some(path) = &plan.boot.dumpdtb {
         std::fs::write(path, &board.fdt).map_err(|e| format!("-machine dumpdtb={path}: {e}"))?;
         eprintln!("{program}: info: dtb dumped to {path}. Exiting.");
@@ -67,6 +72,60 @@ pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Start
     Ok(Some(Started { machine: board.machine, disks, _chardevs: chardevs, _serial: sink }))
 }
 
+/// What all boards have.
+struct Board {
+    machine: Machine,
+    serial_input: Option<Arc<dyn Sink>>,
+    fdt: Vec<u8>,
+}
+
+fn spike_inputs(
+    plan: &Plan,
+    clock: &Clock,
+    events: &Events,
+    console: Option<Port>,
+) -> Result<spike::Inputs, String> {
+    Ok(spike::Inputs {
+        cpu: cpu(plan)?,
+        harts: plan.smp.cpus as usize,
+        ram_len: plan.memory.size,
+        clock: clock.clone(),
+        events: events.clone(),
+        threading: threading(plan),
+        translator: translator(plan),
+        console,
+        boot: files::boot_files(plan)?,
+    })
+}
+
+/// The CPU model with its properties.
+fn cpu(plan: &Plan) -> Result<riscv::Config, String> {
+    let mut text = plan.cpu.clone();
+    for property in &plan.cpu_properties {
+        text.push_str(&format!(",{}={}", property.name, property.value));
+    }
+    model::parse(&text).map_err(|e| format!("-cpu {text}: {e}"))
+}
+
+fn threading(plan: &Plan) -> Threading {
+    match plan.accel.threading {
+        Some(plan::Threading::Single) => Threading::Single,
+        _ => Threading::Multi,
+    }
+}
+
+fn translator(plan: &Plan) -> runtime::Options {
+    let defaults = runtime::Options::default();
+    let one = plan.accel.one_insn_per_tb;
+    runtime::Options {
+        max_insns: if one { 1 } else { defaults.max_insns },
+        no_chain: one || plan.log.items.contains(&trace::Item::NoChain),
+        perf_map: plan.perfmap,
+        interpret: plan.accel.interpret.unwrap_or(defaults.interpret),
+        code_bytes: plan.accel.tb_size.map_or(defaults.code_bytes, |mib| (mib as usize) << 20),
+    }
+}
+
 fn inputs<'a>(
     plan: &Plan,
     clock: &Clock,
@@ -74,11 +133,7 @@ fn inputs<'a>(
     serial: Option<Port>,
     disks: &'a Disks,
 ) -> Result<Inputs<'a>, String> {
-    let mut text = plan.cpu.clone();
-    for property in &plan.cpu_properties {
-        text.push_str(&format!(",{}={}", property.name, property.value));
-    }
-    let mut cpu = model::parse(&text).map_err(|e| format!("-cpu {text}: {e}"))?;
+    let mut cpu = cpu(plan)?;
     let aia = aia(plan)?;
     if aia == Aia::AplicImsic {
         // Interrupt files are reached through the CSRs of these.
@@ -91,26 +146,14 @@ fn inputs<'a>(
     config.rng_seed = seed(plan)?;
     config.aia = aia;
     set_interrupts(&mut config, plan)?;
-    let defaults = runtime::Options::default();
-    let one = plan.accel.one_insn_per_tb;
-    let translator = runtime::Options {
-        max_insns: if one { 1 } else { defaults.max_insns },
-        no_chain: one || plan.log.items.contains(&trace::Item::NoChain),
-        perf_map: plan.perfmap,
-        interpret: plan.accel.interpret.unwrap_or(defaults.interpret),
-        code_bytes: plan.accel.tb_size.map_or(defaults.code_bytes, |mib| (mib as usize) << 20),
-    };
     Ok(Inputs {
         config,
         cpu,
         clock: clock.clone(),
         wall: wall_clock(plan, clock)?,
         events: events.clone(),
-        threading: match plan.accel.threading {
-            Some(plan::Threading::Single) => Threading::Single,
-            _ => Threading::Multi,
-        },
-        translator,
+        threading: threading(plan),
+        translator: translator(plan),
         serial,
         flash: disks::flash(plan, disks),
         boot: files::boot_files(plan)?,

@@ -6,61 +6,23 @@ use super::map::{
 };
 use super::{Aia, VirtConfig, device_tree, interrupts};
 use crate::Window;
-use crate::assemble::{self, BootError};
+use crate::assemble;
 use crate::clint;
 use crate::harts::{self, Harts, TIMEBASE_HZ};
+use crate::inputs::{BootFiles, BuildError, add_roms, map_rom};
 use chardev::{Port, Sink};
 use device::{Part, RestoreError, Shared, Value, Wire};
-use machine::{Builder, Events, Machine, Rom};
-use memory::{AddressSpace, Backing, Gpa, Ram, Region};
+use machine::{Builder, Events, Machine};
+use memory::Ram;
 use misc::{FlashConfig, FlashStore, FwCfg, PflashCfi01, SifiveTest};
 use pci::{PciDevice, PciHost, Windows};
 use riscv::Riscv;
 use runtime::CodeCache;
 use serial::{Discard, Ns16550a};
-use std::fmt;
-use std::io;
 use std::sync::Arc;
 use time::{Clock, Counter, WallClock};
 use timer::GoldfishRtc;
 use virtio::{Backends, Plugs, Spec, VirtioMmio};
-
-/// A file that the user named, read.
-pub struct File {
-    /// Its name.
-    pub name: String,
-    /// Its contents.
-    pub bytes: Vec<u8>,
-}
-
-/// What the machine starts with.
-#[derive(Default)]
-pub struct BootFiles {
-    /// Firmware; none with `-bios none`.
-    pub firmware: Option<File>,
-    /// `-kernel`.
-    pub kernel: Option<File>,
-    /// `-initrd`.
-    pub initrd: Option<File>,
-    /// `-append`.
-    pub append: String,
-    /// `-dtb`.
-    pub dtb: Option<File>,
-}
-
-impl BootFiles {
-    fn borrow(&self) -> assemble::Files<'_> {
-        fn file(f: &Option<File>) -> Option<assemble::File<'_>> {
-            f.as_ref().map(|f| assemble::File { path: &f.name, bytes: &f.bytes })
-        }
-        assemble::Files {
-            firmware: file(&self.firmware),
-            kernel: file(&self.kernel),
-            initrd: file(&self.initrd),
-            append: Some(&self.append),
-        }
-    }
-}
 
 /// All that the board is made from.
 pub struct Inputs<'a> {
@@ -121,35 +83,6 @@ pub struct Board {
     pub cache: Arc<CodeCache>,
 }
 
-/// Why the board cannot be made.
-#[derive(Debug)]
-pub enum BuildError {
-    /// The host failed at this.
-    Host(&'static str, io::Error),
-    /// A file does not fit: its name and what is wrong.
-    File(String, String),
-    /// What it starts does not fit.
-    Boot(BootError),
-    /// A device: the option as written and what is wrong.
-    Device(String, String),
-    /// Something that the board does not have yet.
-    NotSupportedYet(String),
-}
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Host(what, error) => write!(f, "{what}: {error}"),
-            Self::File(name, problem) => write!(f, "could not load '{name}': {problem}"),
-            Self::Boot(error) => error.fmt(f),
-            Self::Device(name, problem) => write!(f, "{name}: {problem}"),
-            Self::NotSupportedYet(what) => write!(f, "not supported yet: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for BuildError {}
-
 /// Builds the board.
 ///
 /// # Errors
@@ -200,16 +133,6 @@ pub fn build(inputs: Inputs<'_>) -> Result<Board, BuildError> {
     let fdt = load_files(&mut b, &inputs.config, &inputs.boot, has_flash, &fw_cfg)?;
     let machine = b.build().map_err(host("cannot start a thread"))?;
     Ok(Board { machine, serial, serial_input, pci, plugs, fdt, cache })
-}
-
-fn map_rom(space: &AddressSpace, window: Window, ram: &Arc<Ram>) {
-    space.map(Region {
-        name: ram.name().into(),
-        base: Gpa(window.base),
-        len: window.len,
-        priority: 0,
-        backing: Backing::Rom { ram: Arc::clone(ram), offset: 0, writes: None },
-    });
 }
 
 /// Timer and software interrupts: a CLINT or the same as ACLINT; an ACLINT beside IMSICs is only
@@ -304,23 +227,14 @@ fn load_files(
     flash: bool,
     fw_cfg: &Shared<FwCfg>,
 ) -> Result<Vec<u8>, BuildError> {
-    let tree = match &files.dtb {
-        Some(file) => fdt::Tree::parse(&file.bytes)
-            .map_err(|e| BuildError::File(file.name.clone(), e.to_string()))?,
-        None => device_tree(config),
-    };
+    let tree = files.tree(|| device_tree(config))?;
     let board = assemble::Board {
         xlen: config.xlen,
         ram: Window::new(DRAM, config.ram_len),
         flash: flash.then_some(FLASH.base),
     };
-    let assembly = assemble::assemble(board, files.borrow(), tree).map_err(BuildError::Boot)?;
-    for loaded in assembly.ram {
-        let (at, bytes) = (Gpa(loaded.piece.at), loaded.piece.bytes.into());
-        b.roms.push(Rom { name: loaded.name, at, bytes });
-    }
-    let bytes = assembly.rom.into();
-    b.roms.push(Rom { name: "mrom.reset".into(), at: Gpa(MROM.base), bytes });
+    let mut assembly = assemble::assemble(board, files.borrow(), tree).map_err(BuildError::Boot)?;
+    add_roms(b, &mut assembly, MROM);
     for (key, bytes) in assembly.fw_cfg {
         fw_cfg.lock().set(key, bytes);
     }

@@ -5,7 +5,8 @@ mod interrupts;
 pub mod map;
 mod tree;
 
-pub use board::{Board, BootFiles, BuildError, DeviceSpec, File, Inputs, build};
+pub use crate::inputs::{BootFiles, BuildError, File};
+pub use board::{Board, DeviceSpec, Inputs, build};
 pub use tree::device_tree;
 
 use crate::Xlen;

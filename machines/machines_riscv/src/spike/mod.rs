@@ -1,6 +1,10 @@
 //! The `spike` board: what RISC-V's own test programs expect. RAM, a CLINT and the host-target
 //! interface; no other device.
 
+mod board;
+
+pub use board::{Board, Inputs, build};
+
 use crate::Window;
 use crate::harts::{HartInfo, Phandles, cpus};
 use fdt::{Node, Tree};
