@@ -11,11 +11,13 @@
 
 mod builder;
 mod ops;
+mod parse;
 mod print;
 mod unit;
 
 pub use builder::Builder;
 pub use ops::{AmoOp, Cond, Effects, FpCond, MemOp, OpKind, Rounding, Type};
+pub use parse::ParseError;
 pub use unit::{
     Const, ExitKind, GuestReg, HelperId, Hint, Label, Op, Operand, RegClass, RegInfo, Temp, Unit,
     Value, VerifyError,

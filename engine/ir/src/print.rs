@@ -17,7 +17,7 @@ impl Unit {
 
     fn print(&self, op: &Op, regs: &[RegInfo], out: &mut String) -> fmt::Result {
         if op.kind == OpKind::Insn {
-            return writeln!(out, " ---- {:#x}", self.as_const(op.a).unwrap_or(0));
+            return writeln!(out, " ---- {:#x}, {}", self.as_const(op.a).unwrap_or(0), op.aux);
         }
         out.push_str("    ");
         if !op.dst.is_none() {
@@ -54,7 +54,12 @@ impl Unit {
 
 /// What `aux` adds to an operation's name.
 fn qualifier(op: &Op) -> String {
-    let mem = |m: MemOp| format!("{}{}", if m.is_signed() { 's' } else { 'u' }, m.size() * 8);
+    let mem = |m: MemOp| {
+        let sign = if m.is_signed() { 's' } else { 'u' };
+        let aligned = if m.must_align() { "_aligned" } else { "" };
+        let order = if m.is_big_endian() { "_be" } else { "" };
+        format!("{sign}{}{aligned}{order}", m.size() * 8)
+    };
     match op.kind {
         OpKind::SetCond | OpKind::BranchIf | OpKind::ExitIf => {
             format!("_{}", Cond::from_code(op.aux).name())

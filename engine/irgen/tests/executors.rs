@@ -1,6 +1,8 @@
 //! Random units on the interpreter and on compiled code.
 
-use irgen::{Bench, Random, Shape, Start, generate};
+use ir::Unit;
+use irgen::{Bench, Random, Shape, Start, TestGuest, generate};
+use isa::Guest;
 use runtime::Options;
 
 fn compare(seeds: std::ops::Range<u64>, options: Options) {
@@ -30,6 +32,21 @@ fn compiled_code_does_what_the_interpreter_does() {
 #[test]
 fn a_processor_that_interprets_does_the_same() {
     compare(0..300, Options { interpret: true, ..Options::default() });
+}
+
+#[test]
+fn units_come_back_from_their_listings() {
+    let regs = TestGuest::registers();
+    for seed in 0..500 {
+        let mut random = Random::new(seed);
+        let shape = Shape::random(&mut random);
+        let unit = generate(&mut random, shape);
+        let text = unit.listing(regs);
+        let back = Unit::parse(&text, regs).unwrap_or_else(|e| panic!("seed {seed}: {e}\n{text}"));
+        assert_eq!(back.listing(regs), text, "seed {seed}");
+        let about = |u: &Unit| (u.verify(), u.pc, u.len, u.insns, u.labels);
+        assert_eq!(about(&back), about(&unit), "seed {seed}");
+    }
 }
 
 #[test]
