@@ -1,5 +1,7 @@
 //! Two machines in one process, and a machine that goes on as another.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod bare;
 
 use bare::{A0, A1, A2, Asked, Guest, Program, RAM, T0, ZERO, virt_board};
