@@ -94,6 +94,8 @@ pub struct Consts {
     pub nan64: u64,
     /// The default NaN of F32, boxed.
     pub nan32: u64,
+    /// Flags as `FlagsGet` answers them, by the low six bits of MXCSR.
+    pub flags: [u8; 64],
 }
 
 impl Default for Consts {
@@ -102,6 +104,11 @@ impl Default for Consts {
             box_mask: [0xffff_ffff_0000_0000, 0],
             nan64: 0x7ff8_0000_0000_0000,
             nan32: 0xffff_ffff_7fc0_0000,
+            flags: std::array::from_fn(|mxcsr| {
+                // IE, DE, ZE, OE, UE, PE from bit 0 up; a denormal operand is no flag elsewhere.
+                let bit = |from: usize, to: usize| (mxcsr >> from & 1) << to;
+                (bit(0, 4) | bit(2, 3) | bit(3, 2) | bit(4, 1) | bit(5, 0)) as u8
+            }),
         }
     }
 }

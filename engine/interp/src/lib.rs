@@ -132,6 +132,13 @@ impl<G: Guest> Run<'_, '_, G> {
         let value = if op.kind.effects().has(Effects::STATE) {
             G::set_pc(self.cpu.state, self.pc);
             self.memory(op, a, b, c)?
+        } else if op.kind == OpKind::FlagsGet {
+            // They are in the state at once.
+            self.collect_flags();
+            0
+        } else if op.kind == OpKind::FlagsClear {
+            let _gone = self.float.take_flags();
+            0
         } else if let Some(value) = integer::evaluate(op, a, b, c) {
             value
         } else {

@@ -369,6 +369,16 @@ impl<'a> Builder<'a> {
         self.emit(OpKind::FToInt, ty, aux, [a, Operand::NONE, Operand::NONE])
     }
 
+    /// Exception flags that are collected outside the state: what the state has is not among them.
+    pub fn flags_get(&mut self) -> Operand {
+        self.emit(OpKind::FlagsGet, Type::I64, 0, [Operand::NONE; 3])
+    }
+
+    /// Takes the flags away that [`Builder::flags_get`] answers.
+    pub fn flags_clear(&mut self) {
+        self.effect(OpKind::FlagsClear, Type::I64, 0, [Operand::NONE; 3]);
+    }
+
     /// A new label, to be placed once.
     pub fn label(&mut self) -> Label {
         self.unit.labels += 1;

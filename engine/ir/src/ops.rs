@@ -189,6 +189,13 @@ operations! {
     /// are sign-extended to 64.
     FToInt "ftoint" 1 FLAGS;
 
+    /// Exception flags that the host's units collected since they were last taken away, as an
+    /// integer: invalid 16, division by zero 8, overflow 4, underflow 2, inexact 1. An executor that
+    /// puts flags into the state at once answers 0.
+    FlagsGet "flagsget" 0 FLAGS;
+    /// Takes away what `FlagsGet` answers.
+    FlagsClear "flagsclear" 0 FLAGS;
+
     /// Begins guest instruction at pc a (a constant); `aux` is its length in bytes. What follows in
     /// the list belongs to it, wherever control comes from.
     Insn "insn" 1 CONTROL;

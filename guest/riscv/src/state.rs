@@ -22,6 +22,8 @@ pub const PC: GuestReg = GuestReg(64);
 pub const RESERVATION_ADDRESS: GuestReg = GuestReg(65);
 /// Row of the value that the last load-reserved read.
 pub const RESERVATION_VALUE: GuestReg = GuestReg(66);
+/// Row of the accrued exceptions, as far as the host's units have not collected them.
+pub const FFLAGS: GuestReg = GuestReg(67);
 /// A reservation address that no access has: odd, hence misaligned.
 pub const NO_RESERVATION: u64 = u64::MAX;
 
@@ -293,11 +295,11 @@ pub(crate) const F_NAMES: [&str; 32] = [
 const PINNED: [u8; 11] = [15, 14, 10, 13, 2, 8, 11, 12, 9, 16, 1];
 
 /// The registers that IR can name.
-pub static REGISTERS: [RegInfo; 67] = register_table();
+pub static REGISTERS: [RegInfo; 68] = register_table();
 
-const fn register_table() -> [RegInfo; 67] {
+const fn register_table() -> [RegInfo; 68] {
     let pc = offset_of!(State, pc) as u32;
-    let mut table = [RegInfo { name: "pc", class: RegClass::Int, offset: pc, pin: 0 }; 67];
+    let mut table = [RegInfo { name: "pc", class: RegClass::Int, offset: pc, pin: 0 }; 68];
     let mut i = 0;
     while i < 32 {
         let at = 8 * i as u32;
@@ -312,6 +314,8 @@ const fn register_table() -> [RegInfo; 67] {
     table[65].offset = offset_of!(State, reservation_address) as u32;
     table[66].name = "reservation_value";
     table[66].offset = offset_of!(State, reservation_value) as u32;
+    table[67].name = "fflags";
+    table[67].offset = offset_of!(State, fflags) as u32;
     let mut rank = 0;
     while rank < PINNED.len() {
         table[PINNED[rank] as usize].pin = rank as u8 + 1;
@@ -329,6 +333,7 @@ impl State {
             32..64 => self.f[i - 32],
             _ if reg == RESERVATION_ADDRESS => self.reservation_address,
             _ if reg == RESERVATION_VALUE => self.reservation_value,
+            _ if reg == FFLAGS => self.fflags,
             _ => self.pc,
         }
     }
@@ -342,6 +347,7 @@ impl State {
             32..64 => self.f[i - 32] = value,
             _ if reg == RESERVATION_ADDRESS => self.reservation_address = value,
             _ if reg == RESERVATION_VALUE => self.reservation_value = value,
+            _ if reg == FFLAGS => self.fflags = value,
             _ => self.pc = value,
         }
     }
@@ -438,10 +444,10 @@ mod tests {
         assert_eq!(REGISTERS[usize::from(F0)].offset, 256);
         assert_eq!(REGISTERS[usize::from(PC.0)].offset, 512);
         let mut s = filled();
-        for i in 1..67 {
+        for i in 1..68 {
             s.set_reg(GuestReg(i), u64::from(i) << 8);
         }
-        assert!((1..67).all(|i| s.reg(GuestReg(i)) == u64::from(i) << 8));
+        assert!((1..68).all(|i| s.reg(GuestReg(i)) == u64::from(i) << 8));
         s.set_reg(GuestReg(0), 5);
         assert_eq!(s.reg(GuestReg(0)), 0);
     }

@@ -4,10 +4,10 @@
 //! NaN results are the default NaN. MXCSR collects the flags. The out-of-line parts repair what
 //! the host does otherwise: its NaNs and the values of conversions that do not fit.
 
-use super::asm::gpr::{RAX, RCX};
-use super::asm::{Alu, Asm, Cc, Gpr, Width, Xmm};
+use super::asm::gpr::{RAX, RBP, RCX};
+use super::asm::{Alu, Asm, Cc, Gpr, Mem, Width, Xmm};
 use super::lower::{Generator, Tail};
-use super::thunks::core_mem;
+use super::thunks::{core_disp, core_mem};
 use crate::CompileError;
 use crate::layout::{Consts, Core};
 use ir::{FpCond, Op, OpKind, Rounding, Type};
@@ -21,6 +21,8 @@ const CONVERT: u8 = 0x5a;
 const SUB: u8 = 0x5c;
 const DIV: u8 = 0x5e;
 const SQRT: u8 = 0x51;
+/// The six exception flags of MXCSR.
+const MXCSR_FLAGS: i32 = 0x3f;
 const X0: Xmm = Xmm(0);
 const X1: Xmm = Xmm(1);
 
@@ -62,10 +64,30 @@ impl Generator<'_> {
             K::FCompare => self.float_compare(op)?,
             K::FFromInt => self.convert_signed(op)?,
             K::FFromUInt => self.convert_unsigned(op)?,
+            K::FlagsGet => self.flags_get(op)?,
+            K::FlagsClear => self.flags_clear(),
             _ => self.truncate_signed(op)?,
         }
         self.defined(op);
         Ok(())
+    }
+
+    fn flags_get(&mut self, op: &Op) -> Result<(), CompileError> {
+        let d = self.define_int(op, None)?;
+        let saved = core_mem(offset_of!(Core, scratch_mxcsr));
+        self.asm.mxcsr(3, saved);
+        self.asm.load(Width::W32, RAX, saved);
+        self.asm.alu_imm(Alu::And, Width::W32, RAX.into(), MXCSR_FLAGS);
+        let table = core_disp(offset_of!(Core, consts) + offset_of!(Consts, flags));
+        self.asm.movzx8(d, Mem::indexed(RBP, RAX, table).into());
+        Ok(())
+    }
+
+    fn flags_clear(&mut self) {
+        let saved = core_mem(offset_of!(Core, scratch_mxcsr));
+        self.asm.mxcsr(3, saved);
+        self.asm.alu_imm(Alu::And, Width::W32, saved.into(), !MXCSR_FLAGS);
+        self.asm.mxcsr(2, saved);
     }
 
     fn unbox(&mut self, op: &Op) -> Result<(), CompileError> {
@@ -244,10 +266,10 @@ impl Generator<'_> {
     }
 }
 
-fn constant(offset: usize) -> super::asm::Mem {
+fn constant(offset: usize) -> Mem {
     core_mem(offset_of!(Core, consts) + offset)
 }
 
-fn nan_of(double: bool) -> super::asm::Mem {
+fn nan_of(double: bool) -> Mem {
     constant(if double { offset_of!(Consts, nan64) } else { offset_of!(Consts, nan32) })
 }

@@ -205,7 +205,9 @@ impl<'a> Generator<'a> {
             | K::FConvert
             | K::FFromInt
             | K::FFromUInt
-            | K::FToInt => self.lower_float(op)?,
+            | K::FToInt
+            | K::FlagsGet
+            | K::FlagsClear => self.lower_float(op)?,
             K::Insn => self.pc = self.unit.as_const(op.a).unwrap_or(self.pc),
             K::Label => self.label(op.aux)?,
             K::Branch => {

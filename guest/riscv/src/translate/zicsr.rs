@@ -1,9 +1,11 @@
-//! Zicsr: control and status registers, all by helpers.
+//! Zicsr: control and status registers, by helpers; `fflags` also without, since compilers save and
+//! restore it around quiet comparisons.
 
 use super::Translator;
-use crate::decode::{Csr, CsrI, Zicsr};
+use crate::decode::{Csr, CsrI, Ext, Zicsr};
 use crate::helpers::HelperIndex;
-use ir::{ExitKind, Operand};
+use crate::state::{self, flags};
+use ir::{Cond, ExitKind, Operand};
 
 const FFLAGS: u16 = 0x001;
 const FCSR: u16 = 0x003;
@@ -17,9 +19,16 @@ const QUIET: [u16; 13] =
 impl Zicsr for Translator<'_, '_> {
     fn csrrw(&mut self, a: Csr) {
         let value = self.x(a.rs1);
+        if a.csr == FFLAGS && self.has_plain_fflags() {
+            return self.write_fflags(a.rd, value);
+        }
         self.csr(a.rd, a.csr, value, true);
     }
     fn csrrs(&mut self, a: Csr) {
+        if a.csr == FFLAGS && a.rs1 == 0 && self.has_plain_fflags() {
+            let all = self.fflags();
+            return self.set_x(a.rd, all);
+        }
         let value = self.x(a.rs1);
         self.csr(a.rd, a.csr, value, a.rs1 != 0);
     }
@@ -42,6 +51,34 @@ impl Zicsr for Translator<'_, '_> {
 }
 
 impl Translator<'_, '_> {
+    /// Whether `fflags` is there and nothing but itself changes with it.
+    fn has_plain_fflags(&self) -> bool {
+        self.has(Ext::F) && flags::fs(self.flags) == flags::DIRTY
+    }
+
+    /// The accrued exceptions: those in the state and those that the host's units collected.
+    fn fflags(&mut self) -> Operand {
+        let collected = self.b.flags_get();
+        let kept = self.b.reg(state::FFLAGS);
+        self.b.or(collected, kept)
+    }
+
+    /// Sets the accrued exceptions. Mostly they are set to what they are.
+    fn write_fflags(&mut self, rd: u8, value: Operand) {
+        let mask = self.b.imm(0x1f);
+        let (new, old) = (self.b.and(value, mask), self.fflags());
+        if rd != 0 {
+            self.b.flags_clear();
+            self.b.set_reg(state::FFLAGS, new);
+            return self.set_x(rd, old);
+        }
+        let same = self.b.label();
+        self.b.branch_if(Cond::Eq, old, new, same);
+        self.b.flags_clear();
+        self.b.set_reg(state::FFLAGS, new);
+        self.b.place(same);
+    }
+
     /// The helper finds in the instruction what to do with the operand.
     fn csr(&mut self, rd: u8, csr: u16, operand: Operand, writes: bool) {
         let float = (FFLAGS..=FCSR).contains(&csr);
