@@ -120,6 +120,11 @@ fn encode(random: &mut Random<'_>, info: &InsnInfo) -> u32 {
     insn
 }
 
+/// Where the one jump to a register's value begins; the register holds its address always.
+const HERE: usize = 30;
+/// `auipc t5, 0; jalr t5, 8(t5)` or `jalr zero, 8(t5)`: a jump to what follows.
+const JUMP: [[u32; 2]; 2] = [[0x0000_0f17, 0x008f_0f67], [0x0000_0f17, 0x008f_0067]];
+
 /// `bnez t6` to `distance` bytes before; less than 2 KiB.
 fn loop_back(distance: u32) -> u32 {
     let imm = distance.wrapping_neg();
@@ -127,14 +132,14 @@ fn loop_back(distance: u32) -> u32 {
     1 << 31 | high << 25 | 31 << 15 | 1 << 12 | low << 8 | 1 << 7 | 0x63
 }
 
-/// Whether an instruction may write the counter: registers 30 and 31 as destination, in pairs too.
-fn counts(word: u32) -> bool {
+/// Whether an instruction may write registers 30 and 31, in pairs too.
+fn meddles(word: u32) -> bool {
     word >> 8 & 0xf == 0xf
 }
 
 /// A few instructions in a page that is full of waits, with a handler of waits. Half of the
-/// programs are loops.
-fn program(random: &mut Random<'_>, encodings: &[Vec<&InsnInfo>; 2]) -> (Vec<u8>, Vec<u32>) {
+/// programs are loops; some jump indirectly, once a round.
+fn program(random: &mut Random<'_>, encodings: &[Vec<&InsnInfo>; 2]) -> (Vec<u8>, Vec<u32>, u64) {
     let mut code: Vec<u8> = (0..CODE.1 / 4).flat_map(|_| WFI.to_le_bytes()).collect();
     let (mut at, mut words) = (0, Vec::new());
     let looped = random.percent(50);
@@ -147,7 +152,7 @@ fn program(random: &mut Random<'_>, encodings: &[Vec<&InsnInfo>; 2]) -> (Vec<u8>
         let all = &encodings[usize::from(random.percent(15))];
         let info = all[random.below(all.len() as u64) as usize];
         let word = encode(random, info);
-        if !info.matches(word) || counts(word) {
+        if !info.matches(word) || meddles(word) {
             continue;
         }
         let len = if word & 3 == 3 { 4 } else { 2 };
@@ -160,12 +165,20 @@ fn program(random: &mut Random<'_>, encodings: &[Vec<&InsnInfo>; 2]) -> (Vec<u8>
         code[at..at + 2].copy_from_slice(&[0x01, 0x00]);
         at += 2;
     }
+    let here = CODE.0 + at as u64;
+    if random.percent(50) {
+        for word in random.pick(&JUMP) {
+            code[at..at + 4].copy_from_slice(&word.to_le_bytes());
+            words.push(word);
+            at += 4;
+        }
+    }
     if looped {
         let back = loop_back(at as u32);
         code[at..at + 4].copy_from_slice(&back.to_le_bytes());
         words.push(back);
     }
-    (code, words)
+    (code, words, here)
 }
 
 fn start(random: &mut Random<'_>, hart: &Riscv) -> State {
@@ -184,6 +197,9 @@ fn start(random: &mut Random<'_>, hart: &Riscv) -> State {
             _ => random.number(),
         };
     }
+    // Code is not for writing, to machine mode either: locked, NAPOT, 16 KiB, read and execute.
+    state.pmpcfg[0] = 0x9d;
+    state.pmpaddr[0] = CODE.0 >> 2 | 0x7ff;
     state.x[COUNTER] = 1 + random.below(6);
     state.frm = random.pick(&[0, 0, 1, 2, 3, 4, 5]);
     state.fflags = random.below(32);
@@ -238,8 +254,9 @@ fn compare(xlen: Xlen, seeds: std::ops::Range<u64>) {
     let data: Vec<u8> = (0..DATA.1).map(|i| (i * 37 + 11) as u8).collect();
     for seed in seeds {
         let mut random = Random::new(seed);
-        let (code, words) = program(&mut random, &encodings);
-        let state = start(&mut random, &hart);
+        let (code, words, here) = program(&mut random, &encodings);
+        let mut state = start(&mut random, &hart);
+        state.x[HERE] = hart.value(here);
         let [expected, found] = [&mut reference, &mut compiled].map(|engine| {
             engine.load(&state, &code, &data);
             assert_eq!(engine.run(), Exit::Halted);
