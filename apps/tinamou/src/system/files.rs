@@ -1,7 +1,7 @@
 //! Firmware, kernels and other files that a machine starts with.
 
-use machines_riscv::virt::{BootFiles, File};
-use plan::Plan;
+use machines_riscv::virt::{BootFiles, File, FirmwareConfig};
+use plan::{Display, FwCfgContent, Plan};
 use std::path::{Path, PathBuf};
 
 /// The firmware a machine starts without `-bios`, and the package that has it.
@@ -63,4 +63,27 @@ fn read(option: &str, path: &Path) -> Result<File, String> {
     let name = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|e| format!("{option} {name}: {e}"))?;
     Ok(File { name, bytes })
+}
+
+/// What the firmware is told through fw_cfg.
+///
+/// # Errors
+/// A file of `-fw_cfg` cannot be read.
+pub fn firmware_config(plan: &Plan) -> Result<FirmwareConfig, String> {
+    let content = |entry: &plan::FwCfg| match &entry.content {
+        FwCfgContent::Text(text) => Ok(text.clone().into_bytes()),
+        FwCfgContent::File(path) => {
+            let option = format!("-fw_cfg name={}: can't load", entry.name);
+            read(&option, Path::new(path)).map(|file| file.bytes)
+        }
+    };
+    let file = |entry: &plan::FwCfg| Ok((entry.name.clone(), content(entry)?));
+    Ok(FirmwareConfig {
+        uuid: plan.uuid.unwrap_or_default(),
+        nographic: plan.display == Display::Nographic,
+        boot_menu: plan.boot.menu.unwrap_or(false),
+        menu_wait: plan.boot.splash_time.map(|ms| u16::try_from(ms).unwrap_or(u16::MAX)),
+        reboot_timeout: plan.boot.reboot_timeout.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)),
+        files: plan.fw_cfg.iter().map(file).collect::<Result<_, String>>()?,
+    })
 }

@@ -157,6 +157,7 @@ fn inputs<'a>(
         serial,
         flash: disks::flash(plan, disks),
         boot: files::boot_files(plan)?,
+        firmware: files::firmware_config(plan)?,
         devices: plan.devices.iter().map(device_spec).collect(),
         backends: disks,
     })

@@ -4,7 +4,7 @@ use super::map::{
     ACLINT_SSWI, CLINT, DRAM, FLASH, FW_CFG, MROM, PCIE_ECAM, PCIE_IRQ, PCIE_MMIO, PCIE_PIO, RTC,
     RTC_IRQ, TEST, UART0, UART0_HZ, UART0_IRQ, VIRTIO, VIRTIO_IRQ, VIRTIO_SLOTS, high_pcie_mmio,
 };
-use super::{Aia, VirtConfig, device_tree, interrupts};
+use super::{Aia, FirmwareConfig, VirtConfig, device_tree, interrupts};
 use crate::Window;
 use crate::assemble;
 use crate::clint;
@@ -46,6 +46,8 @@ pub struct Inputs<'a> {
     pub flash: [Option<Box<dyn FlashStore>>; 2],
     /// Firmware, kernel and their like.
     pub boot: BootFiles,
+    /// Settings for the firmware.
+    pub firmware: FirmwareConfig,
     /// Devices to plug in, in the order of the command line.
     pub devices: Vec<DeviceSpec>,
     /// Host resources that they name.
@@ -124,6 +126,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Board, BuildError> {
     let fw_cfg = Shared::new(FwCfg::new(Arc::clone(&b.space)));
     b.space.map_io("fw_cfg", FW_CFG.base, FW_CFG.len, Arc::new(fw_cfg.clone()));
     b.part("/machine/fw_cfg", fw_cfg.clone());
+    inputs.firmware.offer(inputs.config.harts.len(), &mut fw_cfg.lock())?;
 
     let has_flash = inputs.flash[0].is_some();
     add_flash(&mut b, inputs.flash)?;

@@ -1,12 +1,14 @@
 //! The `virt` board: a machine that exists nowhere else.
 
 mod board;
+mod firmware;
 mod interrupts;
 pub mod map;
 mod tree;
 
 pub use crate::inputs::{BootFiles, BuildError, File};
 pub use board::{Board, DeviceSpec, Inputs, build};
+pub use firmware::FirmwareConfig;
 pub use tree::device_tree;
 
 use crate::Xlen;

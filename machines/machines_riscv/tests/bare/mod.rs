@@ -247,6 +247,7 @@ pub fn virt_board(
         serial: chardevs.port("console"),
         flash: [None, None],
         boot: kernel(program),
+        firmware: virt::FirmwareConfig::default(),
         devices: Vec::new(),
         backends: &NoBackends,
     })

@@ -1,0 +1,99 @@
+//! What the firmware finds in fw_cfg besides the kernel.
+//!
+//! Not there yet: ACPI and SMBIOS tables, and a boot order from `bootindex=`.
+
+use crate::inputs::BuildError;
+use misc::FwCfg;
+use misc::fw_cfg::{FileError, keys};
+
+/// Settings for the firmware.
+#[derive(Clone, Debug, Default)]
+pub struct FirmwareConfig {
+    /// UUID of the machine; zero when it has none.
+    pub uuid: [u8; 16],
+    /// Whether the user wants no graphics (`-nographic`).
+    pub nographic: bool,
+    /// Whether the firmware shows a menu.
+    pub boot_menu: bool,
+    /// How long the menu waits, in ms.
+    pub menu_wait: Option<u16>,
+    /// Wait before a reboot after a failed boot, in ms; it stays as it is without.
+    pub reboot_timeout: Option<u32>,
+    /// The user's own entries: names and contents.
+    pub files: Vec<(String, Vec<u8>)>,
+}
+
+impl FirmwareConfig {
+    /// Puts the settings into the device.
+    pub(super) fn offer(self, harts: usize, device: &mut FwCfg) -> Result<(), BuildError> {
+        let short = |value: usize| u16::try_from(value).unwrap_or(u16::MAX).to_le_bytes().to_vec();
+        device.set(keys::UUID, self.uuid.to_vec());
+        device.set(keys::NOGRAPHIC, short(self.nographic.into()));
+        device.set(keys::NB_CPUS, short(harts));
+        device.set(keys::BOOT_MENU, short(self.boot_menu.into()));
+        let never = u32::MAX;
+        let mut files = vec![
+            ("bios-geometry".to_owned(), Vec::new()),
+            ("bootorder".to_owned(), Vec::new()),
+            (
+                "etc/boot-fail-wait".to_owned(),
+                self.reboot_timeout.unwrap_or(never).to_le_bytes().to_vec(),
+            ),
+        ];
+        let wait = self.menu_wait.map(|ms| ms.to_le_bytes().to_vec());
+        files.extend(wait.map(|bytes| ("etc/boot-menu-wait".to_owned(), bytes)));
+        for (name, bytes) in files.into_iter().chain(self.files) {
+            device.add_file(&name, bytes, false).map_err(|error| refused(&name, &error))?;
+        }
+        Ok(())
+    }
+}
+
+fn refused(name: &str, error: &FileError) -> BuildError {
+    BuildError::Device(format!("-fw_cfg name={name}"), error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use device::MmioDevice;
+    use memory::AddressSpace;
+
+    fn item(device: &mut FwCfg, key: u16, len: usize) -> Vec<u8> {
+        device.write(8, 2, key.swap_bytes().into());
+        (0..len).map(|_| device.read(0, 1) as u8).collect()
+    }
+
+    /// As `qemu-system-riscv64 -M virt` 10.0.2 shows them to a program.
+    #[test]
+    fn the_firmware_finds_the_items_of_qemu() {
+        let mut device = FwCfg::new(AddressSpace::new("memory"));
+        let config = FirmwareConfig {
+            uuid: [7; 16],
+            nographic: true,
+            menu_wait: Some(5),
+            files: vec![("opt/x/y".into(), b"hello".to_vec())],
+            ..FirmwareConfig::default()
+        };
+        config.offer(3, &mut device).unwrap();
+        assert_eq!(item(&mut device, 0, 4), b"QEMU");
+        assert_eq!(item(&mut device, 2, 17), [[7; 16].as_slice(), &[0]].concat());
+        assert_eq!(item(&mut device, 4, 2), [1, 0]);
+        assert_eq!(item(&mut device, 5, 3), [3, 0, 0]);
+        assert_eq!(item(&mut device, 0x0e, 2), [0, 0]);
+        assert_eq!(item(&mut device, 0x19, 4), [0, 0, 0, 5]);
+        assert_eq!(device.file("etc/boot-fail-wait"), Some([0xff; 4].as_slice()));
+        assert_eq!(device.file("etc/boot-menu-wait"), Some([5, 0].as_slice()));
+        assert_eq!(device.file("bootorder"), Some([].as_slice()));
+        assert_eq!(device.file("opt/x/y"), Some(b"hello".as_slice()));
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_refused() {
+        let mut device = FwCfg::new(AddressSpace::new("memory"));
+        let files = vec![("bootorder".into(), Vec::new())];
+        let config = FirmwareConfig { files, ..FirmwareConfig::default() };
+        let error = config.offer(1, &mut device).unwrap_err().to_string();
+        assert!(error.starts_with("-fw_cfg name=bootorder: "), "{error}");
+    }
+}
