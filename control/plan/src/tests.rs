@@ -78,6 +78,7 @@ impl Catalog for Parts {
         let properties = vec![
             property("thread", "string"),
             property("one-insn-per-tb", "bool"),
+            property("x-interpret", "bool"),
             property("tb-size", "uint32"),
         ];
         let tcg = AccelInfo { name: "tcg".into(), properties };
@@ -279,6 +280,8 @@ fn machine_properties_reach_their_options() {
     assert_eq!((plan.machine.as_str(), plan.memory.size), ("virt", 256 << 20));
     assert_eq!(plan.accel.threading, Some(Threading::Single));
     assert!(plan.accel.one_insn_per_tb && plan.accel.tb_size == Some(64));
+    assert_eq!(plan.accel.interpret, None);
+    assert_eq!(planned("-accel tcg,x-interpret=on").accel.interpret, Some(true));
 }
 
 #[test]
