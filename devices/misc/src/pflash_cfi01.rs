@@ -20,6 +20,12 @@ use std::sync::{Arc, Weak};
 pub trait FlashStore: Send {
     /// Whether writes are refused.
     fn read_only(&self) -> bool;
+    /// Bytes that it holds.
+    fn len(&self) -> u64;
+    /// Whether it holds none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
     /// Reads bytes at `offset`.
     ///
     /// # Errors
@@ -161,13 +167,20 @@ impl PflashCfi01 {
     /// forgets what is written.
     ///
     /// # Errors
-    /// The host has no memory, or cannot read the store.
+    /// The store has another length than the bank, or the host has no memory or cannot read it.
     pub fn open(
         config: FlashConfig,
         mut store: Option<Box<dyn FlashStore>>,
     ) -> io::Result<Shared<Self>> {
         let ram = Ram::new(config.name, config.len)?;
         if let Some(store) = store.as_mut() {
+            let (wanted, there) = (config.len, store.len());
+            if there != wanted {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("the device requires {wanted} bytes, the drive provides {there} bytes"),
+                ));
+            }
             let mut chunk = vec![0; 1 << 16];
             for at in (0..config.len).step_by(chunk.len()) {
                 let n = (config.len - at).min(chunk.len() as u64) as usize;

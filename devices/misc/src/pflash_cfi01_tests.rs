@@ -14,6 +14,9 @@ impl FlashStore for Store {
     fn read_only(&self) -> bool {
         self.1
     }
+    fn len(&self) -> u64 {
+        self.0.lock().unwrap().len() as u64
+    }
     fn read(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let bytes = self.0.lock().unwrap();
         buffer.copy_from_slice(&bytes[offset as usize..][..buffer.len()]);
@@ -166,4 +169,11 @@ fn random_accesses_are_harmless() {
             hammer_registers(&mut *b.flash.lock(), CONFIG.len, seed + 100, 20);
         }
     }
+}
+
+#[test]
+fn contents_of_another_length_are_refused() {
+    let store = Store(Arc::new(Mutex::new(vec![0; 0x1000])), false);
+    let error = PflashCfi01::open(CONFIG, Some(Box::new(store))).err().unwrap().to_string();
+    assert_eq!(error, "the device requires 1048576 bytes, the drive provides 4096 bytes");
 }

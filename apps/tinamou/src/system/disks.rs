@@ -117,6 +117,9 @@ impl FlashStore for Flash {
     fn read_only(&self) -> bool {
         self.0.read_only()
     }
+    fn len(&self) -> u64 {
+        self.0.size()
+    }
     fn read(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.0.read_at(offset, buffer)
     }
