@@ -234,8 +234,15 @@ impl Guest for TestGuest {
         access: Access,
         gva: u64,
     ) -> Result<Mapping, TestTrap> {
-        let mapping =
-            Mapping { gpa: gva, read: true, write: true, execute: false, whole_page: true };
+        let mapping = Mapping {
+            gpa: gva,
+            read: true,
+            write: true,
+            execute: false,
+            span: 4096,
+            global: false,
+            whole_page: true,
+        };
         if access == Access::Fetch {
             return Ok(mapping);
         }

@@ -30,9 +30,25 @@ pub struct Mapping {
     pub write: bool,
     /// Whether fetches are allowed on this page without asking again.
     pub execute: bool,
+    /// Bytes of the page that the address translation knows, at least 4096: forgetting one address
+    /// of it forgets all.
+    pub span: u64,
+    /// Whether it holds in every address space of the guest.
+    pub global: bool,
     /// Whether the answer holds for the whole 4 KiB page. If not (a protection boundary lies in
     /// it), it holds for this access alone and is not cached.
     pub whole_page: bool,
+}
+
+/// Which cached address translations to forget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// All.
+    All,
+    /// All but those that hold in every address space.
+    Local,
+    /// Those of the page that this address is in, global or not.
+    Page(u64),
 }
 
 /// Why a memory access failed, beside what address translation itself found.
@@ -127,8 +143,18 @@ pub trait Services<G: Guest> {
     /// Atomically replaces `old` by `new` (`size` 4 or 8) in physical RAM: what was there. `None`
     /// where there is no RAM.
     fn phys_exchange(&mut self, gpa: u64, size: u32, old: u64, new: u64) -> Option<u64>;
-    /// Forgets cached address translations: of one page, or all.
-    fn flush_translations(&mut self, page: Option<u64>);
+    /// Writes zeros to `len` bytes from `gva` on, which do not cross a page.
+    ///
+    /// # Errors
+    /// The trap to take; it names the first address that failed.
+    fn zero(&mut self, cpu: &mut Cpu<'_, G>, mmu: u8, gva: u64, len: u32) -> Result<(), G::Trap> {
+        for offset in 0..u64::from(len) {
+            self.store(cpu, mmu, MemOp::U8, gva.wrapping_add(offset), 0)?;
+        }
+        Ok(())
+    }
+    /// Forgets cached address translations.
+    fn flush_translations(&mut self, which: Flush);
     /// Levels of the processor's interrupt inputs.
     fn lines(&self) -> u64;
 }
@@ -208,6 +234,14 @@ impl<'a, G: Guest> Cpu<'a, G> {
         self.with(|s, cpu| s.probe(cpu, mmu, access, gva, size))
     }
 
+    /// See [`Services::zero`].
+    ///
+    /// # Errors
+    /// The trap to take.
+    pub fn zero(&mut self, mmu: u8, gva: u64, len: u32) -> Result<(), G::Trap> {
+        self.with(|s, cpu| s.zero(cpu, mmu, gva, len))
+    }
+
     /// See [`Services::phys_load`].
     pub fn phys_load(&mut self, gpa: u64, size: u32) -> Option<u64> {
         self.with(|s, _| s.phys_load(gpa, size))
@@ -219,8 +253,8 @@ impl<'a, G: Guest> Cpu<'a, G> {
     }
 
     /// See [`Services::flush_translations`].
-    pub fn flush_translations(&mut self, page: Option<u64>) {
-        self.with(|s, _| s.flush_translations(page));
+    pub fn flush_translations(&mut self, which: Flush) {
+        self.with(|s, _| s.flush_translations(which));
     }
 
     /// See [`Services::lines`].

@@ -74,6 +74,8 @@ pub(crate) struct CodePage {
     pub(crate) ram: Arc<Ram>,
     /// Offset of the page in it.
     pub(crate) offset: u64,
+    /// Whether its guest address leads to it in every address space.
+    pub(crate) global: bool,
 }
 
 impl CodePage {

@@ -5,7 +5,7 @@ use crate::cache::{CodeCache, CodePage};
 use crate::shared::{Shared, attention};
 use codegen::{Core, JumpEntry, TlbEntry};
 use ir::{AmoOp, MemOp};
-use isa::{Access, Cpu, Guest, Mapping, MemoryFault, Services};
+use isa::{Access, Cpu, Flush, Guest, Mapping, MemoryFault, Services};
 use memory::{AddressSpace, Backing, FlatView, Gpa, PAGE, Ram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -30,33 +30,88 @@ struct KnownCode {
 }
 
 /// Entries of a cache that were filled since it was last emptied, so that emptying costs what
-/// filling did.
+/// filling did; and which of them hold in every address space.
 #[derive(Default)]
 struct Used {
     entries: Vec<u16>,
     /// Too many to list.
     many: bool,
+    /// One bit for each entry, grown as needed.
+    global: Vec<u64>,
 }
 
 impl Used {
     const MOST: usize = 512;
 
-    fn add(&mut self, index: usize) {
-        if self.entries.len() < Self::MOST {
-            self.entries.push(index as u16);
+    /// Entry `index` was filled, when it was empty or, unless `fresh`, not.
+    fn add(&mut self, index: usize, fresh: bool, global: bool) {
+        if fresh {
+            if self.entries.len() < Self::MOST {
+                self.entries.push(index as u16);
+            } else {
+                self.many = true;
+            }
+        }
+        let (word, bit) = (index / 64, 1 << (index % 64));
+        if self.global.len() <= word {
+            self.global.resize(word + 1, 0);
+        }
+        if global {
+            self.global[word] |= bit;
+        } else {
+            self.global[word] &= !bit;
+        }
+    }
+
+    fn is_global(&self, index: usize) -> bool {
+        self.global.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 != 0)
+    }
+
+    /// Calls `empty` for every entry that may be filled; with `local`, only for those that do not
+    /// hold in every address space.
+    fn clear(&mut self, len: usize, local: bool, empty: impl Fn(usize)) {
+        if self.many {
+            let all = 0..len;
+            all.filter(|index| !local || !self.is_global(*index)).for_each(&empty);
+            if local {
+                return;
+            }
+        }
+        let entries = std::mem::take(&mut self.entries);
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|index| local && self.is_global(usize::from(*index)));
+        gone.into_iter().for_each(|index| empty(usize::from(index)));
+        self.entries = kept;
+        if !local {
+            self.many = false;
+        }
+    }
+}
+
+/// Pages larger than 4 KiB that are cached in pieces: forgetting one piece forgets all.
+#[derive(Default)]
+struct LargePages {
+    ranges: Vec<(u64, u64)>,
+    /// Too many to list.
+    many: bool,
+}
+
+impl LargePages {
+    const MOST: usize = 64;
+
+    fn add(&mut self, gva: u64, span: u64) {
+        let first = gva & !(span - 1);
+        let range = (first, first.wrapping_add(span - 1));
+        if self.ranges.contains(&range) {
+        } else if self.ranges.len() < Self::MOST {
+            self.ranges.push(range);
         } else {
             self.many = true;
         }
     }
 
-    /// Calls `empty` for every entry that may be filled.
-    fn clear(&mut self, len: usize, empty: impl Fn(usize)) {
-        if std::mem::take(&mut self.many) {
-            (0..len).for_each(empty);
-        } else {
-            self.entries.iter().for_each(|index| empty(usize::from(*index)));
-        }
-        self.entries.clear();
+    fn may_have(&self, gva: u64) -> bool {
+        self.many || self.ranges.iter().any(|(first, last)| (*first..=*last).contains(&gva))
     }
 }
 
@@ -87,6 +142,22 @@ impl Pages {
     }
 }
 
+/// How often it was forgotten where code is.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Generation {
+    /// Everywhere.
+    all: u64,
+    /// In this address space alone, or everywhere.
+    local: u64,
+}
+
+impl Generation {
+    /// Whether what was known in generation `then` still holds.
+    pub(crate) fn keeps(self, then: Self, global: bool) -> bool {
+        self.all == then.all && (global || self.local == then.local)
+    }
+}
+
 /// Where an access goes.
 enum Place {
     /// Host memory. With `slow`, code was translated from the page.
@@ -106,7 +177,9 @@ pub(crate) struct Engine<G: Guest> {
     /// Pages of guest addresses at which code is remembered.
     jump_pages: Pages,
     /// Counts how often it was forgotten where code is.
-    code_generation: u64,
+    code_generation: Generation,
+    /// Large pages in the TLB or the code pages.
+    large: LargePages,
     /// The memory map when it was last looked at.
     view: Arc<FlatView>,
     /// The RAM that a physical load last hit.
@@ -135,7 +208,8 @@ impl<G: Guest> Engine<G> {
             rams: Vec::new(),
             code: vec![None; CODE_PAGES],
             jump_pages: Pages::default(),
-            code_generation: 0,
+            code_generation: Generation::default(),
+            large: LargePages::default(),
             view,
             window: None,
             jumps_used: Used::default(),
@@ -151,7 +225,7 @@ impl<G: Guest> Engine<G> {
     }
 
     /// See [`Engine::forget_code`].
-    pub(crate) fn code_generation(&self) -> u64 {
+    pub(crate) fn code_generation(&self) -> Generation {
         self.code_generation
     }
 
@@ -171,29 +245,48 @@ impl<G: Guest> Engine<G> {
 
     /// Forgets all translations of addresses.
     pub(crate) fn flush_all(&mut self) {
+        self.large = LargePages::default();
+        self.flush(false);
+    }
+
+    /// Forgets all translations of addresses, or, with `local`, those that do not hold in every
+    /// address space.
+    fn flush(&mut self, local: bool) {
         self.flushes += 1;
         for (set, used) in self.sets_used.iter_mut().enumerate() {
             let entries = self.shared.tlb(set);
-            used.clear(entries.len(), |index| {
+            used.clear(entries.len(), local, |index| {
                 entries[index].read.store(TlbEntry::INVALID, Ordering::Relaxed);
                 entries[index].write.store(TlbEntry::INVALID, Ordering::Relaxed);
             });
         }
-        self.forget_code();
+        self.forget(local);
     }
 
     /// Forgets where code is: which unit a jump leads to depends on address translation too.
     pub(crate) fn forget_code(&mut self) {
-        self.code.fill(None);
-        self.code_generation += 1;
-        self.jump_pages = Pages::default();
+        self.forget(false);
+    }
+
+    fn forget(&mut self, local: bool) {
+        for known in &mut self.code {
+            known.take_if(|known| !(local && known.page.global));
+        }
+        self.code_generation.local += 1;
+        if !local {
+            self.code_generation.all += 1;
+            self.jump_pages = Pages::default();
+        }
         let jumps = self.shared.jumps();
-        self.jumps_used.clear(jumps.len(), |index| {
+        self.jumps_used.clear(jumps.len(), local, |index| {
             jumps[index].pc.store(JumpEntry::invalid(index), Ordering::Relaxed);
         });
     }
 
     fn flush_page(&mut self, gva: u64) {
+        if self.large.may_have(gva) {
+            return self.flush_all();
+        }
         self.page_flushes += 1;
         let page = gva & !(PAGE - 1);
         for set in 0..isa::MMU_SETS as u8 {
@@ -205,9 +298,7 @@ impl<G: Guest> Engine<G> {
             }
         }
         let slot = (page / PAGE) as usize % CODE_PAGES;
-        if self.code[slot].as_ref().is_some_and(|known| known.gva_page == page) {
-            self.code[slot] = None;
-        }
+        self.code[slot].take_if(|known| known.gva_page == page);
         // A unit at the very end of the page before may reach into this one.
         if self.jump_pages.may_have(page) || self.jump_pages.may_have(page.wrapping_sub(PAGE)) {
             self.forget_code();
@@ -220,11 +311,10 @@ impl<G: Guest> Engine<G> {
     }
 
     /// Remembers that jumps to `pc` lead to `code`.
-    pub(crate) fn remember_jump(&mut self, pc: u64, code: u64) {
-        let entry = self.shared.jump(pc);
-        if entry.pc.load(Ordering::Relaxed) == JumpEntry::invalid(Core::jump_index(pc)) {
-            self.jumps_used.add(Core::jump_index(pc));
-        }
+    pub(crate) fn remember_jump(&mut self, pc: u64, code: u64, global: bool) {
+        let (entry, index) = (self.shared.jump(pc), Core::jump_index(pc));
+        let fresh = entry.pc.load(Ordering::Relaxed) == JumpEntry::invalid(index);
+        self.jumps_used.add(index, fresh, global);
         entry.code.store(code, Ordering::Relaxed);
         entry.pc.store(pc, Ordering::SeqCst);
     }
@@ -258,7 +348,10 @@ impl<G: Guest> Engine<G> {
             return Err(G::memory_trap(MemoryFault::Bus, Access::Fetch, gva));
         };
         ram.watch_code(Arc::downgrade(&self.cache) as std::sync::Weak<dyn memory::CodeWatcher>);
-        let page = CodePage { ram, offset };
+        if mapping.span > PAGE {
+            self.large.add(gva, mapping.span);
+        }
+        let page = CodePage { ram, offset, global: mapping.global };
         if mapping.whole_page {
             self.code[slot] = Some(KnownCode { gva_page, flags, page: page.clone() });
         }
@@ -325,7 +418,11 @@ impl<G: Guest> Engine<G> {
             if !self.rams.iter().any(|r| Arc::ptr_eq(r, ram)) {
                 self.rams.push(Arc::clone(ram));
             }
-            self.sets_used[usize::from(mmu & 3)].add(Core::tlb_index(gva));
+            let fresh = self.entry(mmu, gva).read.load(Ordering::Relaxed) == TlbEntry::INVALID;
+            self.sets_used[usize::from(mmu & 3)].add(Core::tlb_index(gva), fresh, mapping.global);
+            if mapping.span > PAGE {
+                self.large.add(gva, mapping.span);
+            }
             let page = gva & !(PAGE - 1);
             let entry = self.entry(mmu, gva);
             // Tags are invalid while the addend changes: other threads look at stores' tags.
@@ -570,10 +667,29 @@ impl<G: Guest> Services<G> for Engine<G> {
         }
     }
 
-    fn flush_translations(&mut self, page: Option<u64>) {
-        match page {
-            Some(gva) => self.flush_page(gva),
-            None => self.flush_all(),
+    fn zero(&mut self, cpu: &mut Cpu<'_, G>, mmu: u8, gva: u64, len: u32) -> Result<(), G::Trap> {
+        match self.place(cpu, mmu, Access::Store, gva)? {
+            Place::Host { at, slow } => {
+                let whole = u64::from(len & !7);
+                (0..whole).step_by(8).for_each(|offset| write_host(at + offset, 8, 0));
+                (whole..u64::from(len)).for_each(|offset| write_host(at + offset, 1, 0));
+                if slow {
+                    self.code_stored(mmu, gva, at, len);
+                }
+                Ok(())
+            }
+            Place::Io(gpa) => (0..u64::from(len)).try_for_each(|offset| {
+                let stored = self.space.store(Gpa(gpa + offset), 1, 0);
+                stored.map_err(|_| G::memory_trap(MemoryFault::Bus, Access::Store, gva + offset))
+            }),
+        }
+    }
+
+    fn flush_translations(&mut self, which: Flush) {
+        match which {
+            Flush::All => self.flush_all(),
+            Flush::Local => self.flush(true),
+            Flush::Page(gva) => self.flush_page(gva),
         }
     }
 

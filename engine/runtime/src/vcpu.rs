@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "generated code is entered and comes back through raw pointers")]
 
 use crate::cache::{CodeCache, CodePage, Found, Key};
-use crate::engine::Engine;
+use crate::engine::{Engine, Generation};
 use crate::shared::{Block, Shared, attention};
 use codegen::x86_64::{pin_of, read_mxcsr, write_mxcsr};
 use codegen::{CLEAN, Core, ExitRecord, JUMP_ENTRIES, Loc, RecordKind, Site, SiteKind};
@@ -58,8 +58,10 @@ unsafe impl<G: Guest> Send for Vcpu<G> {}
 struct Recent {
     pc: u64,
     flags: u32,
+    /// Whether its address leads there in every address space.
+    global: bool,
     /// `Engine::code_generation` and `CodeCache::changes` then.
-    code: u64,
+    code: Generation,
     seen: u64,
     found: Found,
 }
@@ -278,8 +280,8 @@ where
     /// The unit for the present mode. `None` when code memory is full.
     fn find(&mut self, seen: u64) -> Option<Next> {
         let mode = self.mode;
-        if let Some(found) = self.recent(seen) {
-            self.remember(mode.pc, &found, seen);
+        if let Some((found, global)) = self.recent(seen) {
+            self.remember(mode.pc, &found, global, seen);
             return Some(Next::Run(found));
         }
         self.lookups += 1;
@@ -288,42 +290,45 @@ where
             Err(trap) => return Some(self.trap(trap)),
         };
         let key = Key { page: page.host(), mode };
+        // A unit that lies across two pages depends on both.
+        let global = page.global && mode.pc % PAGE < PAGE - 2;
         if let Some(found) = self.engine.cache.find(&key)
             && self.second_matches(&found)
         {
-            self.remember(mode.pc, &found, seen);
+            self.remember(mode.pc, &found, global, seen);
             return Some(Next::Run(found));
         }
         let found = match self.make(key, &page) {
             Ok(found) => found?,
             Err(trap) => return Some(self.trap(trap)),
         };
-        self.remember(mode.pc, &found, seen);
+        self.remember(mode.pc, &found, global, seen);
         Some(Next::Run(found))
     }
 
     /// The unit for the present mode if it ran lately and nothing it depends on has changed.
-    fn recent(&self, seen: u64) -> Option<Found> {
+    fn recent(&self, seen: u64) -> Option<(Found, bool)> {
         let recent = self.recent[Core::jump_index(self.mode.pc)].as_ref()?;
         let same = recent.pc == self.mode.pc
             && recent.flags == unit_flags(&self.mode)
-            && recent.code == self.engine.code_generation()
+            && self.engine.code_generation().keeps(recent.code, recent.global)
             && (recent.seen == seen || self.engine.cache.is_valid(&recent.found));
-        same.then_some(recent.found)
+        same.then_some((recent.found, recent.global))
     }
 
-    fn remember(&mut self, pc: u64, found: &Found, seen: u64) {
+    fn remember(&mut self, pc: u64, found: &Found, global: bool, seen: u64) {
         if self.mode.flags & SINGLE_STEP != 0 {
             return;
         }
         let (flags, code) = (unit_flags(&self.mode), self.engine.code_generation());
-        self.recent[Core::jump_index(pc)] = Some(Recent { pc, flags, code, seen, found: *found });
+        self.recent[Core::jump_index(pc)] =
+            Some(Recent { pc, flags, global, code, seen, found: *found });
         self.engine.note_code(pc);
         let options = &self.engine.cache.options;
         if options.interpret || options.no_chain {
             return;
         }
-        self.engine.remember_jump(pc, found.checked);
+        self.engine.remember_jump(pc, found.checked, global);
         if self.engine.cache.changes() != seen {
             self.engine.forget_jump(pc);
         }

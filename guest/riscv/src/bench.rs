@@ -21,7 +21,7 @@ pub(crate) struct Memory {
     bytes: HashMap<u64, u8>,
     pub lines: u64,
     /// Pages that were flushed; `None` stands for all.
-    pub flushes: Vec<Option<u64>>,
+    pub flushes: Vec<isa::Flush>,
     /// What another processor stores just before the next exchange: address and value.
     pub race: Option<(u64, u64)>,
 }
@@ -101,8 +101,8 @@ impl Services<Riscv> for Memory {
         }
         Some(found)
     }
-    fn flush_translations(&mut self, page: Option<u64>) {
-        self.flushes.push(page);
+    fn flush_translations(&mut self, which: isa::Flush) {
+        self.flushes.push(which);
     }
     fn lines(&self) -> u64 {
         self.lines

@@ -10,8 +10,7 @@ use crate::model::Feature;
 use crate::state::Privilege;
 use crate::status::{CBCFE, CBIE, CBZE, FS, TSR, TVM, TW, VS};
 use crate::trap::{self, Exception, Trap};
-use ir::MemOp;
-use isa::{Access, Cpu};
+use isa::{Access, Cpu, Flush};
 
 type Result = std::result::Result<u64, Trap>;
 
@@ -86,9 +85,12 @@ fn may_fence(cpu: &Cpu<'_, Riscv>) -> bool {
 
 pub(crate) fn sfence_vma(cpu: &mut Cpu<'_, Riscv>, [insn, address, _]: [u64; 3]) -> Result {
     require(may_fence(cpu), insn)?;
-    let one_page = insn >> 15 & 31 != 0;
-    let page = one_page.then(|| cpu.guest.address(address) & !0xfff);
-    cpu.flush_translations(page);
+    let (one_page, one_space) = (insn >> 15 & 31 != 0, insn >> 20 & 31 != 0);
+    cpu.flush_translations(match (one_page, one_space) {
+        (true, _) => Flush::Page(cpu.guest.address(address)),
+        (false, true) => Flush::Local,
+        (false, false) => Flush::All,
+    });
     Ok(0)
 }
 
@@ -111,12 +113,11 @@ pub(crate) fn cbo_zero(cpu: &mut Cpu<'_, Riscv>, [insn, address, _]: [u64; 3]) -
     let size = u64::from(cpu.guest.config.cboz_block);
     let block = cpu.guest.address(address) & !(size - 1);
     let set = mmu::data_set(cpu.state);
-    let (mem, step) = if size < 8 { (MemOp::U32, 4) } else { (MemOp::U64, 8) };
-    for offset in (0..size).step_by(step) {
-        let stored = cpu.store(set, mem, block | offset, 0);
-        // The exception names the address that the instruction named.
-        stored.map_err(|fault| Trap::new(fault.cause, cpu.guest.address(address)))?;
-    }
+    let stored = (block..block.saturating_add(size))
+        .step_by(4096)
+        .try_for_each(|at| cpu.zero(set, at, size.min(4096) as u32));
+    // The exception names the address that the instruction named.
+    stored.map_err(|fault| Trap::new(fault.cause, cpu.guest.address(address)))?;
     Ok(0)
 }
 

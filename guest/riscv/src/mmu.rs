@@ -18,6 +18,7 @@ const R: u64 = 1 << 1;
 const W: u64 = 1 << 2;
 const X: u64 = 1 << 3;
 const U: u64 = 1 << 4;
+const G: u64 = 1 << 5;
 const A: u64 = 1 << 6;
 const D: u64 = 1 << 7;
 const N: u64 = 1 << 63;
@@ -129,6 +130,10 @@ struct Leaf {
     at: u64,
     pte: u64,
     gpa: u64,
+    /// Bytes of the page.
+    span: u64,
+    /// The leaf, or a table on the way, says that it is the same everywhere.
+    global: bool,
 }
 
 /// One walk over the page table for one address.
@@ -185,7 +190,7 @@ impl Walk {
             return Err(Miss::Page);
         }
         let (bits, size) = (self.scheme.index_bits, self.scheme.pte_size);
-        let mut table = self.root;
+        let (mut table, mut global) = (self.root, false);
         for level in (0..self.scheme.levels).rev() {
             let index = self.gva >> (12 + level * bits) & ((1 << bits) - 1);
             let at = table.wrapping_add(index * u64::from(size));
@@ -198,8 +203,9 @@ impl Walk {
                 return Err(Miss::Page);
             }
             let ppn = pte >> 10 & PPN;
+            global |= pte & G != 0;
             if leaf {
-                return self.leaf(at, pte, ppn, level);
+                return self.leaf(at, pte, ppn, level).map(|leaf| Leaf { global, ..leaf });
             }
             table = ppn << 12;
         }
@@ -220,7 +226,8 @@ impl Walk {
             base &= !0xf;
         }
         let page = base | self.gva >> 12 & span;
-        Ok(Leaf { at, pte, gpa: page << 12 | self.gva & 0xfff })
+        let gpa = page << 12 | self.gva & 0xfff;
+        Ok(Leaf { at, pte, gpa, span: (span + 1) << 12, global: false })
     }
 }
 
@@ -308,7 +315,8 @@ fn map(cpu: &mut Cpu<'_, Riscv>, set: u8, access: Access, gva: u64) -> Result<Ma
         }
         let rights = physical_rights(cpu, privilege, leaf.gpa);
         let write = write && wanted & D != 0;
-        return finish(leaf.gpa, rights, (read, write, execute), access, gva);
+        let mapping = finish(leaf.gpa, rights, (read, write, execute), access, gva)?;
+        return Ok(Mapping { span: leaf.span, global: leaf.global, ..mapping });
     }
 }
 
@@ -328,6 +336,8 @@ fn finish(
         read: read && rights.read(),
         write: write && rights.write(),
         execute: execute && rights.execute(),
+        span: 4096,
+        global: true,
         whole_page: rights.whole_page,
     })
 }

@@ -324,7 +324,7 @@ pub(crate) fn set_status(cpu: &mut Cpu<'_, Riscv>, status: u64, privilege: Privi
     cpu.state.mstatus = status;
     cpu.state.privilege = privilege;
     if translation_key(cpu.state) != before {
-        cpu.flush_translations(None);
+        cpu.flush_translations(isa::Flush::All);
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn set_menvcfg(cpu: C<'_, '_>, _: u16, value: u64) {
     let old = cpu.state.menvcfg;
     cpu.state.menvcfg = common(hart, old, value) | value & mask;
     if (old ^ cpu.state.menvcfg) & (PBMTE | ADUE) != 0 {
-        cpu.flush_translations(None);
+        cpu.flush_translations(isa::Flush::All);
     }
 }
 
@@ -83,7 +83,7 @@ pub(super) fn set_mseccfg(cpu: C<'_, '_>, _: u16, value: u64) {
     }
     cpu.state.mseccfg = new;
     if old != new {
-        cpu.flush_translations(None);
+        cpu.flush_translations(isa::Flush::All);
     }
 }
 

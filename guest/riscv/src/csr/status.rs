@@ -123,8 +123,10 @@ pub(super) fn set_satp(cpu: C<'_, '_>, _: u16, value: u64) {
         (mode, mode.code() == code)
     };
     if known && cpu.guest.config.satp.allows(mode) && value != cpu.state.satp {
+        let same_mode = mmu::satp_mode(cpu.guest, cpu.state.satp) == mode;
         cpu.state.satp = value;
-        cpu.flush_translations(None);
+        // Another address space: what is global holds in it, too.
+        cpu.flush_translations(if same_mode { isa::Flush::Local } else { isa::Flush::All });
     }
 }
 

@@ -255,7 +255,7 @@ fn set_pmpcfg(cpu: C<'_, '_>, number: u16, value: u64) {
         changed |= pmp::write_cfg(cpu.state, i, byte);
     }
     if changed {
-        cpu.flush_translations(None);
+        cpu.flush_translations(isa::Flush::All);
     }
 }
 
@@ -266,6 +266,6 @@ fn pmpaddr(cpu: C<'_, '_>, number: u16) -> u64 {
 fn set_pmpaddr(cpu: C<'_, '_>, number: u16, value: u64) {
     let mask = if cpu.guest.is_rv32() { 0xffff_ffff } else { (1 << 54) - 1 };
     if pmp::write_addr(cpu.state, usize::from(number & 15), value & mask) {
-        cpu.flush_translations(None);
+        cpu.flush_translations(isa::Flush::All);
     }
 }

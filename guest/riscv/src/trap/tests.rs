@@ -151,11 +151,11 @@ fn what_is_cached_is_forgotten_when_mxr_or_mprv_change() {
     let mut b = bench(Privilege::Machine);
     b.state.mstatus = 1 << MPP_SHIFT;
     b.swap(0x300, MXR | 1 << MPP_SHIFT).unwrap();
-    assert_eq!(b.memory.flushes, [None]);
+    assert_eq!(b.memory.flushes, [isa::Flush::All]);
     b.swap(0x300, MXR | MPRV | 1 << MPP_SHIFT).unwrap();
-    assert_eq!(b.memory.flushes, [None, None]);
+    assert_eq!(b.memory.flushes, [isa::Flush::All, isa::Flush::All]);
     b.swap(0x300, MXR | MPRV | MIE | 1 << MPP_SHIFT).unwrap();
-    assert_eq!(b.memory.flushes, [None, None]);
+    assert_eq!(b.memory.flushes, [isa::Flush::All, isa::Flush::All]);
 }
 
 #[test]

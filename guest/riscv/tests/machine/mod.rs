@@ -106,7 +106,7 @@ impl Services<Riscv> for Memory {
     fn phys_exchange(&mut self, _: u64, _: u32, _: u64, _: u64) -> Option<u64> {
         None
     }
-    fn flush_translations(&mut self, _: Option<u64>) {}
+    fn flush_translations(&mut self, _: isa::Flush) {}
     fn lines(&self) -> u64 {
         0
     }
