@@ -74,7 +74,6 @@ impl fmt::Display for Difference {
             line(info.name, TestGuest::reg(&e.state, reg), TestGuest::reg(&g.state, reg))?;
         }
         line("pc", e.state.pc, g.state.pc)?;
-        line("fflags", e.state.fflags, g.state.fflags)?;
         line("rounding", e.state.rounding, g.state.rounding)?;
         line("epc", e.state.epc, g.state.epc)?;
         line("cause", e.state.cause, g.state.cause)?;

@@ -1,7 +1,7 @@
 //! Makes units: valid ones, of every operation, that mostly do not end at once.
 
 use crate::Random;
-use crate::guest::{BUS, CODE, FLOATS, INTS, PLAIN, REDIRECT, WINDOW, WRITABLE};
+use crate::guest::{BUS, CODE, FFLAGS, FLOATS, INTS, PLAIN, REDIRECT, WINDOW, WRITABLE};
 use crate::values::{float32, float64, integer};
 use ir::{
     AmoOp, Cond, Const, ExitKind, FpCond, GuestReg, Hint, MemOp, Op, OpKind, Operand, Rounding,
@@ -260,13 +260,27 @@ impl Maker<'_, '_> {
         }
     }
 
+    /// Reads or writes the flags: those in the state and those that are not there yet.
+    fn flags(&mut self) {
+        if self.random.percent(60) {
+            let outside = self.temp();
+            self.push(OpKind::FlagsGet, Type::I64, 0, outside, [NONE; 3]);
+            self.int_result(OpKind::Or, Type::I64, 0, [outside, FFLAGS.into(), NONE]);
+        } else {
+            let (any, mask) = (self.int(), self.constant(0x1f));
+            self.effect(OpKind::FlagsClear, Type::I64, 0, [NONE; 3]);
+            self.push(OpKind::And, Type::I64, 0, FFLAGS.into(), [any, mask, NONE]);
+        }
+    }
+
     fn floating(&mut self) {
         const BINARY: &[OpKind] = &[OpKind::FAdd, OpKind::FSub, OpKind::FMul, OpKind::FDiv];
         let ty = self.random.pick(&[Type::F32, Type::F64]);
         let double = ty == Type::F64;
         let bits = self.random.pick(&[32, 64]);
         match self.random.below(100) {
-            0..35 => {
+            0..5 => self.flags(),
+            5..35 => {
                 let (kind, a, b) =
                     (self.random.pick(BINARY), self.float(double), self.float(double));
                 self.float_result(kind, ty, 0, (double, [a, b, NONE]));

@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) const INTS: usize = 24;
 /// Floating-point registers.
 pub(crate) const FLOATS: usize = 16;
+/// Row of the floating-point flags.
+pub(crate) const FFLAGS: GuestReg = GuestReg((INTS + FLOATS) as u8);
 /// Page that code is said to lie in.
 pub(crate) const CODE: u64 = 0x1000;
 /// Pages of memory: two to read and write, one to read.
@@ -40,7 +42,7 @@ pub struct TestState {
     /// Address of the next instruction.
     #[n(3)]
     pub pc: u64,
-    /// Floating-point flags, in the order of [`FpFlags`].
+    /// Floating-point flags as [`ir::OpKind::FlagsGet`] orders them.
     #[n(4)]
     pub fflags: u64,
     /// Rounding mode, modulo 4 in the order of [`HostRounding`].
@@ -78,7 +80,9 @@ pub struct TestGuest {
     unit: Mutex<Arc<Unit>>,
 }
 
-const REGISTERS: [RegInfo; INTS + FLOATS] = {
+const FFLAGS_AT: u32 = offset_of!(TestState, fflags) as u32;
+
+const REGISTERS: [RegInfo; INTS + FLOATS + 1] = {
     const X: [&str; INTS] = [
         "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13",
         "x14", "x15", "x16", "x17", "x18", "x19", "x20", "x21", "x22", "x23",
@@ -87,7 +91,8 @@ const REGISTERS: [RegInfo; INTS + FLOATS] = {
         "f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8", "f9", "f10", "f11", "f12", "f13",
         "f14", "f15",
     ];
-    let mut table = [RegInfo { name: "", class: RegClass::Int, offset: 0, pin: 0 }; INTS + FLOATS];
+    let mut table = [RegInfo { name: "fflags", class: RegClass::Int, offset: FFLAGS_AT, pin: 0 };
+        INTS + FLOATS + 1];
     let mut i = 0;
     while i < INTS {
         // Every third of the first 21 registers is pinned.
@@ -199,12 +204,14 @@ impl Guest for TestGuest {
     fn reg(state: &TestState, GuestReg(row): GuestReg) -> u64 {
         match usize::from(row) {
             i @ 0..INTS => state.x[i],
+            _ if GuestReg(row) == FFLAGS => state.fflags,
             i => state.f[i - INTS],
         }
     }
     fn set_reg(state: &mut TestState, GuestReg(row): GuestReg, value: u64) {
         match usize::from(row) {
             i @ 0..INTS => state.x[i] = value,
+            _ if GuestReg(row) == FFLAGS => state.fflags = value,
             i => state.f[i - INTS] = value,
         }
     }
@@ -281,7 +288,7 @@ impl Guest for TestGuest {
     }
     fn add_fp_flags(state: &mut TestState, flags: FpFlags) {
         let FpFlags { invalid, div_by_zero, overflow, underflow, inexact } = flags;
-        let bits = [invalid, div_by_zero, overflow, underflow, inexact];
+        let bits = [inexact, underflow, overflow, div_by_zero, invalid];
         for (bit, set) in bits.into_iter().enumerate() {
             state.fflags |= u64::from(set) << bit;
         }
