@@ -9,6 +9,7 @@ pub mod command;
 pub mod image;
 pub mod kernel;
 pub mod tree;
+pub mod units;
 
 pub use libfuzzer_sys;
 

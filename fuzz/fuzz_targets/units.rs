@@ -1,0 +1,5 @@
+//! Units of IR, compiled and interpreted.
+
+#![no_main]
+
+fuzz::target!(units);
