@@ -13,20 +13,25 @@ use crate::guests;
 use crate::packages;
 use crate::tools::{self, At, Result, Scratch};
 
-/// The longest silence before what a story waits for: a slow, busy host.
+/// How long a story waits for one thing: a slow, busy host needs minutes.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The same for a first boot's configuration, under a minute on an idle host.
+const LONG_PATIENCE: Duration = Duration::from_secs(1500);
 
 /// One line of a story.
 enum Step {
     /// Wait until the machine says this.
     Wait(&'static str),
+    /// The same, after a long piece of work.
+    WaitLong(&'static str),
     /// Type this.
     Type(&'static str),
     /// The emulator ends with this exit code.
     Exit(i32),
 }
 
-use Step::{Exit, Type, Wait};
+use Step::{Exit, Type, Wait, WaitLong};
 
 /// One start of the emulator.
 struct Run {
@@ -238,7 +243,7 @@ const DEBIAN: Boot = Boot {
             arguments: DEBIAN_MACHINE,
             append: "guest.disk=vda guest.root guest.run=init",
             story: &[
-                Wait("GUEST-CONFIGURED 0"),
+                WaitLong("GUEST-CONFIGURED 0"),
                 Wait("login: "),
                 Type("root\n"),
                 Wait("root@tinamou:~# "),
@@ -418,6 +423,7 @@ fn command_line(run: &Run, guest: &Path, disk: &Path) -> Vec<String> {
 fn follow(session: &mut Session, step: &Step) -> Result<()> {
     match step {
         Wait(text) => session.wait_for(text, PATIENCE),
+        WaitLong(text) => session.wait_for(text, LONG_PATIENCE),
         Type(text) => session.send(text),
         Exit(code) => {
             let status = session.wait_for_end(PATIENCE)?;
