@@ -98,3 +98,21 @@ fn state_of_another_machine_is_refused() {
     let (one, other) = (mixer(1, 10, b'1'), virt_board("rv64", 2, vec![0; 4], |_| {}));
     assert!(one.machine.restore(&other.machine.save()).is_err());
 }
+
+#[test]
+fn every_shape_of_the_board_saves_and_restores() {
+    use machines_riscv::virt::Aia;
+    for aia in [Aia::None, Aia::Aplic, Aia::AplicImsic] {
+        for aclint in [false, true] {
+            let board = || {
+                virt_board("rv64", 2, vec![0; 4], |config| {
+                    (config.aia, config.aia_guests, config.aclint) = (aia, 3, aclint);
+                })
+            };
+            let (one, copy) = (board(), board());
+            let saved = one.machine.save();
+            copy.machine.restore(&saved).unwrap();
+            assert_eq!(copy.machine.save(), saved, "{aia:?}, aclint {aclint}");
+        }
+    }
+}
