@@ -395,7 +395,7 @@ impl CodeCache {
                 origin: tables.arena.address(tables.used + HEADER),
                 thunks: tables.thunks,
                 unit: tables.units.len() as u64,
-                no_chain: self.options.no_chain,
+                no_chain: self.options.no_chain || unit.flags & crate::vcpu::SINGLE_STEP != 0,
             };
             match Generator::compile(unit, target, buffers) {
                 Ok(done) => return done,

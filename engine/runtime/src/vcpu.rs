@@ -17,7 +17,7 @@ use std::sync::{Arc, Weak};
 
 /// Bit of `Unit::flags` for units that are executed for a single step. ISAs do not use it, nor the
 /// two below it, which hold the set of address translations.
-const SINGLE_STEP: u32 = 1 << 31;
+pub(crate) const SINGLE_STEP: u32 = 1 << 31;
 const MMU_SHIFT: u32 = 29;
 
 /// All of a mode but its pc, as generated code compares it.

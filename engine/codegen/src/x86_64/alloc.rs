@@ -29,6 +29,8 @@ struct HostReg {
     dirty: bool,
     /// Operand of the present operation: must stay.
     locked: bool,
+    /// Belongs to its guest register for the whole unit.
+    held: bool,
     stamp: u32,
 }
 
@@ -38,7 +40,8 @@ impl Default for HostReg {
     }
 }
 
-const FREE: HostReg = HostReg { owner: Owner::Free, dirty: false, locked: false, stamp: 0 };
+const FREE: HostReg =
+    HostReg { owner: Owner::Free, dirty: false, locked: false, held: false, stamp: 0 };
 
 /// Where a guest register is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +181,7 @@ impl Allocator {
             return;
         }
         for reg in self.files.iter_mut().flatten() {
-            reg.locked = false;
+            reg.locked = reg.held;
             if reg.owner == Owner::Scratch {
                 reg.owner = Owner::Free;
             }
@@ -199,6 +202,28 @@ impl Allocator {
         let evict = self.evict(class, host)?;
         self.give(class, host, owner);
         Ok((host, evict))
+    }
+
+    /// Keeps a guest register in a shared register for the whole unit; `dirty` if the unit writes it.
+    pub(super) fn hold(&mut self, class: Class, host: u8, guest: u8, dirty: bool) {
+        let owner = Owner::Guest(guest);
+        *self.reg(class, host) = HostReg { owner, dirty, locked: true, held: true, stamp: 0 };
+        self.guests[usize::from(guest)] = GuestPlace::Host(host);
+    }
+
+    /// Parts registers to write back into those that are held and the others.
+    pub(super) fn part(&self, all: WriteBack) -> (WriteBack, WriteBack) {
+        let (mut held, mut others) = (all, all);
+        for host in 0..16 {
+            for (class, h, o) in [
+                (Class::Int, &mut held.gpr, &mut others.gpr),
+                (Class::Float, &mut held.xmm, &mut others.xmm),
+            ] {
+                let is_held = self.files[class as usize][host].held;
+                *(if is_held { &mut o[host] } else { &mut h[host] }) = CLEAN;
+            }
+        }
+        (held, others)
     }
 
     /// Empties a shared register, whoever is in it.
@@ -225,7 +250,7 @@ impl Allocator {
 
     /// Makes a free shared register `owner`'s and locks it.
     pub(super) fn give(&mut self, class: Class, host: u8, owner: Owner) {
-        *self.reg(class, host) = HostReg { owner, dirty: false, locked: false, stamp: 0 };
+        *self.reg(class, host) = HostReg { owner, ..FREE };
         self.lock(class, host);
         match owner {
             Owner::Guest(guest) => self.guests[usize::from(guest)] = GuestPlace::Host(host),
@@ -304,7 +329,9 @@ impl Allocator {
     pub(super) fn forget_guests(&mut self) {
         for file in &mut self.files {
             for reg in file {
-                if let Owner::Guest(guest) = reg.owner {
+                if let Owner::Guest(guest) = reg.owner
+                    && !reg.held
+                {
                     self.guests[usize::from(guest)] = GuestPlace::Memory;
                     reg.owner = Owner::Free;
                     reg.dirty = false;

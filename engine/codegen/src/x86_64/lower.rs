@@ -17,6 +17,10 @@ pub(super) enum Tail {
     Slow { from: Patch, site: Site, resume: usize, float: bool },
     /// A conditional exit: registers to write back, then the exit proper.
     Exit { from: Patch, write_back: WriteBack, pc: u64 },
+    /// A conditional jump back to the top of a loop: registers to write back that are not held.
+    Again { from: Patch, write_back: WriteBack, held: WriteBack },
+    /// A loop that is wanted elsewhere: held registers to write back, then the record.
+    Interrupted { from: Patch, held: WriteBack, record: ExitRecord },
     /// The end of an exit: back to the runtime with the record. With `patchable`, the one jump
     /// that leads here is what the runtime patches.
     Leave { from: Patch, record: ExitRecord, patchable: bool },
@@ -25,6 +29,14 @@ pub(super) enum Tail {
     /// Anything short that goes back to the main path.
     Fix { from: Patch, back: usize, code: Box<dyn FnOnce(&mut Asm) + Send + Sync> },
 }
+
+/// How often a loop names each guest register, and whether it writes it.
+#[derive(Clone, Copy)]
+struct Holds([(u16, bool); 256]);
+
+/// Host registers for what a loop holds; enough others remain for any one operation but few.
+const HELD_INT: [u8; 2] = [10, 11];
+const HELD_FLOAT: [u8; 10] = [6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 /// A record placed behind the code and the instructions that refer to it.
 enum Record {
@@ -59,6 +71,8 @@ pub struct Generator<'a> {
     pub(super) at: u32,
     pub(super) pc: u64,
     pub(super) tails: Vec<Tail>,
+    /// Where the unit jumps back to when it is a loop.
+    loop_head: Option<usize>,
     records: Vec<(Patch, Record)>,
     labels: Vec<Option<usize>>,
     branches: Vec<(Patch, u16)>,
@@ -75,8 +89,20 @@ impl<'a> Generator<'a> {
         buffers: &mut Buffers,
     ) -> Result<Compiled, CompileError> {
         let mut g = Self::begin(unit, target, std::mem::take(buffers));
-        let result = g.run();
-        *buffers = Buffers {
+        let holds = g.choose_holds();
+        let mut result = g.run(holds);
+        if result.is_err() && holds.is_some() {
+            // Held registers left too few for the rest.
+            g = Self::begin(unit, target, g.into_buffers());
+            result = g.run(None);
+        }
+        *buffers = g.into_buffers();
+        result
+    }
+
+    fn into_buffers(self) -> Buffers {
+        let g = self;
+        Buffers {
             code: g.asm.code,
             alloc: g.alloc,
             last_use: g.last_use,
@@ -85,8 +111,7 @@ impl<'a> Generator<'a> {
             records: g.records,
             labels: g.labels,
             branches: g.branches,
-        };
-        result
+        }
     }
 
     fn begin(unit: &'a Unit, target: Target<'a>, buffers: Buffers) -> Self {
@@ -100,6 +125,7 @@ impl<'a> Generator<'a> {
             at: 0,
             pc: unit.pc,
             tails: buffers.tails,
+            loop_head: None,
             records: buffers.records,
             labels: buffers.labels,
             branches: buffers.branches,
@@ -116,9 +142,12 @@ impl<'a> Generator<'a> {
         g
     }
 
-    fn run(&mut self) -> Result<Compiled, CompileError> {
+    fn run(&mut self, holds: Option<Holds>) -> Result<Compiled, CompileError> {
         self.find_uses();
         let mut compiled = self.prologue();
+        if let Some(holds) = holds {
+            self.enter_loop(&holds);
+        }
         for (index, op) in self.unit.ops.iter().enumerate() {
             if self.needed[index] {
                 self.at = index as u32;
@@ -225,8 +254,14 @@ impl<'a> Generator<'a> {
             }
             K::ExitIf => self.exit_if(op)?,
             K::Exit => {
-                self.write_back();
-                self.exit(self.unit.as_const(op.a).unwrap_or(0));
+                let pc = self.unit.as_const(op.a).unwrap_or(0);
+                if self.is_loop(pc) {
+                    let (held, write_back) = self.alloc.part(self.alloc.dirty());
+                    self.again(write_back, held);
+                } else {
+                    self.write_back();
+                    self.exit(pc);
+                }
             }
             K::ExitIndirect => self.exit_indirect(op)?,
             K::ExitLoop => self.exit_loop(op),
@@ -441,11 +476,84 @@ impl<'a> Generator<'a> {
 
     /// Stores every value that is newer than memory.
     pub(super) fn write_back(&mut self) {
-        for (guest, host, class) in self.alloc.dirty().iter() {
+        self.store_all(self.alloc.dirty());
+        self.alloc.set_clean();
+    }
+
+    fn store_all(&mut self, write_back: WriteBack) {
+        for (guest, host, class) in write_back.iter() {
             let mem = self.state_of(guest);
             self.store_host(class, mem, host);
         }
-        self.alloc.set_clean();
+    }
+
+    // ---- loops ----
+
+    /// The guest registers to keep in registers for the whole unit, if it is a loop that no helper
+    /// can look into.
+    fn choose_holds(&self) -> Option<Holds> {
+        let back = |op: &Op| {
+            let target = match op.kind {
+                OpKind::ExitIf => op.c,
+                OpKind::Exit => op.a,
+                _ => return false,
+            };
+            self.unit.as_const(target) == Some(self.unit.pc)
+        };
+        let ops = &self.unit.ops;
+        if self.target.no_chain
+            || !ops.iter().any(back)
+            || ops.iter().any(|op| op.kind == OpKind::Call)
+        {
+            return None;
+        }
+        let mut uses = [(0u16, false); 256];
+        for op in ops {
+            for operand in op.operands().chain([op.dst]) {
+                if let Value::Reg(r) = operand.value() {
+                    uses[usize::from(r.0)].0 += 1;
+                }
+            }
+            if let Value::Reg(r) = op.dst.value() {
+                uses[usize::from(r.0)].1 = true;
+            }
+        }
+        Some(Holds(uses))
+    }
+
+    /// Loads what the loop holds, before its top.
+    fn enter_loop(&mut self, holds: &Holds) {
+        for (class, hosts) in [(Class::Int, &HELD_INT[..]), (Class::Float, &HELD_FLOAT[..])] {
+            let mut wanted: Vec<_> = (0..self.target.regs.len())
+                .filter(|row| {
+                    holds.0[*row].0 >= 2
+                        && self.alloc.class_of(*row as u8) == class
+                        && self.alloc.guest(*row as u8) == GuestPlace::Memory
+                })
+                .collect();
+            wanted.sort_by_key(|row| std::cmp::Reverse(holds.0[*row].0));
+            for (row, host) in wanted.into_iter().zip(hosts) {
+                let mem = self.state_of(row as u8);
+                self.load_host(class, *host, mem);
+                self.alloc.hold(class, *host, row as u8, holds.0[row].1);
+            }
+        }
+        self.loop_head = Some(self.asm.here());
+    }
+
+    /// Whether an exit to `pc` goes back to the top of the unit's own loop.
+    fn is_loop(&self, pc: u64) -> bool {
+        self.loop_head.is_some() && pc == self.unit.pc
+    }
+
+    /// Goes back to the top, unless the run loop is wanted.
+    fn again(&mut self, write_back: WriteBack, held: WriteBack) {
+        self.store_all(write_back);
+        let from = self.poll();
+        let record = self.record(RecordKind::Lookup, self.unit.pc);
+        self.tails.push(Tail::Interrupted { from, held, record });
+        let jump = self.asm.jmp();
+        self.asm.bind_to(jump, self.loop_head.expect("only loops go back to their top"));
     }
 
     fn label(&mut self, label: u16) -> Result<(), CompileError> {
@@ -499,6 +607,11 @@ impl<'a> Generator<'a> {
         let cc = self.compare(op)?;
         let taken = self.asm.jcc(cc);
         let write_back = self.alloc.dirty();
+        if self.is_loop(pc) {
+            let (held, write_back) = self.alloc.part(write_back);
+            self.tails.push(Tail::Again { from: taken, write_back, held });
+            return Ok(());
+        }
         self.tails.push(Tail::Exit { from: taken, write_back, pc });
         Ok(())
     }
@@ -634,11 +747,17 @@ impl<'a> Generator<'a> {
             }
             Tail::Exit { from, write_back, pc } => {
                 self.asm.bind(from);
-                for (guest, host, class) in write_back.iter() {
-                    let mem = self.state_of(guest);
-                    self.store_host(class, mem, host);
-                }
+                self.store_all(write_back);
                 self.exit(pc);
+            }
+            Tail::Again { from, write_back, held } => {
+                self.asm.bind(from);
+                self.again(write_back, held);
+            }
+            Tail::Interrupted { from, held, record } => {
+                self.asm.bind(from);
+                self.store_all(held);
+                self.leave(record);
             }
             Tail::Leave { from, mut record, patchable } => {
                 if patchable {
