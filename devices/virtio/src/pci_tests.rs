@@ -227,3 +227,25 @@ fn properties_choose_the_interfaces() {
     assert!(parse("virtio-blk-pci-transitional", &[("disable-modern", "on")]).is_err());
     let _ = build;
 }
+
+#[test]
+fn a_state_whose_device_does_not_fit_changes_nothing() {
+    let m = Machine::new();
+    let t = Pci::new(&m, PciConfig::new("virtio-blk-pci"), blk(1 << 16, false).1);
+    let device::Value::Record(mut fields) = t.device.save() else { panic!("it is a record") };
+    fields.iter_mut().filter(|(n, _)| *n == 3).for_each(|f| f.1 = device::Value::Unsigned(0));
+    t.set(4, 2, 0);
+    let now = t.device.save();
+    assert!(t.device.restore(&device::Value::Record(fields)).is_err());
+    assert_eq!(t.device.save(), now);
+}
+
+#[test]
+fn a_device_is_freed_with_its_machine() {
+    let m = Machine::new();
+    let t = Pci::new(&m, PciConfig::new("virtio-blk-pci"), blk(1 << 16, false).1);
+    let space = Arc::downgrade(&m.space);
+    m.space.clear();
+    drop((t, m));
+    assert!(space.upgrade().is_none());
+}

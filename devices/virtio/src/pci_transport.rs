@@ -11,7 +11,7 @@ use crate::props::{BuildError, Props};
 use device::{DeviceClass, Part, RestoreError, SavedState, Value};
 use memory::{AddressSpace, Backing, IoHandler};
 use pci::{Bar, BarKind, Devfn, FunctionBuilder, Identity, PciDevice, PciFunction};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 const VENDOR: u16 = 0x1af4;
 /// Subsystem of functions that are not transitional.
@@ -173,19 +173,32 @@ impl Interrupt for Irq {
     }
 }
 
-/// BARs come before the function they belong to; this closes the circle.
+/// BARs come before the function they belong to; this closes the circle, without holding it.
 #[derive(Clone, Default)]
-struct Late(Arc<std::sync::OnceLock<Box<dyn IoHandler>>>);
+struct Late(Arc<OnceLock<Weak<dyn IoHandler>>>);
+
+impl Late {
+    fn get(&self) -> Option<Arc<dyn IoHandler>> {
+        self.0.get()?.upgrade()
+    }
+
+    /// Registers answer from now on, as long as the result lives.
+    fn answer(&self, io: impl IoHandler + 'static) -> Arc<dyn IoHandler> {
+        let io: Arc<dyn IoHandler> = Arc::new(io);
+        let _once = self.0.set(Arc::downgrade(&io));
+        io
+    }
+}
 
 impl IoHandler for Late {
     fn rules(&self) -> device::AccessRules {
-        self.0.get().map_or(device::AccessRules::ANY, |io| io.rules())
+        self.get().map_or(device::AccessRules::ANY, |io| io.rules())
     }
     fn read(&self, offset: u64, size: u32) -> u64 {
-        self.0.get().map_or(u64::MAX, |io| io.read(offset, size))
+        self.get().map_or(u64::MAX, |io| io.read(offset, size))
     }
     fn write(&self, offset: u64, size: u32, value: u64) {
-        if let Some(io) = self.0.get() {
+        if let Some(io) = self.get() {
             io.write(offset, size, value);
         }
     }
@@ -197,6 +210,7 @@ pub struct VirtioPci {
     shared: Arc<Shared>,
     /// The modern structures, and where the capability that reaches them lies.
     window: Option<(Late, usize)>,
+    _registers: [Arc<dyn IoHandler>; 2],
 }
 
 impl VirtioPci {
@@ -236,9 +250,11 @@ impl VirtioPci {
             transitional: config.modern && config.legacy,
             page_per_vq: config.page_per_vq,
         });
-        let _ = modern.0.set(Box::new(Modern(Arc::clone(&shared))));
-        let _ = ports.0.set(Box::new(LegacyPorts(Arc::clone(&shared))));
-        Arc::new(Self { config, shared, window })
+        let registers = [
+            modern.answer(Modern(Arc::clone(&shared))),
+            ports.answer(LegacyPorts(Arc::clone(&shared))),
+        ];
+        Arc::new(Self { config, shared, window, _registers: registers })
     }
 
     /// The device.
@@ -358,8 +374,12 @@ impl Part for VirtioPci {
         let mut selectors = Selectors::default();
         selectors.restore(find(1, "transport")?).map_err(|e| e.within("transport"))?;
         let (function, port) = (find(2, "function")?, find(3, "device")?);
+        let before = self.shared.function.save();
         self.shared.function.restore(function).map_err(|e| e.within("function"))?;
-        self.shared.port.with(|v| v.restore(port))?;
+        if let Err(error) = self.shared.port.with(|v| v.restore(port)) {
+            self.shared.function.restore(&before).expect("what was saved fits");
+            return Err(error);
+        }
         *self.shared.selectors() = selectors;
         Ok(())
     }

@@ -272,5 +272,6 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         self.threads.end();
+        self.space.clear();
     }
 }

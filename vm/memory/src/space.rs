@@ -206,6 +206,15 @@ impl AddressSpace {
         self.publish(map);
     }
 
+    /// Removes every region, and with them the handlers, which may refer to this address space: a
+    /// machine that is gone would otherwise never be freed.
+    pub fn clear(&self) {
+        let mut map = self.map_lock();
+        // Dropped behind the lock: what a handler does then may ask for it.
+        let _gone = std::mem::take(&mut map.regions);
+        self.publish(map);
+    }
+
     /// Replaces what answers in a region, as flash does when it leaves its reading mode; there is
     /// no moment when nothing answers. A region that is not there is no error.
     pub fn set_backing(&self, id: RegionId, backing: Backing) {
