@@ -165,6 +165,8 @@ where
             let seen = cache.changes();
             let found = match self.find(seen) {
                 Some(Next::Run(found)) => found,
+                // A step that ends in a trap is a step: a handler that faults, too, has no end.
+                Some(Next::Trapped) if single => break Exit::Debug,
                 Some(Next::Trapped) => {
                     pending_link = None;
                     continue;
