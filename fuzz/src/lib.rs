@@ -6,8 +6,14 @@
 
 pub mod bytes;
 pub mod command;
+pub mod guest;
 pub mod image;
+pub mod instructions;
 pub mod kernel;
+pub mod monitor;
+pub mod protocol;
+pub mod rig;
+pub mod saved;
 pub mod tree;
 pub mod units;
 

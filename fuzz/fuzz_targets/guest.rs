@@ -1,0 +1,5 @@
+//! Guests that program every device wrongly.
+
+#![no_main]
+
+fuzz::target!(guest);

@@ -1,0 +1,5 @@
+//! RISC-V instructions.
+
+#![no_main]
+
+fuzz::target!(instructions);

@@ -1,0 +1,5 @@
+//! Lines of the human monitor.
+
+#![no_main]
+
+fuzz::target!(monitor);

@@ -1,0 +1,5 @@
+//! Lines of the test protocol.
+
+#![no_main]
+
+fuzz::target!(protocol);

@@ -1,0 +1,5 @@
+//! Saved states.
+
+#![no_main]
+
+fuzz::target!(saved);
