@@ -88,6 +88,8 @@ impl FloatUnit {
             OpKind::FSub => F::sub(env, a, b),
             OpKind::FMul => F::mul(env, a, b),
             OpKind::FDiv => F::div(env, a, b),
+            OpKind::FMin => F::minimum_number(env, a, b),
+            OpKind::FMax => F::maximum_number(env, a, b),
             OpKind::FSqrt => F::sqrt(env, a),
             OpKind::FMulAdd => F::fma(env, a, b, c, form(op.aux)),
             OpKind::FFromInt if op.aux == 32 => F::from_i32(env, x as i32),

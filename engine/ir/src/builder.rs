@@ -326,7 +326,8 @@ impl<'a> Builder<'a> {
         self.emit(OpKind::FUnbox, Type::F32, 0, [a, Operand::NONE, Operand::NONE])
     }
 
-    /// A two-operand floating-point operation: `FAdd`, `FSub`, `FMul`, `FDiv`.
+    /// A two-operand floating-point operation: `FAdd`, `FSub`, `FMul`, `FDiv`, `FMin`,
+    /// `FMax`.
     pub fn float2(&mut self, kind: OpKind, ty: Type, a: Operand, b: Operand) -> Operand {
         self.emit(kind, ty, 0, [a, b, Operand::NONE])
     }

@@ -172,6 +172,11 @@ operations! {
     FMul "fmul" 2 FLAGS;
     /// a / b
     FDiv "fdiv" 2 FLAGS;
+    /// IEEE 754-2019 minimumNumber: a quiet NaN loses against a number, −0 is less than +0, a
+    /// signalling NaN is invalid.
+    FMin "fmin" 2 FLAGS;
+    /// IEEE 754-2019 maximumNumber, alike.
+    FMax "fmax" 2 FLAGS;
     /// √a
     FSqrt "fsqrt" 1 FLAGS;
     /// ±(a · b) ± c, rounded once; `aux` bit 0 negates the product, bit 1 negates c.

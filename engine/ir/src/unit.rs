@@ -114,6 +114,7 @@ impl Op {
         match self.kind {
             K::Mov | K::Load => self.ty.is_float(),
             K::ToFloat | K::FBox | K::FUnbox | K::FAdd | K::FSub | K::FMul | K::FDiv => true,
+            K::FMin | K::FMax => true,
             K::FSqrt | K::FMulAdd | K::FConvert | K::FFromInt | K::FFromUInt => true,
             _ => false,
         }
@@ -125,6 +126,7 @@ impl Op {
             K::Mov => self.ty.is_float(),
             K::Store => index == 2 && self.ty.is_float(),
             K::ToInt | K::FBox | K::FUnbox | K::FAdd | K::FSub | K::FMul | K::FDiv => true,
+            K::FMin | K::FMax => true,
             K::FSqrt | K::FMulAdd | K::FCompare | K::FConvert | K::FToInt => true,
             _ => false,
         }

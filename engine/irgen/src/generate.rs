@@ -274,7 +274,8 @@ impl Maker<'_, '_> {
     }
 
     fn floating(&mut self) {
-        const BINARY: &[OpKind] = &[OpKind::FAdd, OpKind::FSub, OpKind::FMul, OpKind::FDiv];
+        const BINARY: &[OpKind] =
+            &[OpKind::FAdd, OpKind::FSub, OpKind::FMul, OpKind::FDiv, OpKind::FMin, OpKind::FMax];
         let ty = self.random.pick(&[Type::F32, Type::F64]);
         let double = ty == Type::F64;
         let bits = self.random.pick(&[32, 64]);

@@ -19,7 +19,11 @@ const ADD: u8 = 0x58;
 const MUL: u8 = 0x59;
 const CONVERT: u8 = 0x5a;
 const SUB: u8 = 0x5c;
+const MIN: u8 = 0x5d;
 const DIV: u8 = 0x5e;
+const MAX: u8 = 0x5f;
+const AND: u8 = 0x54;
+const OR: u8 = 0x56;
 const SQRT: u8 = 0x51;
 /// The six exception flags of MXCSR.
 const MXCSR_FLAGS: i32 = 0x3f;
@@ -59,6 +63,8 @@ impl Generator<'_> {
             K::FSub => self.float2(op, SUB)?,
             K::FMul => self.float2(op, MUL)?,
             K::FDiv => self.float2(op, DIV)?,
+            K::FMin => self.float_extremum(op, MIN, OR)?,
+            K::FMax => self.float_extremum(op, MAX, AND)?,
             K::FSqrt | K::FConvert => self.float1(op)?,
             K::FMulAdd => self.multiply_add(op)?,
             K::FCompare => self.float_compare(op)?,
@@ -126,6 +132,34 @@ impl Generator<'_> {
         let d = self.define_float(op, Some(op.a))?;
         self.asm.vscalar(double, opcode, d, a, b.into());
         self.default_nan(double, d);
+        Ok(())
+    }
+
+    /// The host's instruction gives its second operand when both are zeros: both orders together
+    /// have both signs. It also calls quiet NaNs invalid, so NaNs are looked for before.
+    fn float_extremum(&mut self, op: &Op, opcode: u8, combine: u8) -> Result<(), CompileError> {
+        let double = op.ty == Type::F64;
+        let (a, b) = (self.float(op.a)?, self.float(op.b)?);
+        let d = self.define_float(op, None)?;
+        self.asm.vcompare(double, UCOMIS, a, b);
+        let nan = self.asm.jcc(Cc::P);
+        self.asm.vscalar(double, opcode, X0, a, b.into());
+        self.asm.vscalar(double, opcode, X1, b, a.into());
+        self.asm.vlogic(combine, d, X0, X1.into());
+        let back = self.asm.here();
+        self.fix(nan, back, move |asm| {
+            asm.vmov(X0, a);
+            asm.vcompare(double, UCOMIS, b, b);
+            let b_is_nan = asm.jcc(Cc::P);
+            asm.vmov(X0, b);
+            asm.bind(b_is_nan);
+            // A NaN here means that both are.
+            asm.vcompare(double, UCOMIS, X0, X0);
+            let number = asm.jcc(Cc::Np);
+            asm.vload(true, X0, nan_of(double));
+            asm.bind(number);
+            asm.vmov(d, X0);
+        });
         Ok(())
     }
 

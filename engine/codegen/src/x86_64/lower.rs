@@ -235,6 +235,8 @@ impl<'a> Generator<'a> {
             | K::FFromInt
             | K::FFromUInt
             | K::FToInt
+            | K::FMin
+            | K::FMax
             | K::FlagsGet
             | K::FlagsClear => self.lower_float(op)?,
             K::Insn => self.pc = self.unit.as_const(op.a).unwrap_or(self.pc),

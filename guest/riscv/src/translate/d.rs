@@ -49,10 +49,10 @@ impl D for Translator<'_, '_> {
         self.fp_sign(a, Sign::Xor, Format::D);
     }
     fn fmin_d(&mut self, a: R) {
-        self.soft_exact(To::F(a.rd, Format::D));
+        self.fp_extremum(a, OpKind::FMin, Format::D);
     }
     fn fmax_d(&mut self, a: R) {
-        self.soft_exact(To::F(a.rd, Format::D));
+        self.fp_extremum(a, OpKind::FMax, Format::D);
     }
     fn feq_d(&mut self, a: R) {
         self.fp_compare(a, FpCond::EqQuiet, Format::D);

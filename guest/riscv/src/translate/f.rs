@@ -49,10 +49,10 @@ impl F for Translator<'_, '_> {
         self.fp_sign(a, Sign::Xor, Format::S);
     }
     fn fmin_s(&mut self, a: R) {
-        self.soft_exact(To::F(a.rd, Format::S));
+        self.fp_extremum(a, OpKind::FMin, Format::S);
     }
     fn fmax_s(&mut self, a: R) {
-        self.soft_exact(To::F(a.rd, Format::S));
+        self.fp_extremum(a, OpKind::FMax, Format::S);
     }
     fn feq_s(&mut self, a: R) {
         self.fp_compare(a, FpCond::EqQuiet, Format::S);

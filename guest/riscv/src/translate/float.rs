@@ -226,6 +226,16 @@ impl Translator<'_, '_> {
         self.set_f(format, a.rd, value);
     }
 
+    /// rd = the lesser or greater of rs1 and rs2.
+    pub(super) fn fp_extremum(&mut self, a: R, kind: OpKind, format: Format) {
+        if !self.fp_write() {
+            return;
+        }
+        let (x, y) = (self.f(format, a.rs1), self.f(format, a.rs2));
+        let value = self.b.float2(kind, format.ty(), x, y);
+        self.set_f(format, a.rd, value);
+    }
+
     /// rd = √rs1.
     pub(super) fn fp_sqrt(&mut self, a: FpR1, format: Format) {
         let Some(mode) = self.fp_rounding(a.rm) else { return };
