@@ -5,8 +5,9 @@
 
 use std::fmt;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 /// What can be logged; each is one item of `-d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,7 @@ impl Item {
 static MASK: AtomicU32 = AtomicU32::new(0);
 static BUDGET: AtomicU32 = AtomicU32::new(GUEST_ERROR_BUDGET);
 static SINK: Mutex<Option<std::fs::File>> = Mutex::new(None);
+static FILTER: RwLock<Vec<RangeInclusive<u64>>> = RwLock::new(Vec::new());
 
 /// Guest errors written before the log goes quiet: a guest in a loop must not fill the disk.
 const GUEST_ERROR_BUDGET: u32 = 10_000;
@@ -69,6 +71,23 @@ pub fn enabled(item: Item) -> bool {
 pub fn configure(items: &[Item], file: Option<std::fs::File>) {
     *SINK.lock().unwrap_or_else(PoisonError::into_inner) = file;
     MASK.store(items.iter().fold(0, |m, i| m | *i as u32), Ordering::Relaxed);
+}
+
+/// Limits what is logged about translation units (`InAsm`, `Op`, `OutAsm`, `Exec`, `Cpu`) to those
+/// that begin in one of the ranges of guest addresses; without ranges, all are logged.
+pub fn set_filter(ranges: Vec<RangeInclusive<u64>>) {
+    *FILTER.write().unwrap_or_else(PoisonError::into_inner) = ranges;
+}
+
+/// Whether the filter lets through what belongs to this guest address.
+pub fn in_filter(pc: u64) -> bool {
+    let ranges = FILTER.read().unwrap_or_else(PoisonError::into_inner);
+    ranges.is_empty() || ranges.iter().any(|range| range.contains(&pc))
+}
+
+/// Whether `item` is logged for the translation unit that begins at `pc`.
+pub fn enabled_at(item: Item, pc: u64) -> bool {
+    enabled(item) && in_filter(pc)
 }
 
 /// Writes one piece of log text as it is. A log that cannot be written is dropped.
@@ -109,4 +128,20 @@ macro_rules! guest_error {
             $crate::note_guest_error(format_args!($($arg)*));
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_lets_through_what_begins_in_one_of_its_ranges() {
+        assert!(in_filter(0) && in_filter(u64::MAX), "no filter lets all through");
+        set_filter(vec![0x1000..=0x100f, u64::MAX..=u64::MAX]);
+        let through = [0xfff, 0x1000, 0x100f, 0x1010, u64::MAX].map(in_filter);
+        assert_eq!(through, [false, true, true, false, true]);
+        assert!(!enabled_at(Item::Op, 0x1000), "nothing is logged yet");
+        set_filter(Vec::new());
+        assert!(in_filter(0x1010));
+    }
 }

@@ -342,6 +342,7 @@ impl CodeCache {
         };
         tables.insert(key, found, (unit, first, second), None);
         self.count(unit, code, start);
+        log_host_code(unit, origin, code.split_at(compiled.code_len as usize));
         tables.buffers = buffers;
         drop(tables);
         self.map_for_perf(unit, origin, compiled.code_len);
@@ -414,10 +415,6 @@ impl CodeCache {
         add(&self.counters.insns, u64::from(unit.insns));
         add(&self.counters.host_bytes, code.len() as u64);
         add(&self.counters.translate_ns, start.elapsed().as_nanos() as u64);
-        if trace::enabled(trace::Item::OutAsm) {
-            let bytes: String = code.iter().map(|b| format!("{b:02x}")).collect();
-            trace::log!(OutAsm, "OUT: [size={}]\n{bytes}\n", code.len());
-        }
     }
 
     fn map_for_perf(&self, unit: &Unit, origin: u64, len: u32) {
@@ -558,7 +555,33 @@ impl Tables {
 /// Logs a unit that was just translated, and in debug builds verifies it.
 fn check(unit: &Unit, regs: &[RegInfo]) {
     debug_assert_eq!(unit.verify(), Ok(()), "{}", unit.listing(regs));
-    trace::log!(Op, "OP:\n{}", unit.listing(regs));
+    if trace::enabled_at(trace::Item::Op, unit.pc) {
+        trace::log!(Op, "OP:\n{}", unit.listing(regs));
+    }
+}
+
+/// Logs the host code of a unit, and the records behind it.
+fn log_host_code(unit: &Unit, origin: u64, (code, data): (&[u8], &[u8])) {
+    if !trace::enabled_at(trace::Item::OutAsm, unit.pc) {
+        return;
+    }
+    let mut text = format!("OUT: [size={}]\n", code.len() + data.len());
+    text.push_str(&format!("  -- guest addr {:#018x}\n", unit.pc));
+    dump(&mut text, origin, code);
+    if !data.is_empty() {
+        text.push_str(&format!("  data: [size={}]\n", data.len()));
+        dump(&mut text, origin + code.len() as u64, data);
+    }
+    trace::log!(OutAsm, "{text}");
+}
+
+/// Bytes in lines of sixteen, each with the host address of its first.
+fn dump(text: &mut String, origin: u64, bytes: &[u8]) {
+    for (line, bytes) in (0..).zip(bytes.chunks(16)) {
+        text.push_str(&format!("{:#x}: ", origin + 16 * line));
+        bytes.iter().for_each(|byte| text.push_str(&format!(" {byte:02x}")));
+        text.push('\n');
+    }
 }
 
 /// Where the jump whose displacement is at `slot` goes now.

@@ -380,35 +380,18 @@ where
         let cache = Arc::clone(&self.engine.cache);
         let found = cache.make(key, &mut unit, self.regs, first, second, |unit, max_insns| {
             translate(unit, max_insns, second);
+            log_code(&*guest, unit, first);
         });
-        self.log_code(&unit, first);
         self.unit = unit;
         Ok(found)
     }
 
-    fn log_code(&self, unit: &Unit, page: &CodePage) {
-        if !trace::enabled(trace::Item::InAsm) {
-            return;
-        }
-        let mut code = vec![0; unit.len.min((PAGE - unit.pc % PAGE) as u32) as usize];
-        if !page.ram.read(page.offset + unit.pc % PAGE, &mut code) {
-            return;
-        }
-        let (mut text, mut at) = (String::from("----------------\nIN:\n"), 0);
-        while at < code.len() {
-            let pc = unit.pc + at as u64;
-            let (line, len) = self.guest.disassemble(pc, &code[at..]);
-            text.push_str(&format!("{pc:#018x}:  {line}\n"));
-            at += len.max(1);
-        }
-        trace::log!(InAsm, "{text}");
-    }
-
     fn log_entry(&self) {
-        if trace::enabled(trace::Item::Exec) {
-            trace::log!(Exec, "Trace {:#018x} [{:08x}]", self.mode.pc, self.mode.flags);
+        let pc = self.mode.pc;
+        if trace::enabled_at(trace::Item::Exec, pc) {
+            trace::log!(Exec, "Trace {pc:#018x} [{:08x}]", self.mode.flags);
         }
-        if trace::enabled(trace::Item::Cpu) {
+        if trace::enabled_at(trace::Item::Cpu, pc) {
             trace::log!(Cpu, "{}", self.guest.dump(self.state_ref()));
         }
     }
@@ -559,6 +542,25 @@ impl CodeSource for Source<'_> {
         };
         page.ram.load_u16(page.offset + gva % PAGE)
     }
+}
+
+/// Logs the guest code of a unit that was just translated, as far as it lies in its first page.
+fn log_code<G: Guest>(guest: &G, unit: &Unit, page: &CodePage) {
+    if !trace::enabled_at(trace::Item::InAsm, unit.pc) {
+        return;
+    }
+    let mut code = vec![0; unit.len.min((PAGE - unit.pc % PAGE) as u32) as usize];
+    if !page.ram.read(page.offset + unit.pc % PAGE, &mut code) {
+        return;
+    }
+    let (mut text, mut at) = (String::from("----------------\nIN:\n"), 0);
+    while at < code.len() {
+        let pc = unit.pc.wrapping_add(at as u64);
+        let (line, len) = guest.disassemble(pc, &code[at..]);
+        text.push_str(&format!("{pc:#018x}:  {line}\n"));
+        at += len.max(1);
+    }
+    trace::log!(InAsm, "{text}");
 }
 
 /// Guest floating-point flags in an MXCSR value.

@@ -51,6 +51,7 @@ fn configure_log(plan: &Plan) -> Result<(), String> {
         std::fs::File::create(&name).map_err(|e| format!("-D {name}: {e}"))
     };
     let file = plan.log.file.as_ref().map(open).transpose()?;
+    trace::set_filter(plan.log.ranges.clone());
     trace::configure(&plan.log.items, file);
     Ok(())
 }
