@@ -2,7 +2,8 @@
 #![expect(unsafe_code, reason = "guest RAM is reached at host addresses from the software TLB")]
 
 use crate::cache::{CodeCache, CodePage};
-use crate::shared::{Shared, attention};
+use crate::doorbell::attention;
+use crate::shared::Shared;
 use codegen::{Core, JumpEntry, TlbEntry};
 use ir::{AmoOp, MemOp};
 use isa::{Access, Cpu, Flush, Guest, Mapping, MemoryFault, Services};

@@ -2,24 +2,12 @@
 #![expect(unsafe_code, reason = "generated code and other threads share the core's memory")]
 
 use crate::cache::Peer;
+use crate::doorbell::{Doorbell, attention};
 use codegen::{Core, JumpEntry, TlbEntry};
 use cpu::CpuLink;
 use device::LineSink;
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
-
-/// Reasons for the run loop's attention.
-pub(crate) mod attention {
-    /// Somebody kicked: `run` returns.
-    pub(crate) const KICK: u32 = 1 << 0;
-    /// An interrupt line changed.
-    pub(crate) const LINES: u32 = 1 << 1;
-    /// The memory map changed: forget address translations.
-    pub(crate) const MAP: u32 = 1 << 2;
-    /// The mode changed in the middle of a unit, or the code cache wants everybody out.
-    pub(crate) const LEAVE: u32 = 1 << 3;
-}
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Memory of a virtual processor, as generated code sees it.
 #[repr(C)]
@@ -33,9 +21,7 @@ pub(crate) struct Block<S> {
 /// Its own thread reaches everything through raw pointers; other threads only the atomics below.
 pub(crate) struct Shared<S> {
     block: UnsafeCell<Block<S>>,
-    lines: AtomicU64,
-    parked: Mutex<()>,
-    wake: Condvar,
+    doorbell: Doorbell,
 }
 
 // SAFETY: the state is moved in and stays with the processor's thread; other threads touch atomic
@@ -48,9 +34,7 @@ impl<S> Shared<S> {
     pub(crate) fn new(state: S) -> Self {
         Self {
             block: UnsafeCell::new(Block { core: Core::new(), state }),
-            lines: AtomicU64::new(0),
-            parked: Mutex::new(()),
-            wake: Condvar::new(),
+            doorbell: Doorbell::new(),
         }
     }
 
@@ -80,26 +64,18 @@ impl<S> Shared<S> {
     }
 
     pub(crate) fn lines(&self) -> u64 {
-        self.lines.load(Ordering::SeqCst)
+        self.doorbell.lines()
     }
 
     /// Asks for the run loop's attention, wherever the thread is.
     pub(crate) fn notify(&self, why: u32) {
-        self.attention().fetch_or(why, Ordering::SeqCst);
-        drop(self.parked.lock().unwrap_or_else(PoisonError::into_inner));
-        self.wake.notify_all();
+        self.doorbell.ring(self.attention(), why);
     }
 }
 
 impl<S: Send> LineSink for Shared<S> {
     fn set_line(&self, line: u32, level: bool) {
-        let bit = 1u64.checked_shl(line).unwrap_or(0);
-        if level {
-            self.lines.fetch_or(bit, Ordering::SeqCst);
-        } else {
-            self.lines.fetch_and(!bit, Ordering::SeqCst);
-        }
-        self.notify(attention::LINES);
+        self.doorbell.set_line(self.attention(), line, level);
     }
 }
 
@@ -109,10 +85,7 @@ impl<S: Send> CpuLink for Shared<S> {
     }
 
     fn wait(&self) {
-        let mut guard = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.attention().load(Ordering::SeqCst) == 0 {
-            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
-        }
+        self.doorbell.wait(self.attention());
     }
 }
 

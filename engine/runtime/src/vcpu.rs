@@ -2,8 +2,9 @@
 #![expect(unsafe_code, reason = "generated code is entered and comes back through raw pointers")]
 
 use crate::cache::{CodeCache, CodePage, Found, Key};
+use crate::doorbell::{Doorbell, attention};
 use crate::engine::{Engine, Generation};
-use crate::shared::{Block, Shared, attention};
+use crate::shared::{Block, Shared};
 use codegen::x86_64::{pin_of, read_mxcsr, write_mxcsr};
 use codegen::{CLEAN, Core, ExitRecord, JUMP_ENTRIES, Loc, RecordKind, Site, SiteKind};
 use cpu::{CpuLink, Exit, Register, RestoreError, Value, VirtualCpu};
@@ -141,7 +142,7 @@ where
         let mut gate = cache.enter();
         let mut pending_link = None;
         let exit = loop {
-            let wanted = self.shared.attention().swap(0, Ordering::SeqCst);
+            let wanted = Doorbell::take(self.shared.attention());
             if wanted & attention::MAP != 0 {
                 self.engine.follow_map();
                 self.engine.flush_all();
