@@ -5,12 +5,14 @@
 //! the machine runs, stands still while it is paused, or moves only when told (`manual`).
 
 mod counter;
+mod reading;
 
 pub use counter::Counter;
 
+use reading::Reading;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 /// Work a timer does when it expires.
 type Callback = Arc<dyn Fn() + Send + Sync>;
@@ -20,26 +22,18 @@ type Callback = Arc<dyn Fn() + Send + Sync>;
 pub struct Clock(Arc<Inner>);
 
 struct Inner {
+    reading: Reading,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 struct State {
-    /// Virtual time at `since`, or now if the clock stands still.
-    base_ns: u64,
-    /// When the clock began to follow the host; `None` while it stands still.
-    since: Option<Instant>,
     /// Armed timers by deadline, then identity.
     armed: BTreeMap<(u64, u64), Callback>,
     next_id: u64,
 }
 
 impl State {
-    fn now_ns(&self) -> u64 {
-        let passed = self.since.map_or(0, |s| s.elapsed().as_nanos() as u64);
-        self.base_ns.saturating_add(passed)
-    }
-
     /// Removes the first timer that is due.
     fn take_due(&mut self, now: u64) -> Option<Callback> {
         let entry = self.armed.first_entry()?;
@@ -61,8 +55,8 @@ impl Clock {
 
     /// A clock that stands still except for [`Clock::advance`].
     pub fn manual() -> Self {
-        let state = State { base_ns: 0, since: None, armed: BTreeMap::new(), next_id: 0 };
-        Self(Arc::new(Inner { state: Mutex::new(state), changed: Condvar::new() }))
+        let state = Mutex::new(State { armed: BTreeMap::new(), next_id: 0 });
+        Self(Arc::new(Inner { reading: Reading::new(), state, changed: Condvar::new() }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -71,7 +65,7 @@ impl Clock {
 
     /// Virtual time in nanoseconds since the machine was built.
     pub fn now_ns(&self) -> u64 {
-        self.state().now_ns()
+        self.0.reading.now_ns()
     }
 
     /// Virtual time counted at `hertz`, rounded down.
@@ -81,16 +75,17 @@ impl Clock {
 
     /// Starts following the host.
     pub fn resume(&self) {
-        let mut state = self.state();
-        state.since.get_or_insert_with(Instant::now);
+        let _state = self.state();
+        if !self.0.reading.runs() {
+            self.0.reading.set(self.now_ns(), true);
+        }
         self.0.changed.notify_all();
     }
 
     /// Stands still.
     pub fn pause(&self) {
-        let mut state = self.state();
-        state.base_ns = state.now_ns();
-        state.since = None;
+        let _state = self.state();
+        self.0.reading.set(self.now_ns(), false);
     }
 
     /// Moves a clock that stands still by `ns`, running in order the timers that come due.
@@ -104,8 +99,8 @@ impl Clock {
         loop {
             let mut state = self.state();
             let due = state.armed.first_key_value().map(|(k, _)| k.0).filter(|d| *d <= target);
-            state.base_ns = state.base_ns.max(due.unwrap_or(target));
-            let now = state.base_ns;
+            let now = self.now_ns().max(due.unwrap_or(target));
+            self.0.reading.set(now, false);
             let callback = state.take_due(now);
             drop(state);
             match callback {
@@ -118,9 +113,8 @@ impl Clock {
 
     /// Sets the time, as restoring a saved machine does. Armed timers keep their deadlines.
     pub fn set_ns(&self, ns: u64) {
-        let mut state = self.state();
-        state.base_ns = ns;
-        state.since = state.since.map(|_| Instant::now());
+        let _state = self.state();
+        self.0.reading.set(ns, self.0.reading.runs());
         self.0.changed.notify_all();
     }
 
@@ -152,8 +146,7 @@ fn run_timers(weak: &Weak<Inner>) {
     const IDLE: Duration = Duration::from_millis(500);
     while let Some(inner) = weak.upgrade() {
         let mut state = inner.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = state.now_ns();
-        let running = state.since.is_some();
+        let (now, running) = (inner.reading.now_ns(), inner.reading.runs());
         if running && let Some(callback) = state.take_due(now) {
             drop(state);
             callback();
