@@ -6,10 +6,11 @@
 use std::fs;
 use std::process::Command;
 
+use crate::packages;
 use crate::tools::{self, At, Result};
 
 /// How long each target runs in a test.
-pub const SHORT: Feeding = Feeding { seconds: 5, seed: Some(1) };
+pub const SHORT: Feeding = Feeding { seconds: 5, seed: Some(1), verbose: false };
 
 /// Counters on every edge, and compared values, for libFuzzer to look at.
 const COVERAGE: &[&str] = &[
@@ -31,6 +32,8 @@ pub struct Feeding {
     pub seconds: u32,
     /// First state of the mutator, for runs that are to find the same.
     pub seed: Option<u32>,
+    /// Whether to tell of each input that reaches new code: a thousand lines per target.
+    pub verbose: bool,
 }
 
 /// `cargo xtask fuzz`.
@@ -38,7 +41,7 @@ pub struct Feeding {
 /// # Errors
 /// When a target finds something.
 pub fn run(arguments: &[String]) -> Result<()> {
-    let mut feeding = Feeding { seconds: 60, seed: None };
+    let mut feeding = Feeding { seconds: 60, seed: None, verbose: true };
     let mut names = Vec::new();
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
@@ -86,6 +89,9 @@ pub fn targets() -> Result<Vec<String>> {
 /// # Errors
 /// When it finds something, or the build fails.
 pub fn feed(target: &str, feeding: Feeding) -> Result<()> {
+    if !tools::has("c++") {
+        packages::need(&["g++"])?;
+    }
     let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let built = tools::target().join("fuzz");
     let mut build = Command::new("cargo");
@@ -103,7 +109,9 @@ pub fn feed(target: &str, feeding: Feeding) -> Result<()> {
     run.env("FUZZ_SEEDS", &seeds).args(LIMITS);
     run.arg(format!("-max_total_time={}", feeding.seconds));
     run.args(feeding.seed.map(|seed| format!("-seed={seed}")));
+    run.arg(format!("-verbosity={}", u8::from(feeding.verbose)));
     run.arg(format!("-artifact_prefix={}/", findings.display()));
-    println!("{target}:");
-    tools::call(run.arg("-print_final_stats=1").arg(&corpus).arg(&seeds))
+    run.arg(format!("-print_final_stats={}", u8::from(feeding.verbose)));
+    println!("  fuzz {target}, {} s", feeding.seconds);
+    tools::call(run.arg(&corpus).arg(&seeds))
 }
