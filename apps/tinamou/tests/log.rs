@@ -51,8 +51,12 @@ impl Drop for Scratch {
 
 /// Runs the program with these options: the process's number and what it printed.
 fn run(test: &str, options: &[&str]) -> (u32, Output) {
-    let kernel = Scratch::new(test, "kernel");
     let bytes: Vec<u8> = PROGRAM.iter().flat_map(|word| word.to_le_bytes()).collect();
+    run_program(&bytes, test, options)
+}
+
+fn run_program(bytes: &[u8], test: &str, options: &[&str]) -> (u32, Output) {
+    let kernel = Scratch::new(test, "kernel");
     std::fs::write(&kernel.0, bytes).unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_tinamou"))
         .args(["system", "riscv64", "-M", "virt", "-bios", "none", "-kernel", kernel.path()])
@@ -101,6 +105,18 @@ fn the_log_shows_guest_code_ir_host_code_traps_and_every_unit_executed() {
     let entered = executed(&log);
     assert_eq!(entered.iter().filter(|pc| **pc == 0x10).count(), 2, "the loop: {entered:x?}");
     assert!(entered.contains(&0x1c), "after the trap: {entered:x?}");
+}
+
+#[test]
+fn an_instruction_that_lies_across_two_pages_is_shown_whole() {
+    // A jump to the last halfword of the page, and the end of the program from there.
+    let mut program = vec![0; 0xffe];
+    program[..4].copy_from_slice(&0x7ff0_006f_u32.to_le_bytes());
+    program.extend(PROGRAM[7..12].iter().flat_map(|word| word.to_le_bytes()));
+    let file = Scratch::new("across", "log");
+    run_program(&program, "across", &["-d", "in_asm", "-D", file.path()]);
+    let log = file.text();
+    assert!(log.contains("0x0000000080000ffe:  lui     t0, 0x100\n"), "{log}");
 }
 
 #[test]

@@ -381,7 +381,7 @@ where
         let cache = Arc::clone(&self.engine.cache);
         let found = cache.make(key, &mut unit, self.regs, first, second, |unit, max_insns| {
             translate(unit, max_insns, second);
-            log_code(&*guest, unit, first);
+            log_code(&*guest, unit, first, second);
         });
         self.unit = unit;
         Ok(found)
@@ -545,13 +545,17 @@ impl CodeSource for Source<'_> {
     }
 }
 
-/// Logs the guest code of a unit that was just translated, as far as it lies in its first page.
-fn log_code<G: Guest>(guest: &G, unit: &Unit, page: &CodePage) {
+/// Logs the guest code of a unit that was just translated.
+fn log_code<G: Guest>(guest: &G, unit: &Unit, first: &CodePage, second: Option<&CodePage>) {
     if !trace::enabled_at(trace::Item::InAsm, unit.pc) {
         return;
     }
-    let mut code = vec![0; unit.len.min((PAGE - unit.pc % PAGE) as u32) as usize];
-    if !page.ram.read(page.offset + unit.pc % PAGE, &mut code) {
+    let mut code = vec![0; unit.len as usize];
+    let in_first = code.len().min((PAGE - unit.pc % PAGE) as usize);
+    let (start, rest) = code.split_at_mut(in_first);
+    let read = first.ram.read(first.offset + unit.pc % PAGE, start)
+        && (rest.is_empty() || second.is_some_and(|page| page.ram.read(page.offset, rest)));
+    if !read {
         return;
     }
     let (mut text, mut at) = (String::from("----------------\nIN:\n"), 0);
