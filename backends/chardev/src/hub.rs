@@ -48,6 +48,8 @@ struct Shared {
     waker: Arc<Waker>,
     fresh: Mutex<Vec<Entry>>,
     stop: AtomicBool,
+    /// Back ends are open and not served yet.
+    held: AtomicBool,
 }
 
 /// All character back ends of a machine. Dropping it ends the I/O thread and closes them.
@@ -74,12 +76,25 @@ impl Chardevs {
             waker: Arc::new(Waker(fd)),
             fresh: Mutex::new(Vec::new()),
             stop: AtomicBool::new(false),
+            held: AtomicBool::new(false),
         });
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("chardevs".into())
             .spawn(move || serve(&theirs, &on_request))?;
         Ok(Self { shared, channels: Mutex::new(Vec::new()), escape, thread: Some(thread) })
+    }
+
+    /// Leaves back ends that are opened from now on alone until [`Chardevs::release`]: no input
+    /// reaches a front end before those that share it are there as well.
+    pub fn hold(&self) {
+        self.shared.held.store(true, Ordering::Release);
+    }
+
+    /// Serves the back ends that [`Chardevs::hold`] left alone.
+    pub fn release(&self) {
+        self.shared.held.store(false, Ordering::Release);
+        self.shared.waker.wake();
     }
 
     /// Opens a back end. A server that waits for its first client blocks here; `notice` gets the
@@ -145,7 +160,9 @@ fn serve(shared: &Shared, on_request: &dyn Fn(Request)) {
     let mut entries: Vec<Entry> = Vec::new();
     let mut requests = Vec::new();
     while !shared.stop.load(Ordering::Acquire) {
-        entries.append(&mut lock(&shared.fresh));
+        if !shared.held.load(Ordering::Acquire) {
+            entries.append(&mut lock(&shared.fresh));
+        }
         for entry in &mut entries {
             entry.advance(&mut requests);
         }

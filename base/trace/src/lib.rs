@@ -69,7 +69,17 @@ pub fn enabled(item: Item) -> bool {
 
 /// Chooses the logged items and, with `file`, where the log goes instead of standard error.
 pub fn configure(items: &[Item], file: Option<std::fs::File>) {
+    set_file(file);
+    set_items(items);
+}
+
+/// Chooses where the log goes from now on: `None` is standard error.
+pub fn set_file(file: Option<std::fs::File>) {
     *SINK.lock().unwrap_or_else(PoisonError::into_inner) = file;
+}
+
+/// Chooses the items logged from now on.
+pub fn set_items(items: &[Item]) {
     MASK.store(items.iter().fold(0, |m, i| m | *i as u32), Ordering::Relaxed);
 }
 

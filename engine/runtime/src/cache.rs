@@ -144,6 +144,8 @@ pub struct Counters {
     pub flushes: AtomicU64,
     /// Jumps patched to go straight to their unit.
     pub links: AtomicU64,
+    /// Accesses that the software TLB did not know the page of.
+    pub tlb_misses: AtomicU64,
 }
 
 /// Options of the translator.

@@ -239,6 +239,8 @@ where
         // SAFETY: only this thread uses the field.
         let mxcsr = unsafe { (*self.block()).core.mxcsr };
         G::add_fp_flags(self.state(), flags_of(mxcsr));
+        let misses = std::mem::take(&mut self.engine.tlb_misses);
+        self.engine.cache.counters.tlb_misses.fetch_add(misses, Ordering::Relaxed);
     }
 
     /// After the cache was emptied, no remembered jump is good.

@@ -17,6 +17,7 @@ mod helpers_crypto;
 mod helpers_float;
 mod helpers_sys;
 pub mod imsic;
+pub mod mappings;
 mod mmu;
 pub mod model;
 mod pmp;

@@ -167,6 +167,11 @@ impl Machine {
         self.threads.link(index)
     }
 
+    /// The host's number of the thread of processor `index`.
+    pub fn thread_id(&self, index: usize) -> Option<u32> {
+        self.threads.thread_id(index)
+    }
+
     /// Lets processors run and time pass.
     pub fn resume(&self) {
         self.clock.resume();

@@ -4,6 +4,7 @@ use crate::Threading;
 use crate::baton::Baton;
 use cpu::{CpuLink, Exit, VirtualCpu};
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use time::{Clock, Timer};
@@ -25,6 +26,8 @@ pub enum RunState {
 struct Slot {
     cpu: Mutex<Box<dyn VirtualCpu>>,
     link: Arc<dyn CpuLink>,
+    /// The host's number of its thread; 0 until that has started.
+    thread_id: AtomicU32,
 }
 
 struct Inner {
@@ -52,7 +55,11 @@ impl Threads {
         threading: Threading,
         clock: &Clock,
     ) -> io::Result<Self> {
-        let slot = |cpu: Box<dyn VirtualCpu>| Slot { link: cpu.link(), cpu: Mutex::new(cpu) };
+        let slot = |cpu: Box<dyn VirtualCpu>| Slot {
+            link: cpu.link(),
+            cpu: Mutex::new(cpu),
+            thread_id: AtomicU32::new(0),
+        };
         let inner = Arc::new(Inner {
             slots: cpus.into_iter().map(slot).collect(),
             state: Mutex::new(RunState::Paused),
@@ -83,6 +90,11 @@ impl Threads {
 
     pub(crate) fn link(&self, index: usize) -> Option<Arc<dyn CpuLink>> {
         self.inner.slots.get(index).map(|slot| Arc::clone(&slot.link))
+    }
+
+    pub(crate) fn thread_id(&self, index: usize) -> Option<u32> {
+        let id = self.inner.slots.get(index)?.thread_id.load(Ordering::Relaxed);
+        (id != 0).then_some(id)
     }
 
     pub(crate) fn state(&self) -> RunState {
@@ -118,6 +130,12 @@ impl Threads {
             let _panicked = handle.join();
         }
     }
+}
+
+/// The host's number of this thread: the last part of where `/proc/thread-self` leads.
+fn own_thread_id() -> Option<u32> {
+    let path = std::fs::read_link("/proc/thread-self").ok()?;
+    path.file_name()?.to_str()?.parse().ok()
 }
 
 /// Ends the turn of whoever runs while others wait, again and again.
@@ -163,6 +181,7 @@ impl Inner {
 
     fn run_cpu(&self, index: usize) {
         let slot = &self.slots[index];
+        slot.thread_id.store(own_thread_id().unwrap_or(0), Ordering::Relaxed);
         while self.may_run() {
             let mut cpu = lock(&slot.cpu);
             while *lock(&self.state) == RunState::Running {

@@ -1,48 +1,31 @@
 //! The control thread: acts on what the guest, signals and monitors ask for.
 
+use crate::system::life::{Life, Phase};
 use crate::system::start::Started;
 use device::Cause;
 use host::signals::{Ending, Endings};
-use machine::{Event, Events};
+use machine::{Event, Events, Machine};
 use plan::{Plan, RebootAction, ShutdownAction};
 use std::process::ExitCode;
 use std::sync::mpsc::Receiver;
 
 /// Runs the machine to its end.
-pub fn run(
-    program: &str,
-    plan: &Plan,
-    started: Started,
-    events: &Events,
-    inbox: &Receiver<Event>,
-) -> ExitCode {
-    catch_signals(program, events);
-    let machine = &started.machine;
+pub fn run(plan: &Plan, started: Started, inbox: Receiver<Event>) -> ExitCode {
+    started.chardevs.release();
+    let (machine, life) = (&started.machine, &started.life);
     if !plan.stopped {
-        machine.resume();
+        // A machine that was just made can run.
+        let _can_run = life.resume(machine);
     }
     let mut code = 0;
     while let Ok(event) = inbox.recv() {
-        match event {
-            Event::Shutdown(cause, status) => {
-                let guest = matches!(cause, Cause::GuestShutdown | Cause::GuestPanic);
-                if guest && plan.actions.shutdown == ShutdownAction::Pause {
-                    machine.pause();
-                    continue;
-                }
-                code = status;
-                break;
-            }
-            Event::Reset(cause) => {
-                let guest = cause == Cause::GuestReset;
-                if guest && plan.actions.reboot == RebootAction::Shutdown {
-                    break;
-                }
-                machine.reset();
-            }
-            Event::Do(act) => act(machine),
+        if let Some(status) = act(plan, machine, life, event) {
+            code = status;
+            break;
         }
     }
+    // Monitors that wait for an answer learn that there will be none.
+    drop(inbox);
     machine.pause();
     started.disks.flush();
     host::terminal::restore();
@@ -50,13 +33,39 @@ pub fn run(
     ExitCode::from(code as u8)
 }
 
+/// Does what an event asks for; the exit code when it ends the process.
+fn act(plan: &Plan, machine: &Machine, life: &Life, event: Event) -> Option<u32> {
+    match event {
+        Event::Shutdown(cause, status) => {
+            let guest = matches!(cause, Cause::GuestShutdown | Cause::GuestPanic);
+            if !guest || plan.actions.shutdown != ShutdownAction::Pause {
+                return Some(status);
+            }
+            life.pause(machine, Phase::Shutdown);
+        }
+        Event::Reset(cause) => {
+            let whole = cause != Cause::SubsystemReset;
+            if whole && plan.actions.reboot == RebootAction::Shutdown {
+                if plan.actions.shutdown != ShutdownAction::Pause {
+                    return Some(0);
+                }
+                life.pause(machine, Phase::Shutdown);
+            } else {
+                life.reset(machine);
+            }
+        }
+        Event::Do(act) => act(machine),
+    }
+    None
+}
+
 /// SIGTERM, SIGINT and SIGHUP end the machine in order.
-fn catch_signals(program: &str, events: &Events) {
+pub fn catch_signals(program: &str, events: &Events) {
     let Ok(mut endings) = Endings::catch() else { return };
-    let (program, events) = (program.to_owned(), events.clone());
+    let (events, program) = (events.clone(), program.to_owned());
     let watch = move || {
         if let Ok(ending) = endings.wait() {
-            eprintln!("{program}: {}", describe(ending));
+            eprintln!("{program}: terminating on signal {}", describe(ending));
             events.send(Event::Shutdown(Cause::HostSignal, 0));
         }
     };
@@ -64,13 +73,13 @@ fn catch_signals(program: &str, events: &Events) {
     let _no_thread = std::thread::Builder::new().name("signals".into()).spawn(watch);
 }
 
-/// What ends the machine, with the name of who sent it.
+/// The signal, and the process that sent it if one did.
 fn describe(Ending { signal, sender }: Ending) -> String {
     if sender == 0 {
-        return format!("terminating on signal {signal}");
+        return signal.to_string();
     }
-    let line = std::fs::read(format!("/proc/{sender}/cmdline")).unwrap_or_default();
-    let name = line.split(|byte| *byte == 0).next().filter(|name| !name.is_empty());
-    let name = name.map_or("<unknown process>".into(), String::from_utf8_lossy);
-    format!("terminating on signal {signal} from pid {sender} ({name})")
+    let command = std::fs::read(format!("/proc/{sender}/cmdline")).unwrap_or_default();
+    let name = String::from_utf8_lossy(command.split(|b| *b == 0).next().unwrap_or_default());
+    let name = if name.is_empty() { "<unknown process>".into() } else { name };
+    format!("{signal} from pid {sender} ({name})")
 }

@@ -4,7 +4,11 @@ mod catalog;
 mod control;
 mod disks;
 mod files;
+mod life;
+mod monitor;
+mod show;
 mod start;
+mod views;
 
 use plan::{Environment, Outcome, Plan};
 use std::process::ExitCode;
@@ -42,7 +46,7 @@ fn run_plan(program: &str, plan: Plan) -> Result<ExitCode, String> {
     let (events, inbox) = machine::Events::channel();
     let started = start::start(program, &plan, &events)?;
     let Some(started) = started else { return Ok(ExitCode::SUCCESS) };
-    Ok(control::run(program, &plan, started, &events, &inbox))
+    Ok(control::run(&plan, started, inbox))
 }
 
 fn configure_log(plan: &Plan) -> Result<(), String> {

@@ -1,15 +1,21 @@
 //! From a plan to a machine that is ready to run.
 
+use crate::system::control;
 use crate::system::disks::{self, Disks};
 use crate::system::files;
+use crate::system::life::Life;
+use crate::system::monitor::{self, Target, Views};
+use crate::system::views::{self, BoardViews};
 use chardev::{Chardevs, Port, Request, Sink};
 use device::Cause;
+use hmp::Monitor;
 use machine::{Event, Events, Machine, Threading};
 use machines_riscv::spike;
 use machines_riscv::virt::{self, Aia, DeviceSpec, Inputs, VirtConfig};
 use plan::{Plan, RtcBase, RtcClock};
 use riscv::Feature;
 use riscv::model;
+use std::collections::HashMap;
 use std::sync::Arc;
 use time::{Clock, WallClock};
 
@@ -17,9 +23,13 @@ use time::{Clock, WallClock};
 pub struct Started {
     /// The machine, paused.
     pub machine: Machine,
+    /// Whether it runs.
+    pub life: Arc<Life>,
     /// Its disks.
     pub disks: Disks,
-    _chardevs: Chardevs,
+    _monitors: Vec<Monitor>,
+    /// Its character back ends, which serve nobody yet.
+    pub chardevs: Arc<Chardevs>,
     _serial: Option<Arc<dyn Sink>>,
 }
 
@@ -36,7 +46,8 @@ pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Start
         }
     };
     let chardevs =
-        Chardevs::start(plan.escape, on_request).map_err(|e| format!("chardevs: {e}"))?;
+        Arc::new(Chardevs::start(plan.escape, on_request).map_err(|e| format!("chardevs: {e}"))?);
+    chardevs.hold();
     for config in &plan.chardevs {
         let option = match config.origin.as_str() {
             "" => format!("-chardev id={}", config.id),
@@ -56,20 +67,51 @@ pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Start
     let clock = Clock::following_host().map_err(|e| format!("timers: {e}"))?;
     let board = if plan.machine == "spike" {
         let inputs = spike_inputs(plan, &clock, events, serial)?;
+        let cpu = inputs.cpu.clone();
         let board = spike::build(inputs).map_err(|e| e.to_string())?;
-        Board { machine: board.machine, serial_input: board.console_input, fdt: board.fdt }
+        let tellers = HashMap::new();
+        Board {
+            machine: board.machine,
+            serial_input: board.console_input,
+            fdt: board.fdt,
+            views: BoardViews { cpu, cache: board.cache, tellers },
+        }
     } else {
         let inputs = inputs(plan, &clock, events, serial, &disks)?;
+        let (config, cpu) = (inputs.config.clone(), inputs.cpu.clone());
         let board = virt::build(inputs).map_err(|e| e.to_string())?;
-        Board { machine: board.machine, serial_input: board.serial_input, fdt: board.fdt }
+        let tellers = views::virt(config, board.plugs, board.pci);
+        Board {
+            machine: board.machine,
+            serial_input: board.serial_input,
+            fdt: board.fdt,
+            views: BoardViews { cpu, cache: board.cache, tellers },
+        }
     };
     if let Some(path) = &plan.boot.dumpdtb {
         std::fs::write(path, &board.fdt).map_err(|e| format!("-machine dumpdtb={path}: {e}"))?;
         eprintln!("{program}: info: dtb dumped to {path}. Exiting.");
         return Ok(None);
     }
-    let sink = board.serial_input;
-    Ok(Some(Started { machine: board.machine, disks, _chardevs: chardevs, _serial: sink }))
+    let life = Arc::new(Life::new(true));
+    let target = Arc::new(Target {
+        events: events.clone(),
+        life: Arc::clone(&life),
+        chardevs: Arc::downgrade(&chardevs),
+        views: Views::new(plan, board.views),
+        cpus: board.machine.cpu_count(),
+    });
+    // Before anybody can know that the machine is there.
+    control::catch_signals(program, events);
+    let monitors = monitor::attach(plan, &chardevs, &target)?;
+    Ok(Some(Started {
+        machine: board.machine,
+        life,
+        disks,
+        _monitors: monitors,
+        chardevs,
+        _serial: board.serial_input,
+    }))
 }
 
 /// What all boards have.
@@ -77,6 +119,7 @@ struct Board {
     machine: Machine,
     serial_input: Option<Arc<dyn Sink>>,
     fdt: Vec<u8>,
+    views: BoardViews,
 }
 
 fn spike_inputs(

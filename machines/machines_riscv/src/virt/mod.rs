@@ -4,11 +4,13 @@ mod board;
 mod firmware;
 mod interrupts;
 pub mod map;
+mod qtree;
 mod tree;
 
 pub use crate::inputs::{BootFiles, BuildError, File};
 pub use board::{Board, DeviceSpec, Inputs, build};
 pub use firmware::FirmwareConfig;
+pub use qtree::qtree;
 pub use tree::device_tree;
 
 use crate::Xlen;
