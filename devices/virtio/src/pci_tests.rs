@@ -249,3 +249,15 @@ fn a_device_is_freed_with_its_machine() {
     drop((t, m));
     assert!(space.upgrade().is_none());
 }
+
+#[test]
+fn a_pin_that_was_high_when_messages_were_enabled_stays_so_over_a_restore() {
+    let m = Machine::new();
+    let t = Pci::new(&m, PciConfig::new("virtio-blk-pci"), blk(1 << 16, false).1);
+    let mut d = Driver::start(&m, &t, u64::MAX, 1, 16);
+    d.request(0, &[Part::Out(&header(4, 0)), Part::In(1)]);
+    t.enable_msix();
+    let saved = t.device.save();
+    t.device.restore(&saved).unwrap();
+    assert_eq!(t.device.save(), saved);
+}

@@ -380,6 +380,8 @@ impl Part for VirtioPci {
             self.shared.function.restore(&before).expect("what was saved fits");
             return Err(error);
         }
+        // The device drove its pin just now; messages may have been enabled since it did last.
+        self.shared.function.restore(function).expect("it fitted a moment ago");
         *self.shared.selectors() = selectors;
         Ok(())
     }
