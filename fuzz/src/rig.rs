@@ -143,7 +143,10 @@ impl Rig {
 
     /// Gives the BARs their addresses, as firmware does.
     fn place(&self) -> Vec<Port> {
-        let mut ports: Vec<Port> = (0..8).map(|n| Port::Mmio(0x1000_1000 + 0x1000 * n)).collect();
+        // A slot without a device has no device id.
+        let slots = (0..8).map(|n| 0x1000_1000 + 0x1000 * n);
+        let taken = slots.filter(|base| self.load(base + 8, 4) != 0);
+        let mut ports: Vec<Port> = taken.map(Port::Mmio).collect();
         let mut next = [0x1000, PCIE_MMIO.base, HIGH];
         for (at, device) in self.board.pci.devices() {
             let config = PCIE_ECAM.base + (u64::from(at.0) << 12);
