@@ -10,7 +10,7 @@ mod threads;
 pub use threads::RunState;
 
 use cpu::{CpuLink, VirtualCpu};
-use device::{Cause, MachineControl, Part, RestoreError, Value};
+use device::{Cause, MachineControl, Part, RestoreError, Tap, Value};
 use memory::{AddressSpace, Gpa};
 use std::io;
 use std::sync::Arc;
@@ -65,6 +65,30 @@ pub struct Rom {
     pub bytes: Arc<[u8]>,
 }
 
+/// Which pins of a device a [`Pins`] holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Its inputs.
+    Inputs,
+    /// Its outputs.
+    Outputs,
+}
+
+/// Pins of a device that tests can listen to and drive.
+#[derive(Clone)]
+pub struct Pins {
+    /// Paths by which the device is known.
+    pub paths: Vec<String>,
+    /// Which pins.
+    pub side: Side,
+    /// What they are called; empty for those without a name.
+    pub name: &'static str,
+    /// Where they can be heard.
+    pub tap: Arc<Tap>,
+    /// Line of `tap` that each pin is.
+    pub lines: Vec<u32>,
+}
+
 /// How processors share host threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Threading {
@@ -87,6 +111,8 @@ pub struct Builder {
     pub cpus: Vec<Box<dyn VirtualCpu>>,
     /// What a reset loads.
     pub roms: Vec<Rom>,
+    /// What tests can listen to.
+    pub pins: Vec<Pins>,
     /// How processors share threads.
     pub threading: Threading,
 }
@@ -100,6 +126,7 @@ impl Builder {
             parts: Vec::new(),
             cpus: Vec::new(),
             roms: Vec::new(),
+            pins: Vec::new(),
             threading: Threading::default(),
         }
     }
@@ -114,9 +141,9 @@ impl Builder {
     /// # Errors
     /// The host gives no thread.
     pub fn build(self) -> io::Result<Machine> {
-        let Self { space, clock, parts, cpus, roms, threading } = self;
+        let Self { space, clock, parts, cpus, roms, pins, threading } = self;
         let threads = Threads::start(cpus, threading, &clock)?;
-        let machine = Machine { space, clock, parts, roms, threads };
+        let machine = Machine { space, clock, parts, roms, pins, threads };
         machine.reset();
         Ok(machine)
     }
@@ -128,6 +155,7 @@ pub struct Machine {
     clock: Clock,
     parts: Vec<(String, Arc<dyn Part>)>,
     roms: Vec<Rom>,
+    pins: Vec<Pins>,
     threads: Threads,
 }
 
@@ -145,6 +173,11 @@ impl Machine {
     /// What a reset loads.
     pub fn roms(&self) -> &[Rom] {
         &self.roms
+    }
+
+    /// What tests can listen to.
+    pub fn pins(&self) -> &[Pins] {
+        &self.pins
     }
 
     /// Paths of all devices.

@@ -20,7 +20,7 @@ pub use memory::AccessRules;
 pub use msi::{MsiSink, RecordedMessages};
 pub use state::{RestoreError, SavedState, Value};
 pub use trace::guest_error;
-pub use wire::{LineSink, OrGate, RecordedLines, Wire};
+pub use wire::{Fan, LineEar, LineSink, OrGate, RecordedLines, Tap, Wire};
 
 use memory::IoHandler;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,7 +1,7 @@
 //! Wires: one-bit levels from a device to whatever the board tied them to.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Listens to numbered input lines: an interrupt controller, a processor.
 ///
@@ -84,6 +84,46 @@ impl LineSink for OrGate {
     }
 }
 
+/// Hears of a line's change and says whether it goes no further. Called as a [`LineSink`] is.
+pub type LineEar = Box<dyn Fn(u32, bool) -> bool + Send + Sync>;
+
+/// Lines on their way to a sink, to which a test may listen.
+pub struct Tap {
+    sink: Arc<dyn LineSink>,
+    ear: OnceLock<LineEar>,
+}
+
+impl Tap {
+    /// Lines that lead to `sink`.
+    pub fn new(sink: Arc<dyn LineSink>) -> Arc<Self> {
+        Arc::new(Self { sink, ear: OnceLock::new() })
+    }
+
+    /// Lets `ear` hear of every change from now on; false when somebody listens already.
+    pub fn listen(&self, ear: LineEar) -> bool {
+        self.ear.set(ear).is_ok()
+    }
+}
+
+impl LineSink for Tap {
+    fn set_line(&self, line: u32, level: bool) {
+        if self.ear.get().is_none_or(|ear| !ear(line, level)) {
+            self.sink.set_line(line, level);
+        }
+    }
+}
+
+/// Numbered lines that lead to wires of those numbers.
+pub struct Fan(pub Vec<Wire>);
+
+impl LineSink for Fan {
+    fn set_line(&self, line: u32, level: bool) {
+        if let Some(wire) = self.0.get(line as usize) {
+            wire.set(level);
+        }
+    }
+}
+
 /// A sink for tests: remembers levels and every change.
 #[derive(Default)]
 pub struct RecordedLines(Mutex<Vec<(u32, bool)>>);
@@ -121,6 +161,20 @@ mod tests {
         assert_eq!(lines.take(), [(0, true), (0, false)]);
         assert_eq!(wire.rises(), 1);
         Wire::default().set(true);
+    }
+
+    #[test]
+    fn who_listens_may_keep_a_change_to_itself() {
+        let lines = Arc::new(RecordedLines::default());
+        let tap = Tap::new(lines.clone());
+        let fan = Fan(vec![Wire::to(tap.clone(), 4), Wire::to(tap.clone(), 5)]);
+        fan.set_line(0, true);
+        assert!(tap.listen(Box::new(|line, _| line == 4)));
+        assert!(!tap.listen(Box::new(|_, _| true)));
+        for (line, level) in [(0, false), (1, true), (2, true)] {
+            fan.set_line(line, level);
+        }
+        assert_eq!(lines.take(), [(4, true), (5, true)]);
     }
 
     #[test]

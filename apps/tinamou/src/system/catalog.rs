@@ -31,7 +31,7 @@ impl Catalog for Riscv64 {
 
     fn accels(&self) -> Vec<AccelInfo> {
         let property = PropertyInfo::new;
-        vec![AccelInfo {
+        let tcg = AccelInfo {
             name: "tcg".into(),
             properties: vec![
                 property("one-insn-per-tb", "bool", "One guest instruction in each unit"),
@@ -40,7 +40,8 @@ impl Catalog for Riscv64 {
                 property("thread", "string", "single or multi"),
                 property("x-interpret", "bool", "Interpret the IR instead of compiling it"),
             ],
-        }]
+        };
+        vec![tcg, AccelInfo { name: "qtest".into(), properties: Vec::new() }]
     }
 
     fn objects(&self) -> Vec<ObjectInfo> {

@@ -8,6 +8,7 @@ mod life;
 mod monitor;
 mod show;
 mod start;
+mod testing;
 mod views;
 
 use plan::{Environment, Outcome, Plan};

@@ -5,6 +5,7 @@ use crate::system::disks::{self, Disks};
 use crate::system::files;
 use crate::system::life::Life;
 use crate::system::monitor::{self, Target, Views};
+use crate::system::testing;
 use crate::system::views::{self, BoardViews};
 use chardev::{Chardevs, Port, Request, Sink};
 use device::Cause;
@@ -28,6 +29,7 @@ pub struct Started {
     /// Its disks.
     pub disks: Disks,
     _monitors: Vec<Monitor>,
+    _test_server: Option<qtest::Server>,
     /// Its character back ends, which serve nobody yet.
     pub chardevs: Arc<Chardevs>,
     _serial: Option<Arc<dyn Sink>>,
@@ -64,7 +66,11 @@ pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Start
     let port = |id: &str| chardevs.port(id).ok_or_else(|| format!("chardev '{id}' is in use"));
     let serial = serial_id.map(port).transpose()?;
     let disks = disks::open(program, plan)?;
-    let clock = Clock::following_host().map_err(|e| format!("timers: {e}"))?;
+    let by_itself = plan.accel.name != "qtest";
+    let clock = match by_itself {
+        true => Clock::following_host().map_err(|e| format!("timers: {e}"))?,
+        false => Clock::manual(),
+    };
     let board = if plan.machine == "spike" {
         let inputs = spike_inputs(plan, &clock, events, serial)?;
         let cpu = inputs.cpu.clone();
@@ -93,7 +99,7 @@ pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Start
         eprintln!("{program}: info: dtb dumped to {path}. Exiting.");
         return Ok(None);
     }
-    let life = Arc::new(Life::new(true));
+    let life = Arc::new(Life::new(by_itself));
     let target = Arc::new(Target {
         events: events.clone(),
         life: Arc::clone(&life),
@@ -101,6 +107,7 @@ pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Start
         views: Views::new(plan, board.views),
         cpus: board.machine.cpu_count(),
     });
+    let server = testing::attach(plan, &chardevs, &board.machine)?;
     // Before anybody can know that the machine is there.
     control::catch_signals(program, events);
     let monitors = monitor::attach(plan, &chardevs, &target)?;
@@ -109,6 +116,7 @@ pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Start
         life,
         disks,
         _monitors: monitors,
+        _test_server: server,
         chardevs,
         _serial: board.serial_input,
     }))

@@ -3,11 +3,11 @@
 use super::{Aia, VirtConfig, map};
 use crate::harts::{LINE_MEI, LINE_SEI};
 use crate::imsic::HartFiles;
-use device::{LineSink, MsiSink, Shared, Wire};
+use device::{Fan, LineSink, MsiSink, Shared, Tap, Wire};
 use intc::{
     Aplic, AplicConfig, Domain, DomainWindow, Imsic, ImsicRouter, InterruptFile, Plic, PlicConfig,
 };
-use machine::Builder;
+use machine::{Builder, Pins, Side};
 use std::sync::Arc;
 
 /// Bits of a priority at an APLIC.
@@ -57,13 +57,40 @@ fn wires(harts: &Lines, line: u32) -> Vec<Wire> {
 
 /// The PLIC, its contexts machine and supervisor of each hart.
 fn add_plic(b: &mut Builder, harts: &Lines) -> Arc<dyn LineSink> {
-    let contexts = wires(harts, LINE_MEI).into_iter().zip(wires(harts, LINE_SEI));
-    let outputs = contexts.flat_map(|(machine, supervisor)| [machine, supervisor]).collect();
+    // Outputs are numbered as QEMU numbers them: the supervisors' first.
+    let fan = [wires(harts, LINE_SEI), wires(harts, LINE_MEI)].concat();
+    let outputs = Tap::new(Arc::new(Fan(fan)));
+    let (count, tap) = (harts.len() as u32, Arc::clone(&outputs));
+    let output = |n| Wire::to(Arc::clone(&tap) as Arc<dyn LineSink>, n);
+    let contexts = (0..count).flat_map(|n| [output(count + n), output(n)]).collect();
     let config = PlicConfig { sources: map::SOURCES, max_priority: PLIC_MAX_PRIORITY };
-    let plic = Shared::new(Plic::new(config, outputs));
+    let plic = Shared::new(Plic::new(config, contexts));
     b.space.map_io("riscv.sifive.plic", map::PLIC.base, map::PLIC.len, Arc::new(plic.clone()));
     b.part("/machine/plic", plic.clone());
-    Arc::new(plic)
+    let inputs = Tap::new(Arc::new(plic));
+    for (side, tap, count) in
+        [(Side::Inputs, &inputs, map::SOURCES), (Side::Outputs, &outputs, 2 * count)]
+    {
+        let paths = vec!["/machine/plic".to_owned(), "/machine/unattached/device[2]".to_owned()];
+        let lines = (0..count).collect();
+        b.pins.push(Pins { paths, side, name: "", tap: Arc::clone(tap), lines });
+    }
+    add_device_pins(b, &inputs);
+    inputs
+}
+
+/// The interrupt outputs of the devices with a line of their own, by our paths and QEMU's.
+fn add_device_pins(b: &mut Builder, inputs: &Arc<Tap>) {
+    let mut add = |path: String, index: u32, line: u32| {
+        let paths = vec![path, format!("/machine/unattached/device[{index}]")];
+        let (tap, lines) = (Arc::clone(inputs), vec![line]);
+        b.pins.push(Pins { paths, side: Side::Outputs, name: "sysbus-irq", tap, lines });
+    };
+    for n in 0..map::VIRTIO_SLOTS {
+        add(format!("/machine/virtio-mmio{n}"), 4 + n, map::VIRTIO_IRQ + n);
+    }
+    add("/machine/serial0".into(), 14, map::UART0_IRQ);
+    add("/machine/rtc".into(), 15, map::RTC_IRQ);
 }
 
 /// Both domains of the APLIC.
