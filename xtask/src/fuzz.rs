@@ -7,7 +7,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::packages;
-use crate::tools::{self, At, Result};
+use crate::tools::{self, At, Result, Scratch};
 
 /// How long each target runs in a test.
 pub const SHORT: Feeding = Feeding { seconds: 5, seed: Some(1), verbose: false };
@@ -105,7 +105,10 @@ pub fn feed(target: &str, feeding: Feeding) -> Result<()> {
     for folder in [&corpus, &seeds, &findings] {
         fs::create_dir_all(folder).at("making", folder)?;
     }
+    // What a target writes, such as a log that an input names, goes where it does no harm.
+    let work = Scratch::new(&built, target)?;
     let mut run = Command::new(built.join(&host).join("release").join(target));
+    run.current_dir(work.path());
     run.env("FUZZ_SEEDS", &seeds).args(LIMITS);
     run.arg(format!("-max_total_time={}", feeding.seconds));
     run.args(feeding.seed.map(|seed| format!("-seed={seed}")));
