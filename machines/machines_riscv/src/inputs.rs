@@ -71,7 +71,11 @@ pub enum BuildError {
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Host(what, error) => write!(f, "{what}: {error}"),
+            Self::Host(what, error) => {
+                let text = error.to_string();
+                // Without the host's number of the error.
+                write!(f, "{what}: {}", text.split(" (os error").next().unwrap_or_default())
+            }
             Self::File(name, problem) => write!(f, "could not load '{name}': {problem}"),
             Self::Boot(error) => error.fmt(f),
             Self::Device(name, problem) => write!(f, "{name}: {problem}"),

@@ -45,7 +45,11 @@ impl Catalog for Riscv64 {
     }
 
     fn objects(&self) -> Vec<ObjectInfo> {
-        Vec::new()
+        let file = PropertyInfo::new("filename", "string", "File that random numbers come from");
+        vec![
+            ObjectInfo { name: "rng-builtin".into(), properties: Vec::new() },
+            ObjectInfo { name: "rng-random".into(), properties: vec![file] },
+        ]
     }
 
     fn product(&self) -> String {

@@ -19,17 +19,18 @@ pub struct Disks {
     cpus: u16,
 }
 
-impl virtio::Backends for Disks {
-    fn drive(&self, id: &str) -> Option<virtio::Drive> {
+impl Disks {
+    /// A disk by its drive's id or its node's name, for a device.
+    pub fn drive(&self, id: &str) -> Option<virtio::Drive> {
         let disk = Arc::clone(self.disks.get(id)?);
         Some(virtio::Drive { disk, executor: Arc::clone(&self.executor) })
     }
-    fn cpus(&self) -> u16 {
+
+    /// Processors of the machine.
+    pub fn cpus(&self) -> u16 {
         self.cpus
     }
-}
 
-impl Disks {
     /// Makes everything written durable, as ending the machine does.
     pub fn flush(&self) {
         for (id, disk) in self.disks.iter().filter(|(_, disk)| !disk.read_only()) {

@@ -61,7 +61,8 @@ fn search(plan: &Plan, name: &str) -> Option<PathBuf> {
 
 fn read(option: &str, path: &Path) -> Result<File, String> {
     let name = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|e| format!("{option} {name}: {e}"))?;
+    let bytes =
+        std::fs::read(path).map_err(|e| format!("{option} {name}: {}", super::show::plain(&e)))?;
     Ok(File { name, bytes })
 }
 

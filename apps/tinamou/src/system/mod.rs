@@ -4,6 +4,7 @@ mod catalog;
 mod control;
 mod disks;
 mod files;
+mod lent;
 mod life;
 mod monitor;
 mod show;
@@ -53,7 +54,7 @@ fn run_plan(program: &str, plan: Plan) -> Result<ExitCode, String> {
 fn configure_log(plan: &Plan) -> Result<(), String> {
     let open = |name: &String| {
         let name = name.replace("%d", &std::process::id().to_string());
-        std::fs::File::create(&name).map_err(|e| format!("-D {name}: {e}"))
+        std::fs::File::create(&name).map_err(|e| format!("-D {name}: {}", show::plain(&e)))
     };
     let file = plan.log.file.as_ref().map(open).transpose()?;
     trace::set_filter(plan.log.ranges.clone());

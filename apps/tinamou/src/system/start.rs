@@ -3,8 +3,10 @@
 use crate::system::control;
 use crate::system::disks::{self, Disks};
 use crate::system::files;
+use crate::system::lent::{self, Lent};
 use crate::system::life::Life;
 use crate::system::monitor::{self, Target, Views};
+use crate::system::show;
 use crate::system::testing;
 use crate::system::views::{self, BoardViews};
 use chardev::{Chardevs, Port, Request, Sink};
@@ -83,7 +85,8 @@ pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Start
             views: BoardViews { cpu, cache: board.cache, tellers },
         }
     } else {
-        let inputs = inputs(plan, &clock, events, serial, &disks)?;
+        let lent = lent::lend(program, plan, &disks, &chardevs)?;
+        let inputs = inputs(plan, &clock, events, serial, (&disks, &lent))?;
         let (config, cpu) = (inputs.config.clone(), inputs.cpu.clone());
         let board = virt::build(inputs).map_err(|e| e.to_string())?;
         let tellers = views::virt(config, board.plugs, board.pci);
@@ -95,7 +98,8 @@ pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Start
         }
     };
     if let Some(path) = &plan.boot.dumpdtb {
-        std::fs::write(path, &board.fdt).map_err(|e| format!("-machine dumpdtb={path}: {e}"))?;
+        std::fs::write(path, &board.fdt)
+            .map_err(|e| format!("-machine dumpdtb={path}: {}", show::plain(&e)))?;
         eprintln!("{program}: info: dtb dumped to {path}. Exiting.");
         return Ok(None);
     }
@@ -182,7 +186,7 @@ fn inputs<'a>(
     clock: &Clock,
     events: &Events,
     serial: Option<Port>,
-    disks: &'a Disks,
+    (disks, lent): (&Disks, &'a Lent<'a>),
 ) -> Result<Inputs<'a>, String> {
     let mut cpu = cpu(plan)?;
     let aia = aia(plan)?;
@@ -210,7 +214,7 @@ fn inputs<'a>(
         boot: files::boot_files(plan)?,
         firmware: files::firmware_config(plan)?,
         devices: plan.devices.iter().map(device_spec).collect(),
-        backends: disks,
+        backends: lent,
     })
 }
 
