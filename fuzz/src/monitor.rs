@@ -45,9 +45,12 @@ impl MonitorTarget for Machine {
     }
 }
 
-/// Feeds what is typed. `memsave` would write to the host's files, so it is left out.
+/// Feeds what is typed. `memsave` and `pmemsave` would write to the host's files, so they are left
+/// out, also as completion and editing keys could spell them.
 pub fn feed(input: &[u8]) {
-    if input.windows(4).any(|word| word.eq_ignore_ascii_case(b"save")) {
+    let spelt = input.windows(4).any(|word| word.eq_ignore_ascii_case(b"save"));
+    let keys = input.iter().any(|byte| byte.is_ascii_control() && *byte != b'\n');
+    if spelt || keys && input.iter().any(|byte| byte.eq_ignore_ascii_case(&b'm')) {
         return;
     }
     let mut session = Session::new(Arc::new(Machine), "");
