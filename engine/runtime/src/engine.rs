@@ -248,6 +248,7 @@ impl<G: Guest> Engine<G> {
     pub(crate) fn flush_all(&mut self) {
         self.large = LargePages::default();
         self.flush(false);
+        self.shared.forget_stores();
     }
 
     /// Forgets all translations of addresses, or, with `local`, those that do not hold in every
@@ -432,6 +433,7 @@ impl<G: Guest> Engine<G> {
             entry.gpa.store(gpa_page, Ordering::Relaxed);
             entry.read.store(if mapping.read { page } else { TlbEntry::INVALID }, Ordering::SeqCst);
             if mapping.write && writable {
+                self.shared.note_stores(at & !(PAGE - 1));
                 entry.write.store(page, Ordering::SeqCst);
                 // Looked at after the tag is visible: whoever marks the page as code from now on
                 // finds the tag.

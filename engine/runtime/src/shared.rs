@@ -7,7 +7,7 @@ use codegen::{Core, JumpEntry, TlbEntry};
 use cpu::CpuLink;
 use device::LineSink;
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Memory of a virtual processor, as generated code sees it.
 #[repr(C)]
@@ -22,7 +22,13 @@ pub(crate) struct Block<S> {
 pub(crate) struct Shared<S> {
     block: UnsafeCell<Block<S>>,
     doorbell: Doorbell,
+    /// Host pages that the TLB may let stores to, as bits by hash: whoever translates code from
+    /// another page need not look through the TLB.
+    stored: Box<[AtomicU64]>,
 }
+
+/// Words of `Shared::stored`.
+const STORED_WORDS: usize = 1024;
 
 // SAFETY: the state is moved in and stays with the processor's thread; other threads touch atomic
 // fields only.
@@ -35,7 +41,31 @@ impl<S> Shared<S> {
         Self {
             block: UnsafeCell::new(Block { core: Core::new(), state }),
             doorbell: Doorbell::new(),
+            stored: (0..STORED_WORDS).map(|_| AtomicU64::new(0)).collect(),
         }
+    }
+
+    fn stored_bit(&self, host_page: u64) -> (&AtomicU64, u64) {
+        let page = host_page >> codegen::PAGE_BITS;
+        let hash = page ^ page >> 16;
+        (&self.stored[(hash >> 6) as usize % STORED_WORDS], 1 << (hash % 64))
+    }
+
+    /// The TLB is about to let stores to this host page. Comes before the tag is visible, so that
+    /// [`Peer::make_slow`] sees one of the two, or the tag's writer sees that the page has code.
+    pub(crate) fn note_stores(&self, host_page: u64) {
+        let (word, bit) = self.stored_bit(host_page);
+        word.fetch_or(bit, Ordering::SeqCst);
+    }
+
+    /// No tag for stores is left in the TLB.
+    pub(crate) fn forget_stores(&self) {
+        self.stored.iter().for_each(|word| word.store(0, Ordering::SeqCst));
+    }
+
+    fn may_store_to(&self, host_page: u64) -> bool {
+        let (word, bit) = self.stored_bit(host_page);
+        word.load(Ordering::SeqCst) & bit != 0
     }
 
     /// The block; only the processor's own thread uses more than its atomics.
@@ -103,6 +133,9 @@ impl<S: Send> Peer for Shared<S> {
     }
 
     fn make_slow(&self, host_page: u64) {
+        if !self.may_store_to(host_page) {
+            return;
+        }
         for entry in (0..isa::MMU_SETS).flat_map(|set| self.tlb(set)) {
             let tag = entry.write.load(Ordering::SeqCst);
             let page = tag & !TlbEntry::SLOW;
