@@ -98,20 +98,15 @@ impl<'a> Builder<'a> {
     /// Assigns a guest register. The value must not be used again afterwards unless it is a
     /// constant: read the register instead.
     pub fn set_reg(&mut self, reg: GuestReg, value: Operand) {
-        if value == reg.into() {
-            return;
-        }
-        if let (Value::Temp(_), Some(last)) = (value.value(), self.unit.ops.last_mut())
-            && last.dst == value
-        {
-            last.dst = reg.into();
-            return;
-        }
-        self.push(OpKind::Mov, Type::I64, 0, reg.into(), [value, Operand::NONE, Operand::NONE]);
+        self.assign(Type::I64, reg, value);
     }
 
     /// Assigns a guest register of the floating-point class; like [`Builder::set_reg`].
     pub fn set_float_reg(&mut self, reg: GuestReg, value: Operand) {
+        self.assign(Type::F64, reg, value);
+    }
+
+    fn assign(&mut self, ty: Type, reg: GuestReg, value: Operand) {
         if value == reg.into() {
             return;
         }
@@ -121,7 +116,7 @@ impl<'a> Builder<'a> {
             last.dst = reg.into();
             return;
         }
-        self.push(OpKind::Mov, Type::F64, 0, reg.into(), [value, Operand::NONE, Operand::NONE]);
+        self.push(OpKind::Mov, ty, 0, reg.into(), [value, Operand::NONE, Operand::NONE]);
     }
 
     /// A copy of a value as it is now, safe from later changes of the register it names.

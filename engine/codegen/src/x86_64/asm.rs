@@ -85,6 +85,11 @@ pub enum Width {
 }
 
 impl Width {
+    /// The width of an operation on `size` bytes.
+    pub fn of(size: u32) -> Self {
+        if size == 8 { Self::W64 } else { Self::W32 }
+    }
+
     fn w(self) -> bool {
         self == Self::W64
     }
@@ -234,6 +239,19 @@ impl Asm {
     pub fn mov(&mut self, w: Width, dst: Gpr, src: Gpr) {
         if dst != src || w == Width::W32 {
             self.op(w, &[0x8b], dst.0, src.into());
+        }
+    }
+
+    /// dst = the low `size` (1, 2, 4, 8) bytes of src, extended to 64 bits
+    pub fn mov_extended(&mut self, size: u32, signed: bool, dst: Gpr, src: Rm) {
+        match (size, signed, src) {
+            (1, false, _) => self.movzx8(dst, src),
+            (1, true, _) => self.movsx8(dst, src),
+            (2, false, _) => self.movzx16(dst, src),
+            (2, true, _) => self.movsx16(dst, src),
+            (4, true, _) => self.movsxd(dst, src),
+            (_, _, Rm::Reg(r)) => self.mov(Width::of(size), dst, Gpr(r)),
+            (_, _, Rm::Mem(mem)) => self.load(Width::of(size), dst, mem),
         }
     }
 
@@ -420,8 +438,7 @@ impl Asm {
         if let Some(last) = wide.last_mut() {
             *last |= 1;
         }
-        let w = if size == 8 { Width::W64 } else { Width::W32 };
-        self.op(w, wide, reg.0, mem.into());
+        self.op(Width::of(size), wide, reg.0, mem.into());
     }
 
     /// mfence

@@ -258,14 +258,7 @@ impl Generator<'_> {
     fn extend(&mut self, op: &Op) -> Result<(), CompileError> {
         let a = self.int(op.a)?;
         let d = self.define_int(op, Some(op.a))?;
-        match (op.kind, op.aux) {
-            (OpKind::Sext, 8) => self.asm.movsx8(d, a.into()),
-            (OpKind::Sext, 16) => self.asm.movsx16(d, a.into()),
-            (OpKind::Sext, _) => self.asm.movsxd(d, a.into()),
-            (_, 8) => self.asm.movzx8(d, a.into()),
-            (_, 16) => self.asm.movzx16(d, a.into()),
-            _ => self.asm.mov(Width::W32, d, a),
-        }
+        self.asm.mov_extended(u32::from(op.aux) / 8, op.kind == OpKind::Sext, d, a.into());
         self.defined(op);
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! access, a missing page and a page that needs care all fail the same comparison.
 
 use super::asm::gpr::{RAX, RBP, RCX, RDX};
-use super::asm::{Alu, Cc, Gpr, Mem, Patch, Width};
+use super::asm::{Alu, Cc, Gpr, Mem, Patch, Rm, Width};
 use super::lower::{Generator, Tail};
 use super::thunks::core_disp;
 use crate::CompileError;
@@ -88,7 +88,7 @@ impl Generator<'_> {
             let d = self.define_int(op, Some(op.a))?;
             let slow = self.fast_or_slow(mem, base, disp, false);
             if !mem.is_big_endian() {
-                self.load_extended(mem, d, Mem::indexed(base, RCX, disp));
+                self.extended(mem, d, Mem::indexed(base, RCX, disp).into());
             }
             self.resume_here(slow, site, d.into(), false);
         }
@@ -104,16 +104,9 @@ impl Generator<'_> {
         self.tlb(base, disp, mem.size(), write)
     }
 
-    fn load_extended(&mut self, mem: MemOp, d: Gpr, at: Mem) {
-        match (mem.size(), mem.is_signed()) {
-            (1, false) => self.asm.movzx8(d, at.into()),
-            (1, true) => self.asm.movsx8(d, at.into()),
-            (2, false) => self.asm.movzx16(d, at.into()),
-            (2, true) => self.asm.movsx16(d, at.into()),
-            (4, false) => self.asm.load(Width::W32, d, at),
-            (4, true) => self.asm.movsxd(d, at.into()),
-            _ => self.asm.load(Width::W64, d, at),
-        }
+    /// d = what an access reads, extended as it says.
+    fn extended(&mut self, mem: MemOp, d: Gpr, from: Rm) {
+        self.asm.mov_extended(mem.size(), mem.is_signed(), d, from);
     }
 
     fn store(&mut self, op: &Op) -> Result<(), CompileError> {
@@ -174,7 +167,7 @@ impl Generator<'_> {
                 }
                 _ => self.amo_loop(amo, mem, at, value),
             }
-            self.extended(mem, d);
+            self.extended(mem, d, RAX.into());
         }
         self.resume_here(slow, site, d.into(), false);
         self.defined(op);
@@ -183,10 +176,10 @@ impl Generator<'_> {
 
     /// rax = old value of memory at `at`, which becomes old `amo` value. Uses rdx.
     fn amo_loop(&mut self, amo: AmoOp, mem: MemOp, at: Mem, value: Gpr) {
-        let w = if mem.size() == 8 { Width::W64 } else { Width::W32 };
+        let w = Width::of(mem.size());
         let signed = matches!(amo, AmoOp::Min | AmoOp::Max);
         let narrow = mem.size() < 4;
-        self.load_extended(if signed { signed_of(mem) } else { mem }, RAX, at);
+        self.extended(if signed { signed_of(mem) } else { mem }, RAX, at.into());
         let again = self.asm.here();
         self.asm.mov(Width::W64, RDX, value);
         match amo {
@@ -197,8 +190,8 @@ impl Generator<'_> {
                 if narrow {
                     // Compare in full registers: bring the value and what cmpxchg read to the
                     // same extension.
-                    self.extend_to(signed, mem.size(), RDX, RDX);
-                    self.extend_to(signed, mem.size(), RAX, RAX);
+                    self.asm.mov_extended(mem.size(), signed, RDX, RDX.into());
+                    self.asm.mov_extended(mem.size(), signed, RAX, RAX.into());
                 }
                 self.asm.alu(Alu::Cmp, w, RAX, RDX.into());
                 let keep_old = match amo {
@@ -215,23 +208,6 @@ impl Generator<'_> {
         self.asm.bind_to(retry, again);
     }
 
-    fn extend_to(&mut self, signed: bool, size: u32, d: Gpr, a: Gpr) {
-        match (size, signed) {
-            (1, false) => self.asm.movzx8(d, a.into()),
-            (1, true) => self.asm.movsx8(d, a.into()),
-            (2, false) => self.asm.movzx16(d, a.into()),
-            (2, true) => self.asm.movsx16(d, a.into()),
-            (4, false) => self.asm.mov(Width::W32, d, a),
-            (4, true) => self.asm.movsxd(d, a.into()),
-            _ => self.asm.mov(Width::W64, d, a),
-        }
-    }
-
-    /// d = rax, extended as the access says.
-    fn extended(&mut self, mem: MemOp, d: Gpr) {
-        self.extend_to(mem.is_signed(), mem.size(), d, RAX);
-    }
-
     fn cas(&mut self, op: &Op) -> Result<(), CompileError> {
         let mem = op.mem();
         let (base, expected, new) = (self.int(op.a)?, self.int(op.b)?, self.int(op.c)?);
@@ -241,7 +217,7 @@ impl Generator<'_> {
         if !mem.is_big_endian() {
             self.asm.mov(Width::W64, RAX, expected);
             self.asm.lock_cmpxchg(mem.size(), Mem::indexed(base, RCX, 0), new);
-            self.extended(mem, d);
+            self.extended(mem, d, RAX.into());
         }
         self.resume_here(slow, site, d.into(), false);
         self.defined(op);
