@@ -11,11 +11,11 @@ use crate::clint;
 use crate::harts::{self, Harts, TIMEBASE_HZ};
 use crate::inputs::{BootFiles, BuildError, add_roms, map_rom};
 use chardev::{Port, Sink};
-use device::{Part, RestoreError, Shared, Value, Wire};
+use device::{Shared, Wire};
 use machine::{Builder, Events, Machine};
 use memory::Ram;
 use misc::{FlashConfig, FlashStore, FwCfg, PflashCfi01, SifiveTest};
-use pci::{PciDevice, PciHost, Windows};
+use pci::{PciHost, Windows};
 use riscv::Riscv;
 use runtime::CodeCache;
 use serial::{Discard, Ns16550a};
@@ -202,24 +202,9 @@ fn plug_devices(
     }
     for (at, device) in pci.devices() {
         let (slot, function) = (at.slot(), at.function());
-        b.part(format!("/machine/pci/{slot:02x}.{function}"), Function(device));
+        b.parts.push((format!("/machine/pci/{slot:02x}.{function}"), device));
     }
     Ok(plugs)
-}
-
-/// A PCI function as a part of the machine.
-struct Function(Arc<dyn PciDevice>);
-
-impl Part for Function {
-    fn reset(&self) {
-        self.0.reset();
-    }
-    fn save(&self) -> Value {
-        self.0.save()
-    }
-    fn restore(&self, value: &Value) -> Result<(), RestoreError> {
-        self.0.restore(value)
-    }
 }
 
 /// Puts firmware, kernel and device tree in their places; the result is the latter.
