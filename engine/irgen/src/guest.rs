@@ -240,6 +240,7 @@ impl Guest for TestGuest {
         _: u8,
         access: Access,
         gva: u64,
+        _: u32,
     ) -> Result<Mapping, TestTrap> {
         let mapping = Mapping {
             gpa: gva,

@@ -36,7 +36,8 @@ pub struct Mapping {
     /// Whether it holds in every address space of the guest.
     pub global: bool,
     /// Whether the answer holds for the whole 4 KiB page. If not (a protection boundary lies in
-    /// it), it holds for this access alone and is not cached.
+    /// it), it holds for this access alone and is not cached; code in such a page runs one
+    /// instruction at a time.
     pub whole_page: bool,
 }
 
@@ -345,7 +346,8 @@ pub trait Guest: Send + Sync + Sized + 'static {
     /// Text of the instruction at the start of `code`, and its length in bytes.
     fn disassemble(&self, pc: u64, code: &[u8]) -> (String, usize);
 
-    /// Translates an address and sets accessed and dirty bits.
+    /// Translates the address of an access to `len` bytes, which do not cross a 4 KiB page, and sets
+    /// accessed and dirty bits. Fetches come by the halfword.
     ///
     /// # Errors
     /// The trap to take (page fault, access fault).
@@ -354,6 +356,7 @@ pub trait Guest: Send + Sync + Sized + 'static {
         mmu: u8,
         access: Access,
         gva: u64,
+        len: u32,
     ) -> Result<Mapping, Self::Trap>;
     /// The same for the debugger: rights ignored, nothing changed.
     fn debug_translate(cpu: &mut Cpu<'_, Self>, gva: u64) -> Option<u64>;

@@ -76,6 +76,8 @@ pub(crate) struct CodePage {
     pub(crate) offset: u64,
     /// Whether its guest address leads to it in every address space.
     pub(crate) global: bool,
+    /// Whether all of it may be fetched from. If not, each halfword asks.
+    pub(crate) whole: bool,
 }
 
 impl CodePage {

@@ -326,7 +326,7 @@ impl<G: Guest> Engine<G> {
         self.shared.jump(pc).pc.store(invalid, Ordering::SeqCst);
     }
 
-    /// The page of RAM or ROM that holds code at `gva`.
+    /// The page of RAM or ROM that holds the halfword of code at `gva`.
     pub(crate) fn code_page(
         &mut self,
         guest: &G,
@@ -344,7 +344,7 @@ impl<G: Guest> Engine<G> {
         }
         let mapping = {
             let mut cpu = Cpu::new(guest, state, self);
-            G::translate_address(&mut cpu, mmu, Access::Fetch, gva)?
+            G::translate_address(&mut cpu, mmu, Access::Fetch, gva, 2)?
         };
         let Some((ram, offset)) = self.page_of(mapping.gpa) else {
             return Err(G::memory_trap(MemoryFault::Bus, Access::Fetch, gva));
@@ -353,8 +353,9 @@ impl<G: Guest> Engine<G> {
         if mapping.span > PAGE {
             self.large.add(gva, mapping.span);
         }
-        let page = CodePage { ram, offset, global: mapping.global };
-        if mapping.whole_page {
+        let whole = mapping.whole_page;
+        let page = CodePage { ram, offset, global: mapping.global, whole };
+        if whole {
             self.code[slot] = Some(KnownCode { gva_page, flags, page: page.clone() });
         }
         Ok(page)
@@ -379,13 +380,13 @@ impl<G: Guest> Engine<G> {
         (fits && starts.filter(|at| at & !(PAGE - 1) == page).all(same)).then_some((ram, start))
     }
 
-    /// Finds where an access that does not cross a page goes, and remembers it.
+    /// Finds where an access to `len` bytes that do not cross a page goes, and remembers it.
     fn place(
         &mut self,
         cpu: &mut Cpu<'_, G>,
         mmu: u8,
         access: Access,
-        gva: u64,
+        (gva, len): (u64, u32),
     ) -> Result<Place, G::Trap> {
         let entry = self.entry(mmu, gva);
         let tag = if access == Access::Load { &entry.read } else { &entry.write };
@@ -397,7 +398,7 @@ impl<G: Guest> Engine<G> {
         self.tlb_misses += 1;
         let mapping = {
             let mut cpu = Cpu::new(cpu.guest, cpu.state, self);
-            G::translate_address(&mut cpu, mmu, access, gva)?
+            G::translate_address(&mut cpu, mmu, access, gva, len)?
         };
         Ok(self.resolve(mmu, access, gva, &mapping))
     }
@@ -468,7 +469,7 @@ impl<G: Guest> Engine<G> {
         size: u32,
         gva: u64,
     ) -> Result<u64, G::Trap> {
-        match self.place(cpu, mmu, Access::Load, gva)? {
+        match self.place(cpu, mmu, Access::Load, (gva, size))? {
             Place::Host { at, .. } => Ok(read_host(at, size)),
             Place::Io(gpa) => self
                 .space
@@ -485,7 +486,7 @@ impl<G: Guest> Engine<G> {
         gva: u64,
         value: u64,
     ) -> Result<(), G::Trap> {
-        match self.place(cpu, mmu, Access::Store, gva)? {
+        match self.place(cpu, mmu, Access::Store, (gva, size))? {
             Place::Host { at, slow } => {
                 write_host(at, size, value);
                 if slow {
@@ -513,7 +514,7 @@ impl<G: Guest> Engine<G> {
         if !gva.is_multiple_of(u64::from(size)) {
             return Err(G::memory_trap(MemoryFault::Misaligned, Access::Atomic, gva));
         }
-        match self.place(cpu, mmu, Access::Atomic, gva)? {
+        match self.place(cpu, mmu, Access::Atomic, (gva, size))? {
             Place::Host { at, slow } => {
                 let old = update_host(at, size, update);
                 if slow {
@@ -528,6 +529,12 @@ impl<G: Guest> Engine<G> {
 
 fn crosses_page(gva: u64, size: u32) -> bool {
     gva % PAGE + u64::from(size) > PAGE
+}
+
+/// The parts of an access in the page it begins in and in the next: address and length.
+fn parts(gva: u64, size: u32) -> [(u64, u32); 2] {
+    let first = size.min((PAGE - gva % PAGE) as u32);
+    [(gva, first), (gva.wrapping_add(u64::from(first)), size - first)]
 }
 
 fn big_endian(mem: MemOp, value: u64) -> u64 {
@@ -550,6 +557,9 @@ impl<G: Guest> Services<G> for Engine<G> {
             return Err(G::memory_trap(MemoryFault::Misaligned, Access::Load, gva));
         }
         let value = if crosses_page(gva, size) {
+            for part in parts(gva, size) {
+                self.place(cpu, mmu, Access::Load, part)?;
+            }
             let mut value = 0;
             for i in 0..size {
                 let byte = self.load_within(cpu, mmu, 1, gva.wrapping_add(u64::from(i)))?;
@@ -579,9 +589,9 @@ impl<G: Guest> Services<G> for Engine<G> {
             return self.store_within(cpu, mmu, size, gva, value);
         }
         // Both pages must take the store before a byte is written.
-        let last = gva.wrapping_add(u64::from(size) - 1);
-        self.place(cpu, mmu, Access::Store, gva)?;
-        self.place(cpu, mmu, Access::Store, last & !(PAGE - 1))?;
+        for part in parts(gva, size) {
+            self.place(cpu, mmu, Access::Store, part)?;
+        }
         for i in 0..size {
             let byte = value >> (8 * i) & 0xff;
             self.store_within(cpu, mmu, 1, gva.wrapping_add(u64::from(i)), byte)?;
@@ -625,17 +635,17 @@ impl<G: Guest> Services<G> for Engine<G> {
         gva: u64,
         size: u32,
     ) -> Result<(), G::Trap> {
-        let last = gva.wrapping_add(u64::from(size.max(1)) - 1);
-        for at in [gva, last & !(PAGE - 1)] {
-            if at == gva || at / PAGE != gva / PAGE {
-                if access == Access::Fetch {
-                    let mut cpu = Cpu::new(cpu.guest, cpu.state, self);
-                    G::translate_address(&mut cpu, mmu, access, at)?;
-                } else if let Place::Io(gpa) = self.place(cpu, mmu, access, at)?
-                    && self.space.view().find(Gpa(gpa)).is_none()
-                {
+        for (at, len) in parts(gva, size).into_iter().filter(|(_, len)| *len != 0) {
+            if access == Access::Fetch {
+                let mut cpu = Cpu::new(cpu.guest, cpu.state, self);
+                let mapping = G::translate_address(&mut cpu, mmu, access, at, len)?;
+                if self.page_of(mapping.gpa).is_none() {
                     return Err(G::memory_trap(MemoryFault::Bus, access, at));
                 }
+            } else if let Place::Io(gpa) = self.place(cpu, mmu, access, (at, len))?
+                && self.space.view().find(Gpa(gpa)).is_none()
+            {
+                return Err(G::memory_trap(MemoryFault::Bus, access, at));
             }
         }
         Ok(())
@@ -671,7 +681,7 @@ impl<G: Guest> Services<G> for Engine<G> {
     }
 
     fn zero(&mut self, cpu: &mut Cpu<'_, G>, mmu: u8, gva: u64, len: u32) -> Result<(), G::Trap> {
-        match self.place(cpu, mmu, Access::Store, gva)? {
+        match self.place(cpu, mmu, Access::Store, (gva, len))? {
             Place::Host { at, slow } => {
                 let whole = u64::from(len & !7);
                 (0..whole).step_by(8).for_each(|offset| write_host(at + offset, 8, 0));

@@ -70,6 +70,8 @@ struct Recent {
 /// How to go on after looking for a unit.
 enum Next {
     Run(Found),
+    /// The instruction in `Vcpu::unit`, by the interpreter.
+    Once,
     /// A trap was taken on the way.
     Trapped,
 }
@@ -164,8 +166,24 @@ where
             }
             self.set_flags(unit_flags(&self.mode));
             let seen = cache.changes();
-            let found = match self.find(seen) {
-                Some(Next::Run(found)) => found,
+            let record = match self.find(seen) {
+                Some(Next::Run(found)) => {
+                    if let Some(slot) = pending_link.take()
+                        && found.second.is_none()
+                    {
+                        cache.link(slot, &found, seen);
+                    }
+                    self.log_entry();
+                    match cache.options.interpret {
+                        true => self.interpret(&found),
+                        false => self.enter(found.checked),
+                    }
+                }
+                Some(Next::Once) => {
+                    pending_link = None;
+                    self.log_entry();
+                    self.interpret_once()
+                }
                 // A step that ends in a trap is a step: a handler that faults, too, has no end.
                 Some(Next::Trapped) if single => break Exit::Debug,
                 Some(Next::Trapped) => {
@@ -179,16 +197,6 @@ where
                     pending_link = None;
                     continue;
                 }
-            };
-            if let Some(slot) = pending_link.take()
-                && found.second.is_none()
-            {
-                cache.link(slot, &found, seen);
-            }
-            self.log_entry();
-            let record = match cache.options.interpret {
-                true => self.interpret(&found),
-                false => self.enter(found.checked),
             };
             self.exits[record.kind as usize] += 1;
             match record.kind {
@@ -268,8 +276,23 @@ where
     /// Runs a unit by the interpreter.
     fn interpret(&mut self, found: &Found) -> ExitRecord {
         let unit = self.engine.cache.unit(found).expect("the unit was found just now");
+        self.run_unit(&unit)
+    }
+
+    /// Runs [`Next::Once`]. The flags that generated code collected go into the state before, as
+    /// those of the interpreter do at once.
+    fn interpret_once(&mut self) -> ExitRecord {
+        self.end();
+        let unit = std::mem::take(&mut self.unit);
+        let record = self.run_unit(&unit);
+        self.unit = unit;
+        self.begin();
+        record
+    }
+
+    fn run_unit(&mut self, unit: &Unit) -> ExitRecord {
         let mut interpreter = std::mem::take(&mut self.interpreter);
-        let outcome = self.with_cpu(|cpu| interpreter.run(&unit, cpu));
+        let outcome = self.with_cpu(|cpu| interpreter.run(unit, cpu));
         self.interpreter = interpreter;
         let (kind, pc) = match outcome {
             Outcome::Exit { pc } | Outcome::Loop(ExitKind::Lookup | ExitKind::Recheck, pc) => {
@@ -294,6 +317,10 @@ where
             Ok(page) => page,
             Err(trap) => return Some(self.trap(trap)),
         };
+        if !page.whole {
+            self.translate_once(&page);
+            return Some(Next::Once);
+        }
         let key = Key { page: page.host(), mode };
         // A unit that lies across two pages depends on both.
         let global = page.global && mode.pc % PAGE < PAGE - 2;
@@ -356,6 +383,23 @@ where
         let Some(second) = found.second else { return true };
         let next = (self.mode.pc & !(PAGE - 1)).wrapping_add(PAGE);
         self.code_page(next).is_ok_and(|page| page.host() == second)
+    }
+
+    /// Translates one instruction, each halfword of which may be fetched or not, whatever there is
+    /// around it.
+    fn translate_once(&mut self, page: &CodePage) {
+        let guest = Arc::clone(&self.guest);
+        let mode = Mode { flags: self.mode.flags & !SINGLE_STEP, ..self.mode };
+        let mut unit = std::mem::take(&mut self.unit);
+        unit.clear();
+        (unit.pc, unit.mmu, unit.flags) = (mode.pc, mode.mmu, unit_flags(&self.mode));
+        // SAFETY: as in `with_cpu`.
+        let state = unsafe { &mut (*self.shared.block()).state };
+        let which = (mode.mmu, self.mode.flags);
+        let mut source = Asking { guest: &*guest, engine: &mut self.engine, state, which };
+        guest.translate(&mode, 1, &mut source, &mut Builder::new(&mut unit));
+        log_code(&*guest, &unit, page, None);
+        self.unit = unit;
     }
 
     /// Translates and compiles a unit. `None` when code memory is full.
@@ -543,6 +587,21 @@ impl CodeSource for Source<'_> {
             }
             _ => return None,
         };
+        page.ram.load_u16(page.offset + gva % PAGE)
+    }
+}
+
+/// Guest code where every halfword has to be asked for.
+struct Asking<'a, G: Guest> {
+    guest: &'a G,
+    engine: &'a mut Engine<G>,
+    state: &'a mut G::State,
+    which: (u8, u32),
+}
+
+impl<G: Guest> CodeSource for Asking<'_, G> {
+    fn halfword(&mut self, gva: u64) -> Option<u16> {
+        let page = self.engine.code_page(self.guest, self.state, self.which, gva).ok()?;
         page.ram.load_u16(page.offset + gva % PAGE)
     }
 }

@@ -43,7 +43,8 @@ impl Memory {
 
 impl Services<Riscv> for Memory {
     fn load(&mut self, c: &mut Cpu<'_, Riscv>, mmu: u8, mem: MemOp, gva: u64) -> Result<u64, Trap> {
-        let mapping = Riscv::translate_address(&mut again(c, self), mmu, Access::Load, gva)?;
+        let mapping =
+            Riscv::translate_address(&mut again(c, self), mmu, Access::Load, gva, mem.size())?;
         Ok(self.get(mapping.gpa, mem.size()))
     }
     fn store(
@@ -54,7 +55,8 @@ impl Services<Riscv> for Memory {
         gva: u64,
         value: u64,
     ) -> Result<(), Trap> {
-        let mapping = Riscv::translate_address(&mut again(c, self), mmu, Access::Store, gva)?;
+        let mapping =
+            Riscv::translate_address(&mut again(c, self), mmu, Access::Store, gva, mem.size())?;
         self.put(mapping.gpa, mem.size(), value);
         Ok(())
     }
@@ -84,9 +86,9 @@ impl Services<Riscv> for Memory {
         mmu: u8,
         access: Access,
         gva: u64,
-        _: u32,
+        len: u32,
     ) -> Result<(), Trap> {
-        Riscv::translate_address(&mut again(c, self), mmu, access, gva).map(|_| ())
+        Riscv::translate_address(&mut again(c, self), mmu, access, gva, len).map(|_| ())
     }
     fn phys_load(&mut self, gpa: u64, size: u32) -> Option<u64> {
         Self::has(gpa, size).then(|| self.get(gpa, size))
@@ -176,8 +178,12 @@ impl Bench {
     }
 
     pub fn translate(&mut self, access: Access, gva: u64) -> Result<Mapping, Trap> {
+        self.translate_part(access, gva, 1)
+    }
+
+    pub fn translate_part(&mut self, access: Access, gva: u64, len: u32) -> Result<Mapping, Trap> {
         let set = mmu::data_set(&self.state);
-        Riscv::translate_address(&mut self.cpu(), set, access, gva)
+        Riscv::translate_address(&mut self.cpu(), set, access, gva, len)
     }
 
     pub fn interrupt(&mut self) -> bool {

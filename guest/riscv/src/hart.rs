@@ -180,8 +180,9 @@ impl Guest for Riscv {
         mmu: u8,
         access: Access,
         gva: u64,
+        len: u32,
     ) -> Result<Mapping, Trap> {
-        mmu::translate(cpu, mmu, access, gva)
+        mmu::translate(cpu, mmu, access, (gva, len))
     }
 
     fn debug_translate(cpu: &mut Cpu<'_, Self>, gva: u64) -> Option<u64> {

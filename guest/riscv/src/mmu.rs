@@ -2,8 +2,8 @@
 //! manual, “Supervisor-Level ISA”), and physical memory protection of every access.
 //!
 //! Sets of translations: 0 U-mode, 1 S-mode, 2 S-mode with SUM, 3 M-mode. MPRV chooses the set of
-//! data accesses; fetches always have the rights of the present privilege. An access that
-//! straddles a PMP boundary inside a page is checked at its first byte only.
+//! data accesses; fetches always have the rights of the present privilege. What lies within a page
+//! is one access for PMP, misaligned or not, except fetches, which come by the halfword.
 
 use crate::hart::Riscv;
 use crate::model::{Feature, SatpMode};
@@ -112,9 +112,13 @@ fn writes(access: Access) -> bool {
     matches!(access, Access::Store | Access::Atomic)
 }
 
-/// Rights of `privilege` at a physical address.
-fn physical_rights(cpu: &Cpu<'_, Riscv>, privilege: Privilege, gpa: u64) -> Rights {
-    if cpu.guest.has(Feature::Pmp) { pmp::rights(cpu.state, privilege, gpa) } else { Rights::ALL }
+/// Rights of `privilege` to `len` bytes at a physical address.
+fn physical_rights(cpu: &Cpu<'_, Riscv>, privilege: Privilege, gpa: u64, len: u32) -> Rights {
+    if cpu.guest.has(Feature::Pmp) {
+        pmp::rights(cpu.state, privilege, gpa, len)
+    } else {
+        Rights::ALL
+    }
 }
 
 /// Why a walk ends without a leaf.
@@ -194,7 +198,7 @@ impl Walk {
         for level in (0..self.scheme.levels).rev() {
             let index = self.gva >> (12 + level * bits) & ((1 << bits) - 1);
             let at = table.wrapping_add(index * u64::from(size));
-            if self.checked && !physical_rights(cpu, Privilege::Supervisor, at).read() {
+            if self.checked && !physical_rights(cpu, Privilege::Supervisor, at, size).read() {
                 return Err(Miss::Access);
             }
             let pte = cpu.phys_load(at, size).ok_or(Miss::Access)?;
@@ -252,36 +256,37 @@ fn hardware_updates(cpu: &Cpu<'_, Riscv>) -> bool {
     }
 }
 
-/// Translates the address of an access through set `set`, and sets A and D.
+/// Translates the address of an access to so many bytes through set `set`, and sets A and D.
 pub(crate) fn translate(
     cpu: &mut Cpu<'_, Riscv>,
     set: u8,
     access: Access,
-    gva: u64,
+    (gva, len): (u64, u32),
 ) -> Result<Mapping, Trap> {
     let gva = cpu.guest.address(gva);
     let own = set_of(cpu.state, cpu.state.privilege);
-    // With MPRV, fetches do not use the set of data accesses: neither may be cached for the other.
+    // With MPRV, fetches do not use the set of data accesses: those may not be cached for fetches.
     let apart = privilege_of(own) != privilege_of(set);
     let set = if access == Access::Fetch && apart { own } else { set };
-    let mut mapping = map(cpu, set, access, gva)?;
-    if access == Access::Fetch {
-        mapping.whole_page &= !apart;
-    } else {
-        mapping.execute &= !apart;
-    }
+    let mut mapping = map(cpu, set, access, (gva, len))?;
+    mapping.execute &= access == Access::Fetch || !apart;
     trace::log!(Mmu, "mmu: set {set} {access:?} {gva:#x} -> {:#x}", mapping.gpa);
     Ok(mapping)
 }
 
-fn map(cpu: &mut Cpu<'_, Riscv>, set: u8, access: Access, gva: u64) -> Result<Mapping, Trap> {
+fn map(
+    cpu: &mut Cpu<'_, Riscv>,
+    set: u8,
+    access: Access,
+    (gva, len): (u64, u32),
+) -> Result<Mapping, Trap> {
     let privilege = privilege_of(set);
     let walk = match privilege {
         Privilege::Machine => None,
         _ => Walk::new(cpu, gva, true),
     };
     let Some(walk) = walk else {
-        let rights = physical_rights(cpu, privilege, gva);
+        let rights = physical_rights(cpu, privilege, gva, len);
         return finish(gva, rights, (true, true, true), access, gva);
     };
     loop {
@@ -303,17 +308,17 @@ fn map(cpu: &mut Cpu<'_, Riscv>, set: u8, access: Access, gva: u64) -> Result<Ma
             if !hardware_updates(cpu) {
                 return Err(page_fault(access, gva));
             }
-            if !physical_rights(cpu, Privilege::Supervisor, leaf.at).write() {
+            let size = walk.scheme.pte_size;
+            if !physical_rights(cpu, Privilege::Supervisor, leaf.at, size).write() {
                 return Err(access_fault(access, gva));
             }
-            let size = walk.scheme.pte_size;
             let old = cpu.phys_exchange(leaf.at, size, leaf.pte, wanted);
             if old.ok_or_else(|| access_fault(access, gva))? != leaf.pte {
                 // Another processor changed the entry meanwhile: look at it afresh.
                 continue;
             }
         }
-        let rights = physical_rights(cpu, privilege, leaf.gpa);
+        let rights = physical_rights(cpu, privilege, leaf.gpa, len);
         let write = write && wanted & D != 0;
         let mapping = finish(leaf.gpa, rights, (read, write, execute), access, gva)?;
         return Ok(Mapping { span: leaf.span, global: leaf.global, ..mapping });

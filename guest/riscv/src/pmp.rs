@@ -89,17 +89,23 @@ impl Rights {
     }
 }
 
-/// Rights of `privilege` at `gpa`; the entry with the lowest number that matches decides.
-pub(crate) fn rights(state: &State, privilege: Privilege, gpa: u64) -> Rights {
+/// Rights of `privilege` to an access of `len` bytes at `gpa` within a page: the entry with the
+/// lowest number that matches any byte decides, and it must match all.
+pub(crate) fn rights(state: &State, privilege: Privilege, gpa: u64, len: u32) -> Rights {
     let page = gpa & !0xfff;
+    let end = gpa | 0xfff;
+    let last_byte = gpa.saturating_add(u64::from(len.max(1)) - 1).min(end);
     let mut whole_page = true;
     for i in 0..PMP_ENTRIES {
         let Some((first, last)) = range(state, i) else { continue };
-        if last < page || first > page + 0xfff {
+        if last < page || first > end {
             continue;
         }
-        whole_page &= first <= page && last >= page + 0xfff;
-        if (first..=last).contains(&gpa) {
+        whole_page &= first <= page && last >= end;
+        if first <= last_byte && gpa <= last {
+            if gpa < first || last < last_byte {
+                return Rights { rwx: 0, whole_page };
+            }
             let rwx = permissions(state.pmpcfg[i], privilege, state.mseccfg & MML != 0);
             return Rights { rwx, whole_page };
         }
@@ -205,7 +211,7 @@ mod tests {
     }
 
     fn rwx(state: &State, privilege: Privilege, gpa: u64) -> String {
-        let r = rights(state, privilege, gpa);
+        let r = rights(state, privilege, gpa, 1);
         let letter = |on, c| if on { c } else { '-' };
         [letter(r.read(), 'r'), letter(r.write(), 'w'), letter(r.execute(), 'x')].iter().collect()
     }
@@ -227,9 +233,21 @@ mod tests {
         let s = with(&[(0x18, 0x2000 >> 2), (0x1f, u64::MAX >> 10)]);
         assert_eq!(rwx(&s, Supervisor, 0x2004), "---");
         assert_eq!(rwx(&s, Supervisor, 0x2008), "rwx");
-        assert!(!rights(&s, Supervisor, 0x2008).whole_page);
-        assert!(rights(&s, Supervisor, 0x3000).whole_page);
+        assert!(!rights(&s, Supervisor, 0x2008, 1).whole_page);
+        assert!(rights(&s, Supervisor, 0x3000, 1).whole_page);
         assert_eq!(rwx(&s, Machine, 0x2004), "rwx");
+    }
+
+    #[test]
+    fn one_entry_must_match_every_byte_of_an_access() {
+        // Three words alike, in three entries; the last one is locked.
+        let s = with(&[(0x13, 0x2000 >> 2), (0x13, 0x2004 >> 2), (0x90, 0x2008 >> 2)]);
+        let may = |privilege, gpa, len| rights(&s, privilege, gpa, len).read();
+        assert!(may(User, 0x2000, 4) && may(User, 0x2004, 4));
+        assert!(!may(User, 0x2000, 8), "two entries, though both allow it");
+        assert!(!may(Machine, 0x2000, 8), "nor for M-mode, whatever L says");
+        assert!(may(Machine, 0x2000, 4) && !may(Machine, 0x2008, 4));
+        assert!(!may(Machine, 0x200b, 2) && may(Machine, 0x200c, 2));
     }
 
     #[test]

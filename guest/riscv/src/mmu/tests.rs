@@ -228,7 +228,7 @@ fn mprv_moves_data_accesses_only_and_is_not_cached_for_code() {
     let data = b.translate(Access::Load, 0x5000).unwrap();
     assert_eq!((data.gpa, data.execute), (PAGE, false));
     let code = b.translate(Access::Fetch, 0x5000).unwrap();
-    assert_eq!((code.gpa, code.whole_page), (0x5000, false));
+    assert_eq!((code.gpa, code.execute), (0x5000, true));
 }
 
 #[test]
