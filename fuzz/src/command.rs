@@ -5,7 +5,7 @@
 
 use device::{DeviceClass, Property};
 use formats::qcow2::{CreateOptions, create};
-use formats::{DriveOptions, Gate, Reason, add_blockdev, open_drive};
+use formats::{DriveOptions, Gate, NewFile, Reason, add_blockdev, open_drive};
 use graph::{Memory, Node, OpenError, Registry};
 use plan::{
     AccelInfo, Catalog, CpuInfo, DeviceInfo, DriveSupport, Environment, Interface, MachineInfo,
@@ -91,6 +91,13 @@ impl Gate for InMemory {
     fn temporary(&self) -> Result<Arc<dyn Node>, OpenError> {
         Ok(Arc::new(Memory::new(vec![0; 1 << 19], false)))
     }
+    fn create(&self, _: &str, _: &NewFile) -> Result<Arc<dyn Node>, OpenError> {
+        self.temporary()
+    }
+    fn exists(&self, _: &str) -> bool {
+        true
+    }
+    fn remove(&self, _: &str) {}
 }
 
 /// What there is.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use graph::{DetectZeroes, Disk, DiskOptions, Node, OpenError, Registry};
+use graph::{DetectZeroes, Disk, DiskOptions, NoSecrets, Node, OpenError, Registry};
 use protocols::{Access, CacheMode, File, FileOptions, Locking, Null};
 
 use crate::Raw;
@@ -46,15 +46,14 @@ impl DriveOptions {
     /// # Errors
     /// `Option` with QEMU's text for a value that cannot be.
     pub fn parse(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self, OpenError> {
-        let mut keys = Keys::new(pairs);
+        let mut keys = Keys::new(pairs, Style::Drive);
         let refuse = |text: &str| OpenError::Option(text.to_owned());
         let mut options = Self {
             file: keys.take("file").filter(|f| !f.is_empty()),
             format: keys.take_any(&["format", "driver"]),
             read_only: match keys.take("readonly") {
-                Some(value) => {
-                    Keys::new([("read-only".to_owned(), value)]).take_bool("read-only")?
-                }
+                Some(value) => Keys::new([("read-only".to_owned(), value)], Style::Drive)
+                    .take_bool("read-only")?,
                 None => keys.take_bool("read-only")?,
             },
             snapshot: keys.take_bool("snapshot")?.unwrap_or(false),
@@ -110,7 +109,7 @@ pub fn open_drive(
     gate: &dyn Gate,
     registry: &mut Registry,
 ) -> Result<Opened, OpenError> {
-    let mut opener = Opener { gate, registry, style: Style::Drive, warnings: Vec::new() };
+    let mut opener = Opener { gate, registry, secrets: &NoSecrets, warnings: Vec::new() };
     let read_only = options.read_only == Some(true);
     let inherited = Inherited {
         read_only: read_only || options.snapshot,
@@ -149,8 +148,8 @@ pub fn add_blockdev(
         let text = "'node-name' must be specified for the root node";
         return Err(OpenError::Option(text.to_owned()));
     }
-    let mut opener = Opener { gate, registry, style: Style::Blockdev, warnings: Vec::new() };
-    opener.node(Keys::new(pairs), &Inherited::default()).map(|(node, _)| node)
+    let mut opener = Opener { gate, registry, secrets: &NoSecrets, warnings: Vec::new() };
+    opener.node(Keys::new(pairs, Style::Blockdev), &Inherited::default()).map(|(node, _)| node)
 }
 
 impl Opener<'_> {
@@ -192,7 +191,7 @@ impl Opener<'_> {
             }
         };
         pairs.push(("driver".to_owned(), format));
-        self.node(Keys::new(pairs), inherited).map(|(node, _)| node)
+        self.node(Keys::new(pairs, Style::Drive), inherited).map(|(node, _)| node)
     }
 
     /// Looks at the content of a file without locking it.
@@ -228,7 +227,7 @@ impl Opener<'_> {
             "         Specify the 'raw' format explicitly to remove the restrictions.".to_owned(),
         ]);
         pairs.push(("driver".to_owned(), "raw".to_owned()));
-        let (raw, _) = self.node(Keys::new(pairs), inherited)?;
+        let (raw, _) = self.node(Keys::new(pairs, Style::Drive), inherited)?;
         Ok(Arc::new(Raw::guessed(raw)))
     }
 }
@@ -253,6 +252,7 @@ fn overlay(base: Arc<dyn Node>, gate: &dyn Gate) -> Result<Arc<dyn Node>, OpenEr
     const NAME: &str = "temporary overlay";
     let file = gate.temporary()?;
     qcow2::create(&file, NAME, &CreateOptions::new(base.size()))?;
-    let options = qcow2::Options { read_only: false, backing: Some(base), pass_discards: true };
+    let options =
+        qcow2::Options { backing: Some(base), pass_discards: true, ..qcow2::Options::default() };
     Ok(Arc::new(Qcow2::open(file, NAME, options)?))
 }

@@ -1,9 +1,9 @@
 //! What stands between an image and the host's files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use graph::{Node, OpenError};
+use graph::{Node, OpenError, Preallocation};
 use protocols::{File, FileOptions};
 
 /// Why a file is opened.
@@ -13,10 +13,23 @@ pub enum Reason {
     Named,
     /// An image names it as its backing file.
     Backing,
+    /// An image names it as the file that holds its guest data, or a part of it.
+    Data,
 }
 
-/// Opens files on behalf of images. Images never open anything themselves, so a caller that does
-/// not trust them can refuse, or pass descriptors it got from elsewhere.
+/// A file to be made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NewFile {
+    /// Its length in bytes.
+    pub size: u64,
+    /// How its space is reserved.
+    pub preallocation: Preallocation,
+    /// Copy-on-write is turned off where the file system has it.
+    pub nocow: bool,
+}
+
+/// Opens and makes files on behalf of images. Images never open anything themselves, so a caller
+/// that does not trust them can refuse, or pass descriptors it got from elsewhere.
 pub trait Gate {
     /// Opens a file or block device.
     ///
@@ -29,6 +42,18 @@ pub trait Gate {
     /// # Errors
     /// When the host has no room for one.
     fn temporary(&self) -> Result<Arc<dyn Node>, OpenError>;
+
+    /// Makes a file, or empties one that exists unless it is in use.
+    ///
+    /// # Errors
+    /// When the host or the gate refuses.
+    fn create(&self, path: &str, new: &NewFile) -> Result<Arc<dyn Node>, OpenError>;
+
+    /// Whether there is a file of that name.
+    fn exists(&self, path: &str) -> bool;
+
+    /// Removes a file that was made and could not be completed, if possible.
+    fn remove(&self, path: &str);
 }
 
 /// The gate that lets everything through, as QEMU does.
@@ -43,5 +68,27 @@ impl Gate for HostFiles {
         let folder =
             std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
         Ok(Arc::new(File::temporary(&folder)?))
+    }
+
+    fn create(&self, path: &str, new: &NewFile) -> Result<Arc<dyn Node>, OpenError> {
+        let file = File::create(path, 0)?;
+        if new.nocow {
+            file.turn_off_copy_on_write();
+        }
+        let failed = |e| OpenError::Host {
+            operation: format!("{path}: Could not resize '{path}'"),
+            source: e,
+        };
+        file.preallocate(0, new.size, new.preallocation).map_err(failed)?;
+        Ok(Arc::new(file))
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        Path::new(path).exists()
+    }
+
+    fn remove(&self, path: &str) {
+        // The failure that led here is what the user hears of.
+        let _ = std::fs::remove_file(path);
     }
 }

@@ -2,25 +2,34 @@
 
 use std::collections::BTreeMap;
 
-use graph::OpenError;
+use graph::{OpenError, parse_size};
 
 /// Options below a prefix; what is taken is gone, what is left at the end was not understood.
-pub(crate) struct Keys {
+pub struct Keys {
     map: BTreeMap<String, String>,
     /// `file.` for the options of the `file` child; for messages.
     prefix: String,
+    style: Style,
 }
 
 /// Who wrote the options: decides how complaints are worded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Style {
+pub enum Style {
+    /// `-drive`, and the file names and options of the tools.
     Drive,
+    /// `-blockdev` and the monitor.
     Blockdev,
 }
 
 impl Keys {
-    pub fn new(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self { map: pairs.into_iter().collect(), prefix: String::new() }
+    /// Options as pairs.
+    pub fn new(pairs: impl IntoIterator<Item = (String, String)>, style: Style) -> Self {
+        Self { map: pairs.into_iter().collect(), prefix: String::new(), style }
+    }
+
+    /// Who wrote them.
+    pub fn style(&self) -> Style {
+        self.style
     }
 
     /// The value of `key`.
@@ -34,6 +43,9 @@ impl Keys {
     }
 
     /// A switch.
+    ///
+    /// # Errors
+    /// `Option` for a value that is neither `on` nor `off`.
     pub fn take_bool(&mut self, key: &str) -> Result<Option<bool>, OpenError> {
         match self.take(key).as_deref() {
             None => Ok(None),
@@ -44,16 +56,25 @@ impl Keys {
     }
 
     /// A number of bytes, with an optional suffix k, M, G, T, P, E.
-    pub fn take_size(&mut self, key: &str, style: Style) -> Result<Option<u64>, OpenError> {
+    ///
+    /// # Errors
+    /// `Option` for a value that is no size.
+    pub fn take_size(&mut self, key: &str) -> Result<Option<u64>, OpenError> {
         let Some(text) = self.take(key) else { return Ok(None) };
-        let wanted =
-            if style == Style::Blockdev { "integer" } else { "a non-negative number below 2^64" };
+        let wanted = if self.style == Style::Blockdev {
+            "integer"
+        } else {
+            "a non-negative number below 2^64"
+        };
         let parsed = parse_size(&text);
         let refuse = || bad(format!("Parameter '{}{key}' expects {wanted}", self.prefix));
         parsed.map(Some).ok_or_else(refuse)
     }
 
     /// One of several names.
+    ///
+    /// # Errors
+    /// `Option` for a value that is none of them.
     pub fn take_name<T: Copy>(
         &mut self,
         key: &str,
@@ -77,7 +98,8 @@ impl Keys {
         let map = keys
             .into_iter()
             .filter_map(|k| self.map.remove(&k).map(|v| (k[prefix.len()..].to_owned(), v)));
-        Some(Self { map: map.collect(), prefix: format!("{}{prefix}", self.prefix) })
+        let prefix = format!("{}{prefix}", self.prefix);
+        Some(Self { map: map.collect(), prefix, style: self.style })
     }
 
     /// Adds the options of `other`, whose prefix counts in messages from now on.
@@ -97,10 +119,13 @@ impl Keys {
     }
 
     /// Refuses what nobody took.
-    pub fn finish(self, driver: &str, style: Style) -> Result<(), OpenError> {
+    ///
+    /// # Errors
+    /// `Option` for a key that is left.
+    pub fn finish(self, driver: &str) -> Result<(), OpenError> {
         let Some(key) = self.map.keys().next() else { return Ok(()) };
         let key = format!("{}{key}", self.prefix);
-        Err(bad(match style {
+        Err(bad(match self.style {
             Style::Blockdev => format!("Parameter '{key}' is unexpected"),
             Style::Drive => format!("Block format '{driver}' does not support the option '{key}'"),
         }))
@@ -109,20 +134,4 @@ impl Keys {
 
 fn bad(text: String) -> OpenError {
     OpenError::Option(text)
-}
-
-/// A number of bytes with an optional binary suffix.
-pub(crate) fn parse_size(text: &str) -> Option<u64> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let shift = match text[split..].to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        "p" => 50,
-        "e" => 60,
-        _ => return None,
-    };
-    text[..split].parse::<u64>().ok()?.checked_mul(1 << shift)
 }

@@ -1,6 +1,7 @@
 //! Image formats and how drives are opened from their options.
 
 mod drive;
+mod format;
 mod gate;
 mod keys;
 mod open;
@@ -9,5 +10,9 @@ pub mod qcow2;
 mod raw;
 
 pub use drive::{DriveOptions, Opened, add_blockdev, create_qcow2, open_drive};
-pub use gate::{Gate, HostFiles, Reason};
+pub use format::{
+    CreateRequest, FILE_OPTIONS, FORMATS, Format, OpenRequest, Purpose, Reference, format_named,
+};
+pub use gate::{Gate, HostFiles, NewFile, Reason};
+pub use keys::{Keys, Style};
 pub use raw::Raw;

@@ -3,33 +3,31 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use graph::{DetectZeroes, DiskOptions, Node, OpenError, Registry};
+use graph::{Child, DetectZeroes, DiskOptions, Node, OpenError, Registry, Role, Secrets};
 use protocols::{Access, CacheMode, FileOptions, Locking, Null};
 
+use crate::format::{Format, OpenRequest, Purpose, Reference, format_named};
 use crate::gate::{Gate, Reason};
 use crate::keys::{Keys, Style};
-use crate::qcow2::{Header, Options, Qcow2};
-use crate::{Raw, probe};
+use crate::probe;
 
 /// Longest chain of backing files; a longer one is a loop or an attack.
 const MAX_CHAIN: u32 = 200;
 
-/// Formats by name, with whether we can open them.
-const FORMATS: &[(&str, bool)] = &[
-    ("raw", true),
-    ("qcow2", true),
-    ("qcow", false),
-    ("qed", false),
-    ("vmdk", false),
-    ("vdi", false),
-    ("vpc", false),
-    ("vhdx", false),
-    ("parallels", false),
-    ("luks", false),
-    ("bochs", false),
-    ("cloop", false),
-    ("dmg", false),
-    ("vvfat", false),
+/// Formats that are known by name and cannot be opened yet.
+const WAITING: &[&str] = &[
+    "qcow",
+    "qed",
+    "vmdk",
+    "vdi",
+    "vpc",
+    "vhdx",
+    "parallels",
+    "luks",
+    "bochs",
+    "cloop",
+    "dmg",
+    "vvfat",
 ];
 
 /// Protocols by name, with whether we can open them.
@@ -76,7 +74,7 @@ pub(crate) struct Inherited {
 pub(crate) struct Opener<'a> {
     pub gate: &'a dyn Gate,
     pub registry: &'a mut Registry,
-    pub style: Style,
+    pub secrets: &'a dyn Secrets,
     /// Lines for standard error.
     pub warnings: Vec<String>,
 }
@@ -100,7 +98,7 @@ impl Opener<'_> {
         }
         let (common, options) = self.common(&mut keys, inherited)?;
         let node = match known(&driver) {
-            None => return Err(self.unknown(&driver, &keys)),
+            None => return Err(unknown(&driver, &keys)),
             Some(false) => return Err(not_yet(&driver)),
             Some(true) => self.driver(&driver, keys, &common)?,
         };
@@ -155,25 +153,15 @@ impl Opener<'_> {
         mut keys: Keys,
         common: &Inherited,
     ) -> Result<Arc<dyn Node>, OpenError> {
+        if let Some(format) = format_named(driver) {
+            return self.format(format, keys, common);
+        }
         match driver {
-            "raw" => {
-                let offset = keys.take_size("offset", self.style)?;
-                let size = keys.take_size("size", self.style)?;
-                let access =
-                    if common.below_overlay { Access::FORMAT_READ } else { Access::RAW_WRITE };
-                let (file, _) = self.child(&mut keys, common, access)?;
-                keys.finish(driver, self.style)?;
-                Ok(match (offset, size) {
-                    (None, None) => Arc::new(Raw::new(file)),
-                    _ => Arc::new(Raw::window(file, offset.unwrap_or(0), size)?),
-                })
-            }
-            "qcow2" => self.qcow2(keys, common),
             "null-co" | "null-aio" => {
-                let size = keys.take_size("size", self.style)?.unwrap_or(Null::DEFAULT_SIZE);
+                let size = keys.take_size("size")?.unwrap_or(Null::DEFAULT_SIZE);
                 let zeroes = keys.take_bool("read-zeroes")?.unwrap_or(false);
-                keys.take_size("latency-ns", self.style)?;
-                keys.finish(driver, self.style)?;
+                keys.take_size("latency-ns")?;
+                keys.finish(driver)?;
                 Ok(Arc::new(Null::new(size, zeroes)))
             }
             _ => self.file(keys, common, Access::RAW_WRITE).map(|(node, _)| node),
@@ -188,7 +176,7 @@ impl Opener<'_> {
         access: Access,
     ) -> Result<(Arc<dyn Node>, String), OpenError> {
         let Some(filename) = keys.take("filename") else {
-            return Err(self.missing(keys.full("filename")));
+            return Err(missing(&keys, "filename"));
         };
         let filename = filename.strip_prefix("file:").unwrap_or(&filename).to_owned();
         let locking = [("auto", Locking::Auto), ("on", Locking::Auto), ("off", Locking::Off)];
@@ -197,7 +185,7 @@ impl Opener<'_> {
         if keys.take_name("aio", &aio)? == Some(true) && !common.cache.direct {
             return Err(OpenError::Option(NATIVE_WANTS_DIRECT.to_owned()));
         }
-        keys.finish("file", self.style)?;
+        keys.finish("file")?;
         let access = if common.read_only { access.read_only() } else { access };
         let options = FileOptions {
             filename: filename.clone(),
@@ -224,12 +212,12 @@ impl Opener<'_> {
             return Ok((node, filename));
         }
         let Some(mut below) = keys.child("file") else {
-            return Err(self.missing(keys.full("file")));
+            return Err(missing(keys, "file"));
         };
         let driver = below.take("driver").unwrap_or_else(|| "file".to_owned());
         if driver != "file" && driver != "host_device" {
             let pair = ("driver".to_owned(), driver);
-            let mut whole = Keys::new([pair]);
+            let mut whole = Keys::new([pair], keys.style());
             whole.absorb(below);
             let (node, _) = self.node(whole, common)?;
             let filename = node.info().filename;
@@ -247,48 +235,113 @@ impl Opener<'_> {
         Ok((node, filename))
     }
 
-    fn qcow2(&mut self, mut keys: Keys, common: &Inherited) -> Result<Arc<dyn Node>, OpenError> {
-        for ignored in TUNING {
-            keys.take(ignored);
-        }
-        for key in
-            ["lazy-refcounts", "pass-discard-snapshot", "pass-discard-other", "discard-no-unref"]
-        {
-            keys.take_bool(key)?;
-        }
-        let pass = keys.take_bool("pass-discard-request")?.unwrap_or(common.discard);
-        let (file, filename) = self.child(&mut keys, common, Access::FORMAT_WRITE)?;
-        let backing = match (keys.take("backing"), keys.child("backing")) {
-            (Some(name), _) if name.is_empty() || name == "null" => None,
-            (Some(name), _) => Some(self.registry.get(&name)?),
-            (None, Some(below)) => Some(self.node(below, &backing_state(common))?.0),
-            (None, None) => self.backing_of(&*file, &filename, common, 0)?,
+    /// An image: its file, the files it names, and the format on top of them.
+    fn format(
+        &mut self,
+        format: &'static dyn Format,
+        mut keys: Keys,
+        common: &Inherited,
+    ) -> Result<Arc<dyn Node>, OpenError> {
+        let access = match format.name() {
+            "raw" if !common.below_overlay => Access::RAW_WRITE,
+            "raw" => Access::FORMAT_READ,
+            _ => Access::FORMAT_WRITE,
         };
-        keys.finish("qcow2", self.style)?;
-        let read_only = common.read_only;
-        let options = Options { read_only, backing, pass_discards: pass };
-        Ok(Arc::new(Qcow2::open(file, &filename, options)?))
+        let (file, filename) = self.child(&mut keys, common, access)?;
+        let mut children = Vec::new();
+        let mut replaced = Vec::new();
+        for role in [Role::Backing, Role::Data] {
+            let name = role.name();
+            let node = match (keys.take(&name), keys.child(&name)) {
+                (Some(value), _) if value.is_empty() || value == "null" => None,
+                (Some(value), _) => Some(self.registry.get(&value)?),
+                (None, Some(below)) if role == Role::Backing => {
+                    Some(self.node(below, &backing_state(common))?.0)
+                }
+                (None, Some(below)) => Some(self.node(below, common)?.0),
+                (None, None) => continue,
+            };
+            replaced.push(role);
+            children.extend(node.map(|node| Child { role, node }));
+        }
+        self.follow(format, &*file, &filename, common, &replaced, 0, &mut children)?;
+        let image = format.open(OpenRequest {
+            file,
+            path: &filename,
+            read_only: common.read_only,
+            purpose: Purpose::Use,
+            children,
+            discard: common.discard,
+            options: &mut keys,
+            secrets: self.secrets,
+        })?;
+        keys.finish(format.name())?;
+        Ok(image)
     }
 
-    /// Opens the backing file that the image in `file` names.
-    fn backing_of(
+    /// Opens the files that the image in `file` names, except those with a role in `replaced`.
+    #[expect(clippy::too_many_arguments, reason = "one recursion with all that it carries")]
+    fn follow(
         &mut self,
+        format: &'static dyn Format,
         file: &dyn Node,
         filename: &str,
         common: &Inherited,
+        replaced: &[Role],
         depth: u32,
-    ) -> Result<Option<Arc<dyn Node>>, OpenError> {
-        let header = Header::read(file, filename)?;
-        let Some(name) = header.backing_file else { return Ok(None) };
+        children: &mut Vec<Child>,
+    ) -> Result<(), OpenError> {
+        for reference in format.references(file, filename)? {
+            let role = reference.role;
+            if replaced.contains(&role) {
+                continue;
+            }
+            let node = match role {
+                Role::Backing => self.backing_of(&reference, filename, common, depth)?,
+                _ => self.data_of(&reference, filename, common)?,
+            };
+            children.push(Child { role, node });
+        }
+        Ok(())
+    }
+
+    /// Opens a file that holds guest data of the image. Its name is a path and nothing else: an
+    /// image cannot make us connect to somewhere.
+    fn data_of(
+        &mut self,
+        reference: &Reference,
+        filename: &str,
+        common: &Inherited,
+    ) -> Result<Arc<dyn Node>, OpenError> {
+        let access = if common.read_only { Access::FORMAT_READ } else { Access::FORMAT_WRITE };
+        let options = FileOptions {
+            read_only: common.read_only,
+            auto_read_only: common.auto_read_only,
+            cache: common.cache,
+            discard: common.discard,
+            locking: common.locking,
+            access: if common.share { access.sharing() } else { access },
+            ..FileOptions::new(&beside_path(filename, &reference.name))
+        };
+        self.gate.open(&options, Reason::Data)
+    }
+
+    /// Opens the backing file that an image names.
+    fn backing_of(
+        &mut self,
+        reference: &Reference,
+        filename: &str,
+        common: &Inherited,
+        depth: u32,
+    ) -> Result<Arc<dyn Node>, OpenError> {
         if depth >= MAX_CHAIN {
             let why = format!("more than {MAX_CHAIN} backing files; does the chain loop?");
             return Err(OpenError::Image { path: filename.to_owned(), why });
         }
-        let path = beside(filename, &name)?;
+        let path = beside(filename, &reference.name)?;
         let common = backing_state(common);
-        let opened = self.chain(&path, header.backing_format.as_deref(), &common, depth + 1);
-        match opened {
-            Ok(node) => Ok(Some(node)),
+        match self.chain(&path, reference.format.as_deref(), &common, depth + 1) {
+            Ok(node) => Ok(node),
             Err(e) if depth > 0 => Err(e),
             Err(e) => Err(OpenError::Option(format!("Could not open backing file: {e}"))),
         }
@@ -309,20 +362,29 @@ impl Opener<'_> {
             ..FileOptions::new(path)
         };
         let file = self.gate.open(&options, Reason::Backing)?;
-        let format = match format {
+        let name = match format {
+            Some("file" | "host_device") => "raw".to_owned(),
             Some(format) => format.to_owned(),
             None => self.probe(&*file, path)?.to_owned(),
         };
-        match format.as_str() {
-            "raw" | "file" | "host_device" => Ok(Arc::new(Raw::new(file))),
-            "qcow2" => {
-                let backing = self.backing_of(&*file, path, common, depth)?;
-                let options = Options { read_only: true, backing, pass_discards: false };
-                Ok(Arc::new(Qcow2::open(file, path, options)?))
-            }
-            other if known(other).is_some() => Err(not_yet(other)),
-            other => Err(OpenError::Option(format!("Unknown driver '{other}'"))),
-        }
+        let Some(format) = format_named(&name) else {
+            return Err(match known(&name) {
+                Some(_) => not_yet(&name),
+                None => OpenError::Option(format!("Unknown driver '{name}'")),
+            });
+        };
+        let mut children = Vec::new();
+        self.follow(format, &*file, path, common, &[], depth, &mut children)?;
+        format.open(OpenRequest {
+            file,
+            path,
+            read_only: true,
+            purpose: Purpose::Use,
+            children,
+            discard: false,
+            options: &mut Keys::new([], Style::Blockdev),
+            secrets: self.secrets,
+        })
     }
 
     /// The format that the content of `file` suggests.
@@ -334,38 +396,27 @@ impl Opener<'_> {
         })?;
         Ok(probe::format_of(&start, path))
     }
+}
 
-    fn missing(&self, key: String) -> OpenError {
-        OpenError::Option(match self.style {
-            Style::Blockdev => format!("Parameter '{key}' is missing"),
-            Style::Drive => "A block device must be specified for \"file\"".to_owned(),
-        })
-    }
+fn missing(keys: &Keys, key: &str) -> OpenError {
+    OpenError::Option(match keys.style() {
+        Style::Blockdev => format!("Parameter '{}' is missing", keys.full(key)),
+        Style::Drive => "A block device must be specified for \"file\"".to_owned(),
+    })
+}
 
-    fn unknown(&self, driver: &str, keys: &Keys) -> OpenError {
-        OpenError::Option(match self.style {
-            Style::Drive => format!("Unknown driver '{driver}'"),
-            Style::Blockdev => {
-                format!("Parameter '{}' does not accept value '{driver}'", keys.full("driver"))
-            }
-        })
-    }
+fn unknown(driver: &str, keys: &Keys) -> OpenError {
+    OpenError::Option(match keys.style() {
+        Style::Drive => format!("Unknown driver '{driver}'"),
+        Style::Blockdev => {
+            format!("Parameter '{}' does not accept value '{driver}'", keys.full("driver"))
+        }
+    })
 }
 
 /// What `aio=native` needs.
 pub(crate) const NATIVE_WANTS_DIRECT: &str =
     "aio=native was specified, but it requires cache.direct=on, which was not specified.";
-
-/// Options of qcow2 that tune its caches or its checks; ours need no tuning.
-const TUNING: &[&str] = &[
-    "cache-size",
-    "l2-cache-size",
-    "l2-cache-entry-size",
-    "refcount-cache-size",
-    "cache-clean-interval",
-    "overlap-check",
-    "overlap-check.template",
-];
 
 fn backing_state(common: &Inherited) -> Inherited {
     Inherited {
@@ -379,8 +430,13 @@ fn backing_state(common: &Inherited) -> Inherited {
 
 /// Whether a driver of that name exists, and whether we have it.
 pub(crate) fn known(driver: &str) -> Option<bool> {
-    let mut all = FORMATS.iter().chain(PROTOCOLS);
-    all.find(|(name, _)| *name == driver).map(|(_, ours)| *ours)
+    if format_named(driver).is_some() {
+        return Some(true);
+    }
+    if WAITING.contains(&driver) {
+        return Some(false);
+    }
+    PROTOCOLS.iter().find(|(name, _)| *name == driver).map(|(_, ours)| *ours)
 }
 
 pub(crate) fn not_yet(driver: &str) -> OpenError {
@@ -409,9 +465,14 @@ pub(crate) fn check_protocol(filename: &str) -> Result<(), OpenError> {
 fn beside(image: &str, name: &str) -> Result<String, OpenError> {
     check_protocol(name)?;
     let name = name.strip_prefix("file:").unwrap_or(name);
+    Ok(beside_path(image, name))
+}
+
+/// The same for a name that is a path whatever it looks like.
+fn beside_path(image: &str, name: &str) -> String {
     if name.starts_with('/') {
-        return Ok(name.to_owned());
+        return name.to_owned();
     }
     let folder = Path::new(image).parent().unwrap_or(Path::new(""));
-    Ok(folder.join(name).display().to_string())
+    folder.join(name).display().to_string()
 }

@@ -1,13 +1,13 @@
 //! Which format an image has, by its first bytes and, where those say nothing, its name.
 
+use crate::format::FORMATS;
+
 /// How much of an image is looked at.
 pub const PROBE_BYTES: usize = 2048;
 
-/// Format, place and bytes of its signature. Formats we cannot open are here too: a guessed raw
-/// image must not turn into one of them, and a message should name what was found.
+/// Format, place and bytes of the signature of formats we cannot open yet: a guessed raw image must
+/// not turn into one of them, and a message should name what was found.
 const SIGNATURES: &[(&str, usize, &[u8])] = &[
-    ("qcow2", 0, b"QFI\xfb\x00\x00\x00\x02"),
-    ("qcow2", 0, b"QFI\xfb\x00\x00\x00\x03"),
     ("qcow", 0, b"QFI\xfb\x00\x00\x00\x01"),
     ("qed", 0, b"QED\0"),
     ("vmdk", 0, b"KDMV"),
@@ -26,6 +26,9 @@ const SIGNATURES: &[(&str, usize, &[u8])] = &[
 /// The name of the format that `start` (up to [`PROBE_BYTES`] of the image) and the file's name
 /// suggest; `raw` if nothing does.
 pub fn format_of(start: &[u8], filename: &str) -> &'static str {
+    if let Some(format) = FORMATS.iter().find(|format| format.recognises(start, filename)) {
+        return format.name();
+    }
     let found = SIGNATURES.iter().find(|(_, at, signature)| {
         start.get(*at..).is_some_and(|rest| rest.starts_with(signature))
     });

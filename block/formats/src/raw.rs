@@ -6,9 +6,75 @@ use std::io;
 use std::sync::Arc;
 
 use graph::{
-    Child, Extent, Limits, Node, NodeInfo, OpenError, Role, SECTOR, WriteFlags, ZeroFlags,
-    check_range,
+    Child, Extent, Image, ImageOption, ImageOptions, Limits, Measured, Node, NodeInfo, OpenError,
+    Preallocation, Role, SECTOR, ValueKind, WriteFlags, ZeroFlags, check_range,
 };
+
+use crate::format::{CreateRequest, Format, OpenRequest};
+
+/// The row of `raw` in the table of formats.
+pub struct RawFormat;
+
+const OPTIONS: &[ImageOption] = &[
+    ImageOption::new("size", ValueKind::Size, "Virtual disk size"),
+    ImageOption::new(
+        "preallocation",
+        ValueKind::Text,
+        "Preallocation mode (allowed values: off, falloc, full)",
+    ),
+];
+
+impl Format for RawFormat {
+    fn name(&self) -> &'static str {
+        "raw"
+    }
+
+    fn recognises(&self, _start: &[u8], _path: &str) -> bool {
+        false
+    }
+
+    fn open(&self, request: OpenRequest<'_>) -> Result<Arc<dyn Node>, OpenError> {
+        let offset = request.options.take_size("offset")?;
+        let size = request.options.take_size("size")?;
+        Ok(match (offset, size) {
+            (None, None) => Arc::new(Raw::new(request.file)),
+            _ => Arc::new(Raw::window(request.file, offset.unwrap_or(0), size)?),
+        })
+    }
+
+    fn create_options(&self) -> &'static [ImageOption] {
+        OPTIONS
+    }
+
+    fn create(&self, request: &CreateRequest<'_>) -> Result<(), OpenError> {
+        let size = request.options.number("size").unwrap_or(0);
+        let size = size.checked_next_multiple_of(SECTOR).filter(|s| *s <= i64::MAX as u64);
+        let size = size.ok_or_else(|| OpenError::Option("Image size is too large".to_owned()))?;
+        let mode = request.options.text("preallocation").unwrap_or("off");
+        let preallocation = match Preallocation::named(mode) {
+            Some(Preallocation::Metadata) => {
+                let text = format!("Unsupported preallocation mode '{mode}'");
+                return Err(OpenError::Option(text));
+            }
+            Some(preallocation) => preallocation,
+            None => {
+                let text = format!("Parameter 'preallocation' does not accept value '{mode}'");
+                return Err(OpenError::Option(text));
+            }
+        };
+        request.with_file(request.path, size, preallocation, |_| Ok(()))
+    }
+
+    fn measure(
+        &self,
+        options: &ImageOptions,
+        size: u64,
+        source: Option<&dyn Node>,
+    ) -> Result<Option<Measured>, OpenError> {
+        let size = source.map_or(options.number("size").unwrap_or(size), |node| node.size());
+        Ok(Some(Measured { required: size, fully_allocated: size, bitmaps: None }))
+    }
+}
 
 /// A raw image.
 pub struct Raw {
@@ -153,5 +219,19 @@ impl Node for Raw {
 
     fn info(&self) -> NodeInfo {
         NodeInfo { driver: "raw", ..self.file.info() }
+    }
+
+    fn image(&self) -> Option<&dyn Image> {
+        Some(self)
+    }
+}
+
+impl Image for Raw {
+    fn resize(&self, size: u64, preallocation: Preallocation) -> io::Result<()> {
+        let old = self.size();
+        if size <= old || self.size.is_some() {
+            return self.truncate(size);
+        }
+        self.file.preallocate(self.offset + old, size - old, preallocation)
     }
 }

@@ -214,7 +214,8 @@ fn workload(disk: &Qcow2, file: &Volatile, history: &mut History, rounds: u32, s
 }
 
 fn open(file: Arc<dyn Node>, backing: Option<Arc<dyn Node>>) -> Qcow2 {
-    Qcow2::open(file, "image", Options { read_only: false, backing, pass_discards: true }).unwrap()
+    let options = Options { backing, pass_discards: true, ..Options::default() };
+    Qcow2::open(file, "image", options).unwrap()
 }
 
 /// Runs a workload on the image and cuts its log after each operation.

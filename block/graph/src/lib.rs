@@ -13,6 +13,8 @@
 mod disk;
 mod error;
 mod executor;
+mod image;
+mod image_options;
 mod node;
 mod queue;
 mod ranges;
@@ -21,6 +23,11 @@ mod registry;
 pub use disk::{DetectZeroes, Disk, DiskOptions};
 pub use error::OpenError;
 pub use executor::Executor;
+pub use image::{
+    Amend, BitmapInfo, Bitmaps, CheckReport, Compress, Fix, Image, Measured, NoSecrets, Overlay,
+    Preallocation, Property, Secrets, SnapshotInfo, Snapshots,
+};
+pub use image_options::{ImageOption, ImageOptions, ValueKind, parse_size};
 pub use node::{
     Child, Extent, ExtentKind, Limits, Memory, Node, NodeInfo, Role, SECTOR, WriteFlags, ZeroFlags,
     check_range, is_zero,

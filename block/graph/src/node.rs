@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::OpenError;
+use crate::{Image, OpenError, Preallocation, Property};
 
 /// Bytes per sector where a format or a device counts in sectors.
 pub const SECTOR: u64 = 512;
@@ -53,6 +53,8 @@ impl Default for Limits {
 pub enum ExtentKind {
     /// Stored in this layer.
     Data,
+    /// Stored in this layer, compressed.
+    Compressed,
     /// Reads as zeroes because this layer says so.
     Zero,
     /// Not in this layer: the backing file decides, or zeroes without one.
@@ -77,14 +79,20 @@ pub enum Role {
     File,
     /// Answers for what the image does not hold.
     Backing,
+    /// Holds guest data while `File` holds the tables.
+    Data,
+    /// Holds a part of the guest data: one of the files that a descriptor names, by its number.
+    Extent(u32),
 }
 
 impl Role {
     /// The name as options and messages spell it.
-    pub const fn name(self) -> &'static str {
+    pub fn name(self) -> String {
         match self {
-            Self::File => "file",
-            Self::Backing => "backing",
+            Self::File => "file".to_owned(),
+            Self::Backing => "backing".to_owned(),
+            Self::Data => "data-file".to_owned(),
+            Self::Extent(n) => format!("extents.{n}"),
         }
     }
 }
@@ -117,8 +125,10 @@ pub struct NodeInfo {
     pub dirty: bool,
     /// The image is known to be damaged.
     pub corrupt: bool,
+    /// The content is encrypted.
+    pub encrypted: bool,
     /// Properties of the format by name, in the order of QEMU's `Format specific information`.
-    pub specific: Vec<(&'static str, String)>,
+    pub specific: Vec<(&'static str, Property)>,
 }
 
 /// A node of the block graph. All calls may come from any thread at any time.
@@ -181,6 +191,21 @@ pub trait Node: Send + Sync {
         Err(io::Error::new(io::ErrorKind::Unsupported, "this node cannot be resized"))
     }
 
+    /// Makes a range that may lie behind the end read as zeroes and, for `Falloc` and `Full`, have
+    /// its space reserved; the node grows to hold it.
+    ///
+    /// # Errors
+    /// As for a write.
+    fn preallocate(&self, offset: u64, len: u64, how: Preallocation) -> io::Result<()> {
+        match how {
+            Preallocation::Off | Preallocation::Metadata => {
+                let end = offset.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
+                if end > self.size() { self.truncate(end) } else { Ok(()) }
+            }
+            _ => self.write_zeroes(offset, len, ZeroFlags::default()),
+        }
+    }
+
     /// Whether writes are refused.
     fn read_only(&self) -> bool;
 
@@ -196,6 +221,11 @@ pub trait Node: Send + Sync {
 
     /// What to show about the node.
     fn info(&self) -> NodeInfo;
+
+    /// The facet of nodes that are images with metadata of their own.
+    fn image(&self) -> Option<&dyn Image> {
+        None
+    }
 }
 
 /// Refuses a range that is not inside `[0, size)`.

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use graph::{
-    Extent, ExtentKind, Limits, Node, NodeInfo, OpenError, RangeLocks, Sharing, WriteFlags,
-    ZeroFlags,
+    Extent, ExtentKind, Limits, Node, NodeInfo, OpenError, Preallocation, RangeLocks, Sharing,
+    WriteFlags, ZeroFlags,
 };
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -205,6 +205,14 @@ impl File {
         })
     }
 
+    /// Asks a copy-on-write file system to change this file in place; it may decline.
+    pub fn turn_off_copy_on_write(&self) {
+        use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+        if let Ok(flags) = ioctl_getflags(&self.file) {
+            let _ = ioctl_setflags(&self.file, flags | IFlags::NOCOW);
+        }
+    }
+
     fn writable(&self) -> io::Result<()> {
         if self.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
@@ -230,6 +238,18 @@ impl File {
             }
         }
         Ok(false)
+    }
+
+    /// Writes zeroes byte by byte.
+    fn store_zeroes(&self, from: u64, to: u64) -> io::Result<()> {
+        let zeroes = vec![0; (to - from).min(1 << 20) as usize];
+        let mut at = from;
+        while at < to {
+            let n = (to - at).min(zeroes.len() as u64);
+            self.store(at, &zeroes[..n as usize])?;
+            at += n;
+        }
+        Ok(())
     }
 
     fn store(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
@@ -302,13 +322,7 @@ impl Node for File {
         let end = offset.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
         self.reach(end)?;
         if !self.zero_by_host(offset, len, flags.unmap)? {
-            let zeroes = vec![0; len.min(1 << 20) as usize];
-            let mut at = offset;
-            while at < end {
-                let n = (end - at).min(zeroes.len() as u64);
-                self.store(at, &zeroes[..n as usize])?;
-                at += n;
-            }
+            self.store_zeroes(offset, end)?;
         }
         if flags.fua { self.flush() } else { Ok(()) }
     }
@@ -375,6 +389,22 @@ impl Node for File {
         self.file.set_len(size)?;
         self.size.store(size, Ordering::Release);
         Ok(())
+    }
+
+    fn preallocate(&self, offset: u64, len: u64, how: Preallocation) -> io::Result<()> {
+        self.writable()?;
+        let end = offset.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
+        match how {
+            Preallocation::Off | Preallocation::Metadata if end > self.size() => self.truncate(end),
+            Preallocation::Off | Preallocation::Metadata => Ok(()),
+            _ if len == 0 => Ok(()),
+            Preallocation::Falloc => {
+                rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, len)?;
+                self.size.fetch_max(end, Ordering::AcqRel);
+                Ok(())
+            }
+            Preallocation::Full => self.store_zeroes(offset, end),
+        }
     }
 
     fn read_only(&self) -> bool {

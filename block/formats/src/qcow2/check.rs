@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use graph::{Node, OpenError};
+use graph::{CheckReport, Node, OpenError};
 
 use super::Qcow2;
 use super::codec::{be32, be64, read_padded, read_table};
@@ -22,35 +22,14 @@ const LISTED: usize = 100;
 /// Most clusters of a file that is checked: 1 GiB of counters.
 const MOST_CLUSTERS: usize = 1 << 28;
 
-/// What a check found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CheckReport {
-    /// Wrong entries and refcounts that are too low: data is in danger.
-    pub corruptions: u64,
-    /// Clusters counted but not used: lost space only.
-    pub leaks: u64,
-    /// Guest clusters with content of their own.
-    pub allocated_clusters: u64,
-    /// Guest clusters that are compressed.
-    pub compressed_clusters: u64,
-    /// Guest clusters of the disk.
-    pub total_clusters: u64,
-    /// End of the last used host cluster in bytes.
-    pub image_end: u64,
-    /// The first findings in words.
-    pub findings: Vec<String>,
+fn damage(report: &mut CheckReport, text: String) {
+    report.corruptions += 1;
+    list(report, format!("ERROR {text}"));
 }
 
-impl CheckReport {
-    fn damage(&mut self, text: String) {
-        self.corruptions += 1;
-        self.list(format!("ERROR {text}"));
-    }
-
-    fn list(&mut self, text: String) {
-        if self.findings.len() < LISTED {
-            self.findings.push(text);
-        }
+fn list(report: &mut CheckReport, text: String) {
+    if report.findings.len() < LISTED {
+        report.findings.push(text);
     }
 }
 
@@ -178,7 +157,7 @@ impl<'a> Walk<'a> {
                 Some(count) => *count = count.saturating_add(times),
                 None => {
                     let text = format!("{what}: cluster {cluster:#x} is beyond the file");
-                    return self.report.damage(text);
+                    return damage(&mut self.report, text);
                 }
             }
         }
@@ -193,7 +172,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             if !table.is_multiple_of(self.layout.cluster) {
-                self.report.damage(format!("L2 table offset {table:#x} is not aligned"));
+                damage(&mut self.report, format!("L2 table offset {table:#x} is not aligned"));
                 continue;
             }
             let users = self.tables.entry(table).or_default();
@@ -233,7 +212,7 @@ impl<'a> Walk<'a> {
         let Some(host) = entry.host else { return Ok(()) };
         self.report.allocated_clusters += u64::from(active);
         if !host.is_multiple_of(self.layout.cluster) {
-            self.report.damage(format!("data cluster offset {host:#x} is not aligned"));
+            damage(&mut self.report, format!("data cluster offset {host:#x} is not aligned"));
             return Ok(());
         }
         self.refer(host, 1, times, "data cluster");
@@ -245,7 +224,7 @@ impl<'a> Walk<'a> {
         let count = self.stored(host >> self.layout.cluster_bits)?;
         if copied != (count == 1) {
             let text = format!("{what} {host:#x}: OFLAG_COPIED={copied} refcount={count}");
-            self.report.damage(text);
+            damage(&mut self.report, text);
         }
         Ok(())
     }
@@ -280,7 +259,10 @@ impl<'a> Walk<'a> {
         for entry in table {
             let block = entry & OFFSET;
             if !block.is_multiple_of(self.layout.cluster) {
-                self.report.damage(format!("refcount block offset {block:#x} is not aligned"));
+                damage(
+                    &mut self.report,
+                    format!("refcount block offset {block:#x} is not aligned"),
+                );
             } else if block != 0 {
                 self.refer(block, 1, 1, "refcount block");
             }
@@ -359,9 +341,12 @@ impl<'a> Walk<'a> {
         if stored > found {
             self.report.leaks += 1;
             let text = format!("Leaked cluster {cluster} refcount={stored} reference={found}");
-            self.report.list(text);
+            list(&mut self.report, text);
         } else if stored < found {
-            self.report.damage(format!("cluster {cluster} refcount={stored} reference={found}"));
+            damage(
+                &mut self.report,
+                format!("cluster {cluster} refcount={stored} reference={found}"),
+            );
         }
     }
 }

@@ -17,6 +17,7 @@ mod codec;
 mod commit;
 mod compressed;
 mod create;
+mod format;
 mod header;
 mod layout;
 mod meta;
@@ -30,12 +31,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use graph::{
-    Child, Extent, Limits, Node, NodeInfo, OpenError, RangeGuard, RangeLocks, Role, Sharing,
-    WriteFlags, ZeroFlags, check_range,
+    Child, Extent, Limits, Node, NodeInfo, OpenError, Property, RangeGuard, RangeLocks, Role,
+    Sharing, WriteFlags, ZeroFlags, check_range,
 };
 
-pub use check::CheckReport;
 pub use create::{CreateOptions, create};
+pub use format::Qcow2Format;
 pub use header::{Compression, Header};
 
 use compressed::Unpacker;
@@ -254,7 +255,6 @@ impl Node for Qcow2 {
 
     fn info(&self) -> NodeInfo {
         let file = self.file.info();
-        let yes = |on: bool| on.to_string();
         let header = &self.header;
         let lazy = header.compatible & header::COMPATIBLE_LAZY != 0;
         let corrupt = self.corrupt.load(Ordering::Acquire)
@@ -263,17 +263,16 @@ impl Node for Qcow2 {
             Compression::Zlib => "zlib",
             Compression::Zstd => "zstd",
         };
-        let mut specific = vec![
-            ("compat", if header.version == 2 { "0.10" } else { "1.1" }.to_owned()),
-            ("compression type", compression.to_owned()),
-        ];
+        let compat = if header.version == 2 { "0.10" } else { "1.1" };
+        let mut specific: Vec<(&'static str, Property)> =
+            vec![("compat", compat.into()), ("compression-type", compression.into())];
         if header.version >= 3 {
-            specific.push(("lazy refcounts", yes(lazy)));
+            specific.push(("lazy-refcounts", lazy.into()));
         }
-        specific.push(("refcount bits", (1u32 << header.refcount_order).to_string()));
+        specific.push(("refcount-bits", (1u64 << header.refcount_order).into()));
         if header.version >= 3 {
-            specific.push(("corrupt", yes(corrupt)));
-            specific.push(("extended l2", yes(header.extended_l2())));
+            specific.push(("corrupt", corrupt.into()));
+            specific.push(("extended-l2", header.extended_l2().into()));
         }
         NodeInfo {
             driver: "qcow2",
@@ -284,6 +283,7 @@ impl Node for Qcow2 {
             backing_format: header.backing_format.clone(),
             dirty: self.read_only && header.incompatible & header::INCOMPATIBLE_DIRTY != 0,
             corrupt,
+            encrypted: false,
             specific,
         }
     }

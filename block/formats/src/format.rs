@@ -1,0 +1,187 @@
+//! What a format is to those who open, create and check images, and the table of all formats.
+//!
+//! To add one: a file with a [`Format`], and its row in [`FORMATS`].
+
+use std::sync::Arc;
+
+use graph::{
+    CheckReport, Child, Fix, ImageOption, ImageOptions, Measured, Node, OpenError, Preallocation,
+    Role, Secrets, ValueKind,
+};
+
+use crate::gate::{Gate, NewFile};
+use crate::keys::Keys;
+use crate::{qcow2, raw};
+
+/// All formats. What no other recognises is `raw`.
+pub static FORMATS: &[&dyn Format] = &[&raw::RawFormat, &qcow2::Qcow2Format];
+
+/// The format called `name`.
+pub fn format_named(name: &str) -> Option<&'static dyn Format> {
+    FORMATS.iter().copied().find(|format| format.name() == name)
+}
+
+/// An image format.
+pub trait Format: Sync {
+    /// The name that options use.
+    fn name(&self) -> &'static str;
+
+    /// Whether `start`, up to [`crate::probe::PROBE_BYTES`] of a file called `path`, is of this
+    /// format.
+    fn recognises(&self, start: &[u8], path: &str) -> bool;
+
+    /// The files that the image in `file` names and without which it cannot be read.
+    ///
+    /// # Errors
+    /// As for opening.
+    fn references(&self, _file: &dyn Node, _path: &str) -> Result<Vec<Reference>, OpenError> {
+        Ok(Vec::new())
+    }
+
+    /// Opens an image. Takes what it knows from `request.options`; the caller refuses the rest.
+    ///
+    /// # Errors
+    /// `NotThisFormat`, a bad field by its name, or what forbids to use the image as asked.
+    fn open(&self, request: OpenRequest<'_>) -> Result<Arc<dyn Node>, OpenError>;
+
+    /// Options for a new image, in the order in which tools print them; empty for formats that are
+    /// only read.
+    fn create_options(&self) -> &'static [ImageOption] {
+        &[]
+    }
+
+    /// Makes a new image. On failure it leaves no file that it made.
+    ///
+    /// # Errors
+    /// `Option` for impossible options, else the host's.
+    fn create(&self, _request: &CreateRequest<'_>) -> Result<(), OpenError> {
+        let name = self.name();
+        Err(OpenError::Option(format!("Format driver '{name}' does not support image creation")))
+    }
+
+    /// Options of an existing image that [`graph::Amend`] can change.
+    fn amend_options(&self) -> &'static [ImageOption] {
+        &[]
+    }
+
+    /// Checks an image that nobody else has open, and repairs what `fix` allows; `None` if the
+    /// format has nothing to check.
+    ///
+    /// # Errors
+    /// As for opening; an I/O error of the file.
+    fn check(
+        &self,
+        _request: OpenRequest<'_>,
+        _fix: Fix,
+    ) -> Result<Option<CheckReport>, OpenError> {
+        Ok(None)
+    }
+
+    /// How large the file of an image with these options would be: for a disk of `size` bytes, or
+    /// with the content of `source`. `None` if the format cannot tell.
+    ///
+    /// # Errors
+    /// As for [`Format::create`]; an I/O error of the source.
+    fn measure(
+        &self,
+        _options: &ImageOptions,
+        _size: u64,
+        _source: Option<&dyn Node>,
+    ) -> Result<Option<Measured>, OpenError> {
+        Ok(None)
+    }
+}
+
+/// A file that an image names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// What it is to the image.
+    pub role: Role,
+    /// Its name as the image has it; relative names are relative to the image.
+    pub name: String,
+    /// Its format, where the image says so; a backing file is probed otherwise.
+    pub format: Option<String>,
+}
+
+/// What an image is opened for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// Reading and writing the disk.
+    #[default]
+    Use,
+    /// Looking at metadata only: neither keys nor other files are needed, and data is not read.
+    Info,
+}
+
+/// How to open an image.
+pub struct OpenRequest<'a> {
+    /// Holds the image.
+    pub file: Arc<dyn Node>,
+    /// What messages call the image.
+    pub path: &'a str,
+    /// Only read.
+    pub read_only: bool,
+    /// What for.
+    pub purpose: Purpose,
+    /// The nodes for what [`Format::references`] named, or what the user gave instead.
+    pub children: Vec<Child>,
+    /// Discards by the guest reach the file.
+    pub discard: bool,
+    /// The driver's own options.
+    pub options: &'a mut Keys,
+    /// Where passphrases come from.
+    pub secrets: &'a dyn Secrets,
+}
+
+impl OpenRequest<'_> {
+    /// The child of that role.
+    pub fn child(&self, role: Role) -> Option<Arc<dyn Node>> {
+        self.children.iter().find(|c| c.role == role).map(|c| Arc::clone(&c.node))
+    }
+}
+
+/// How to make an image.
+pub struct CreateRequest<'a> {
+    /// File name of the image.
+    pub path: &'a str,
+    /// Values for [`Format::create_options`] and [`FILE_OPTIONS`].
+    pub options: &'a ImageOptions,
+    /// Makes files.
+    pub gate: &'a dyn Gate,
+    /// Where passphrases come from.
+    pub secrets: &'a dyn Secrets,
+}
+
+/// Options of every new file of the host, whatever its format.
+pub const FILE_OPTIONS: &[ImageOption] = &[
+    ImageOption::new("nocow", ValueKind::Switch, "Turn off copy-on-write (valid only on btrfs)"),
+    ImageOption::new(
+        "extent_size_hint",
+        ValueKind::Size,
+        "Extent size hint for the image file, 0 to disable",
+    ),
+];
+
+impl CreateRequest<'_> {
+    /// Makes the file `path` with `size` bytes, empties one that exists and is not in use, and lets
+    /// `fill` write to it; removes it on failure if it was not there before.
+    ///
+    /// # Errors
+    /// The gate's and those of `fill`.
+    pub fn with_file(
+        &self,
+        path: &str,
+        size: u64,
+        preallocation: Preallocation,
+        fill: impl FnOnce(Arc<dyn Node>) -> Result<(), OpenError>,
+    ) -> Result<(), OpenError> {
+        let new = NewFile { size, preallocation, nocow: self.options.switch("nocow") };
+        let existed = self.gate.exists(path);
+        let made = self.gate.create(path, &new).and_then(fill);
+        made.inspect_err(|_| {
+            if !existed {
+                self.gate.remove(path);
+            }
+        })
+    }
+}

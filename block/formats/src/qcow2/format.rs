@@ -1,0 +1,140 @@
+//! qcow2 as a row of the table of formats: its options, and what the tools ask of it.
+
+use std::sync::Arc;
+
+use graph::{
+    CheckReport, Fix, ImageOption, ImageOptions, Node, OpenError, Preallocation, Role, ValueKind,
+};
+
+use super::{Compression, CreateOptions, Header, Options, Qcow2, create};
+use crate::format::{CreateRequest, Format, OpenRequest, Reference};
+
+/// The row of `qcow2` in the table of formats.
+pub struct Qcow2Format;
+
+const CREATE_OPTIONS: &[ImageOption] = &[
+    ImageOption::with("cluster_size", ValueKind::Size, "65536", "qcow2 cluster size"),
+    ImageOption::with("extended_l2", ValueKind::Switch, "off", "Extended L2 tables"),
+    ImageOption::with(
+        "compression_type",
+        ValueKind::Text,
+        "zlib",
+        "Compression method used for image cluster compression",
+    ),
+    ImageOption::new("size", ValueKind::Size, "Virtual disk size"),
+    ImageOption::new("compat", ValueKind::Text, "Compatibility level (v2 [0.10] or v3 [1.1])"),
+    ImageOption::new("backing_file", ValueKind::Text, "File name of a base image"),
+    ImageOption::new("backing_fmt", ValueKind::Text, "Image format of the base image"),
+    ImageOption::with("lazy_refcounts", ValueKind::Switch, "off", "Postpone refcount updates"),
+    ImageOption::with(
+        "refcount_bits",
+        ValueKind::Number,
+        "16",
+        "Width of a reference count entry in bits",
+    ),
+];
+
+/// Options of the driver that tune its caches or its checks; ours need no tuning.
+const TUNING: &[&str] = &[
+    "cache-size",
+    "l2-cache-size",
+    "l2-cache-entry-size",
+    "refcount-cache-size",
+    "cache-clean-interval",
+    "overlap-check",
+    "overlap-check.template",
+];
+
+/// Switches of the driver that change nothing here.
+const SWITCHES: &[&str] =
+    &["lazy-refcounts", "pass-discard-snapshot", "pass-discard-other", "discard-no-unref"];
+
+impl Format for Qcow2Format {
+    fn name(&self) -> &'static str {
+        "qcow2"
+    }
+
+    fn recognises(&self, start: &[u8], _path: &str) -> bool {
+        start.starts_with(b"QFI\xfb\0\0\0\x02") || start.starts_with(b"QFI\xfb\0\0\0\x03")
+    }
+
+    fn references(&self, file: &dyn Node, path: &str) -> Result<Vec<Reference>, OpenError> {
+        let header = Header::read(file, path)?;
+        let backing = header.backing_file.map(|name| Reference {
+            role: Role::Backing,
+            name,
+            format: header.backing_format,
+        });
+        Ok(backing.into_iter().collect())
+    }
+
+    fn open(&self, request: OpenRequest<'_>) -> Result<Arc<dyn Node>, OpenError> {
+        for key in TUNING {
+            request.options.take(key);
+        }
+        for key in SWITCHES {
+            request.options.take_bool(key)?;
+        }
+        let pass = request.options.take_bool("pass-discard-request")?.unwrap_or(request.discard);
+        let options = Options {
+            read_only: request.read_only,
+            backing: request.child(Role::Backing),
+            pass_discards: pass,
+        };
+        Ok(Arc::new(Qcow2::open(request.file, request.path, options)?))
+    }
+
+    fn create_options(&self) -> &'static [ImageOption] {
+        CREATE_OPTIONS
+    }
+
+    fn create(&self, request: &CreateRequest<'_>) -> Result<(), OpenError> {
+        let options = create_options(request.options)?;
+        request.with_file(request.path, 0, Preallocation::Off, |file| {
+            create(&file, request.path, &options)
+        })
+    }
+
+    fn check(&self, request: OpenRequest<'_>, fix: Fix) -> Result<Option<CheckReport>, OpenError> {
+        if fix != Fix::Nothing {
+            let what = "repairing".to_owned();
+            return Err(OpenError::NotSupported { path: request.path.to_owned(), what });
+        }
+        Qcow2::check(&*request.file, request.path).map(Some)
+    }
+}
+
+/// What the options say about a new image.
+fn create_options(options: &ImageOptions) -> Result<CreateOptions, OpenError> {
+    let refuse = |text: String| Err(OpenError::Option(text));
+    let version = match options.text("compat").unwrap_or("1.1") {
+        "0.10" | "v2" => 2,
+        "1.1" | "v3" => 3,
+        other => return refuse(format!("Parameter 'version' does not accept value '{other}'")),
+    };
+    let compression = match options.text("compression_type").unwrap_or("zlib") {
+        "zlib" => Compression::Zlib,
+        "zstd" => Compression::Zstd,
+        other => {
+            return refuse(format!("Parameter 'compression-type' does not accept value '{other}'"));
+        }
+    };
+    let backing_file = options.text("backing_file").filter(|name| !name.is_empty());
+    let backing_format = options.text("backing_fmt");
+    if backing_format.is_some() && backing_file.is_none() {
+        return refuse("Backing format cannot be used without backing file".to_owned());
+    }
+    let base = CreateOptions::new(options.number("size").unwrap_or(0));
+    let refcount_bits = options.number("refcount_bits").unwrap_or(16);
+    Ok(CreateOptions {
+        version,
+        cluster_size: options.number("cluster_size").unwrap_or(base.cluster_size),
+        refcount_bits: u32::try_from(refcount_bits).unwrap_or(u32::MAX),
+        lazy_refcounts: options.switch("lazy_refcounts"),
+        extended_l2: options.switch("extended_l2"),
+        compression,
+        backing_file: backing_file.map(str::to_owned),
+        backing_format: backing_format.map(str::to_owned),
+        ..base
+    })
+}
