@@ -9,6 +9,8 @@ pub const PAGE_BITS: u32 = 12;
 pub const TLB_ENTRIES: usize = 4096;
 /// Entries of the jump cache; a power of two.
 pub const JUMP_ENTRIES: usize = 4096;
+/// Bits of `Unit::flags` that are the engine's; the others are those of the ISA's mode.
+pub const ENGINE_FLAGS: u32 = 0xe000_0000;
 /// Slots for temporaries that do not fit into registers.
 pub const SPILLS: usize = 64;
 

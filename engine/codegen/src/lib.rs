@@ -10,8 +10,8 @@ mod layout;
 pub mod x86_64;
 
 pub use layout::{
-    CLEAN, Consts, Core, ExitRecord, Frame, JUMP_ENTRIES, JumpEntry, Loc, PAGE_BITS, RecordKind,
-    SPILLS, Site, SiteKind, TLB_ENTRIES, TlbEntry,
+    CLEAN, Consts, Core, ENGINE_FLAGS, ExitRecord, Frame, JUMP_ENTRIES, JumpEntry, Loc, PAGE_BITS,
+    RecordKind, SPILLS, Site, SiteKind, TLB_ENTRIES, TlbEntry,
 };
 
 use ir::RegInfo;

@@ -155,6 +155,7 @@ impl<G: Guest> Run<'_, '_, G> {
             OpKind::Branch => return Step::Goto(a as u16),
             OpKind::BranchIf if holds() => return Step::Goto(c as u16),
             OpKind::ExitIf if holds() => return Step::Leave(Outcome::Exit { pc: c }),
+            OpKind::ExitFlags if a != 0 => return Step::Leave(Outcome::Exit { pc: b }),
             OpKind::Exit | OpKind::ExitIndirect => return Step::Leave(Outcome::Exit { pc: a }),
             OpKind::ExitLoop => {
                 return Step::Leave(Outcome::Loop(ExitKind::from_code(op.aux), a));

@@ -404,6 +404,18 @@ impl<'a> Builder<'a> {
         self.effect(OpKind::ExitIf, Type::I64, cond as u16, [a, b, to]);
     }
 
+    /// The mode has these flags from here on.
+    pub fn set_flags(&mut self, flags: u32) {
+        let flags = self.imm(u64::from(flags));
+        self.effect(OpKind::SetFlags, Type::I64, 0, [flags, Operand::NONE, Operand::NONE]);
+    }
+
+    /// Leaves for guest address `pc` with these flags of the mode if `a` is not zero.
+    pub fn exit_flags(&mut self, a: Operand, pc: u64, flags: u32) {
+        let (to, flags) = (self.imm(pc), self.imm(u64::from(flags)));
+        self.effect(OpKind::ExitFlags, Type::I64, 0, [a, to, flags]);
+    }
+
     /// Leaves for guest address `pc`.
     pub fn exit(&mut self, pc: u64, hint: Hint) {
         let to = self.imm(pc);

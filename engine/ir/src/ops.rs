@@ -218,6 +218,12 @@ operations! {
     ExitIndirect "exitind" 1 CONTROL;
     /// Leaves for the run loop with pc = a (a constant; not for `Redirected`); `aux: ExitKind`.
     ExitLoop "exitloop" 1 CONTROL;
+    /// From here on the mode's flags are a (a constant), which the state says by now as well. What
+    /// follows in the list was translated for them, and is reached with no others.
+    SetFlags "setflags" 1 CONTROL;
+    /// Leaves for guest address b (a constant) if a ≠ 0, with the mode's flags c (a constant), which
+    /// the state says by now as well.
+    ExitFlags "exitflags" 3 CONTROL;
 }
 
 macro_rules! packed_enum {

@@ -200,7 +200,8 @@ impl Maker<'_, '_> {
         match self.random.below(100) {
             0..81 => self.integer(),
             81..91 => self.call(),
-            91..94 => self.exit_if(),
+            91..93 => self.exit_if(),
+            93 => self.exit_flags(),
             94..97 => self.branch(),
             97..99 if !self.pending.is_empty() => self.place(),
             _ => self.effect(OpKind::Fence, Type::I64, 0, [NONE; 3]),
@@ -461,6 +462,18 @@ impl Maker<'_, '_> {
         let cond = if a == b { Cond::Ne as u16 } else { cond };
         let pc = self.target();
         self.effect(OpKind::ExitIf, ty, cond, [a, b, pc]);
+    }
+
+    /// The run loop finds the flags anew, whatever is said of them here.
+    fn exit_flags(&mut self) {
+        let flags = self.constant(1);
+        if self.random.percent(50) {
+            return self.effect(OpKind::SetFlags, Type::I64, 0, [flags, NONE, NONE]);
+        }
+        let zero = self.constant(0);
+        let a = if self.random.percent(70) { zero } else { self.int() };
+        let pc = self.target();
+        self.effect(OpKind::ExitFlags, Type::I64, 0, [a, pc, flags]);
     }
 
     /// A guest address to leave for.

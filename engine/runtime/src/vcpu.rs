@@ -6,7 +6,9 @@ use crate::doorbell::{Doorbell, attention};
 use crate::engine::{Engine, Generation};
 use crate::shared::{Block, Shared};
 use codegen::x86_64::{pin_of, read_mxcsr, write_mxcsr};
-use codegen::{CLEAN, Core, ExitRecord, JUMP_ENTRIES, Loc, RecordKind, Site, SiteKind};
+use codegen::{
+    CLEAN, Core, ENGINE_FLAGS, ExitRecord, JUMP_ENTRIES, Loc, RecordKind, Site, SiteKind,
+};
 use cpu::{CpuLink, Exit, Register, RestoreError, Value, VirtualCpu};
 use interp::{Interpreter, Outcome};
 use ir::{Builder, ExitKind, GuestReg, RegInfo, Unit};
@@ -23,7 +25,10 @@ const MMU_SHIFT: u32 = 29;
 
 /// All of a mode but its pc, as generated code compares it.
 fn unit_flags(mode: &Mode) -> u32 {
-    debug_assert!(mode.flags >> MMU_SHIFT & 3 == 0, "the ISA leaves the bits to the engine");
+    debug_assert!(
+        mode.flags & ENGINE_FLAGS & !SINGLE_STEP == 0,
+        "the ISA leaves the bits to the engine"
+    );
     mode.flags | u32::from(mode.mmu) << MMU_SHIFT
 }
 
@@ -544,7 +549,9 @@ where
         }
         let mut mode = self.guest.mode(self.state_ref());
         mode.flags |= self.mode.flags & SINGLE_STEP;
-        if (mode.flags, mode.mmu) != (self.mode.flags, self.mode.mmu) {
+        // SAFETY: only this thread uses the field.
+        let present = unsafe { (*self.block()).core.flags };
+        if unit_flags(&mode) != present {
             // What follows was translated for another mode; it is left at the next poll.
             self.leave_soon();
         } else if self.with_cpu(|cpu| G::interrupt_due(cpu)) {

@@ -8,7 +8,8 @@ use crate::imsic::Imsic;
 use crate::mmu;
 use crate::model::{Config, Feature};
 use crate::software::SoftwareEdge;
-use crate::state::{NO_RESERVATION, Privilege, REGISTERS, State, flags};
+use crate::state::flags::{self, Length};
+use crate::state::{NO_RESERVATION, Privilege, REGISTERS, State, VILL};
 use crate::status::{ADUE, MPP_SHIFT, PBMTE};
 use crate::timer::SupervisorTimer;
 use crate::trap::{self, Exception, Trap};
@@ -85,6 +86,24 @@ impl Riscv {
         if self.has(Feature::C) || self.has(Feature::Zca) { epc & !1 } else { epc & !3 }
     }
 
+    /// Most elements of a vector register group; `None` if `vtype` does not fit the hart.
+    pub(crate) fn vlmax(&self, vtype: u64) -> Option<u64> {
+        let (lmul, sew) = (vtype & 7, vtype >> 3 & 7);
+        let one = u64::from(self.config.vlen / 8) >> sew;
+        let count = if lmul < 4 { one << lmul } else { one >> (8 - lmul) };
+        let fits = vtype >> 8 == 0 && lmul != 4 && 8 << sew <= self.config.elen;
+        (fits && count > 0).then_some(count)
+    }
+
+    /// What vector instructions are to do, in the mode's terms.
+    fn vector_length(&self, state: &State) -> Length {
+        match self.vlmax(state.vtype) {
+            Some(vlmax) if state.vstart == 0 && state.vl == vlmax => Length::Full,
+            Some(_) if state.vstart == 0 => Length::Short,
+            _ => Length::Odd,
+        }
+    }
+
     /// Whether the hart has the privilege mode that `bits` encode.
     pub(crate) fn has_privilege(&self, bits: u64) -> bool {
         match bits & 3 {
@@ -125,7 +144,7 @@ impl Guest for Riscv {
         let mut state = State {
             pc: self.config.reset_pc.unwrap_or(self.wiring.reset_pc),
             reservation_address: NO_RESERVATION,
-            vtype: 1 << 63,
+            vtype: VILL,
             mstatus: self.lowest_privilege().bits() << MPP_SHIFT,
             ..State::default()
         };
@@ -146,7 +165,10 @@ impl Guest for Riscv {
 
     fn mode(&self, state: &State) -> Mode {
         let (fs, vs) = (state.mstatus >> 13, state.mstatus >> 9);
-        let flags = flags::scalar(state.privilege, fs, vs, state.frm);
+        let mut flags = flags::scalar(state.privilege, fs, vs, state.frm);
+        if state.vknown != 0 && flags::vs(flags) != flags::OFF {
+            flags = flags::with_vector(flags, self.vector_length(state), state.vtype);
+        }
         Mode { pc: state.pc, flags, mmu: mmu::data_set(state) }
     }
 

@@ -24,6 +24,16 @@ pub const RESERVATION_ADDRESS: GuestReg = GuestReg(65);
 pub const RESERVATION_VALUE: GuestReg = GuestReg(66);
 /// Row of the accrued exceptions, as far as the host's units have not collected them.
 pub const FFLAGS: GuestReg = GuestReg(67);
+/// Row of the vector length.
+pub const VL: GuestReg = GuestReg(68);
+/// Row of the vector type.
+pub const VTYPE: GuestReg = GuestReg(69);
+/// Row of the first element of the next vector instruction.
+pub const VSTART: GuestReg = GuestReg(70);
+/// Row of whether translation depends on the three.
+pub const VKNOWN: GuestReg = GuestReg(71);
+/// `vtype.vill`, on RV32 too.
+pub const VILL: u64 = 1 << 63;
 /// A reservation address that no access has: odd, hence misaligned.
 pub const NO_RESERVATION: u64 = u64::MAX;
 
@@ -254,6 +264,10 @@ pub struct State {
     /// Vector registers.
     #[n(52)]
     pub v: VectorFile,
+    /// 1 while the mode says what `vtype`, `vl` and `vstart` are, which code that is specialised for
+    /// them wants; 0 makes other code the same for all of them.
+    #[n(53)]
+    pub vknown: u64,
 }
 
 /// Priority numbers of local interrupts 0 to 63.
@@ -295,11 +309,11 @@ pub(crate) const F_NAMES: [&str; 32] = [
 const PINNED: [u8; 11] = [15, 14, 10, 13, 2, 8, 11, 12, 9, 16, 1];
 
 /// The registers that IR can name.
-pub static REGISTERS: [RegInfo; 68] = register_table();
+pub static REGISTERS: [RegInfo; 72] = register_table();
 
-const fn register_table() -> [RegInfo; 68] {
+const fn register_table() -> [RegInfo; 72] {
     let pc = offset_of!(State, pc) as u32;
-    let mut table = [RegInfo { name: "pc", class: RegClass::Int, offset: pc, pin: 0 }; 68];
+    let mut table = [RegInfo { name: "pc", class: RegClass::Int, offset: pc, pin: 0 }; 72];
     let mut i = 0;
     while i < 32 {
         let at = 8 * i as u32;
@@ -316,6 +330,14 @@ const fn register_table() -> [RegInfo; 68] {
     table[66].offset = offset_of!(State, reservation_value) as u32;
     table[67].name = "fflags";
     table[67].offset = offset_of!(State, fflags) as u32;
+    table[68].name = "vl";
+    table[68].offset = offset_of!(State, vl) as u32;
+    table[69].name = "vtype";
+    table[69].offset = offset_of!(State, vtype) as u32;
+    table[70].name = "vstart";
+    table[70].offset = offset_of!(State, vstart) as u32;
+    table[71].name = "vknown";
+    table[71].offset = offset_of!(State, vknown) as u32;
     let mut rank = 0;
     while rank < PINNED.len() {
         table[PINNED[rank] as usize].pin = rank as u8 + 1;
@@ -334,6 +356,10 @@ impl State {
             _ if reg == RESERVATION_ADDRESS => self.reservation_address,
             _ if reg == RESERVATION_VALUE => self.reservation_value,
             _ if reg == FFLAGS => self.fflags,
+            _ if reg == VL => self.vl,
+            _ if reg == VTYPE => self.vtype,
+            _ if reg == VSTART => self.vstart,
+            _ if reg == VKNOWN => self.vknown,
             _ => self.pc,
         }
     }
@@ -348,6 +374,10 @@ impl State {
             _ if reg == RESERVATION_ADDRESS => self.reservation_address = value,
             _ if reg == RESERVATION_VALUE => self.reservation_value = value,
             _ if reg == FFLAGS => self.fflags = value,
+            _ if reg == VL => self.vl = value,
+            _ if reg == VTYPE => self.vtype = value,
+            _ if reg == VSTART => self.vstart = value,
+            _ if reg == VKNOWN => self.vknown = value,
             _ => self.pc = value,
         }
     }
@@ -356,13 +386,19 @@ impl State {
 pub mod flags {
     //! Bits of `isa::Mode::flags`: what the meaning of code depends on beside the address.
     //!
-    //! `frm` is zero while FS is off. Vector instructions are helpers, which find `vtype` in the state.
+    //! `frm` is zero while FS is off. What `vtype`, `vl` and `vstart` are is known only after a
+    //! vector instruction and on the way from there that stays within a function and its page;
+    //! elsewhere, code is the same for all of them.
 
-    use super::Privilege;
+    use super::{Privilege, VILL};
 
     const FS: u32 = 2;
     const VS: u32 = 4;
     const FRM: u32 = 6;
+    const LENGTH: u32 = 9;
+    const VTYPE: u32 = 11;
+    /// All about vectors but VS.
+    const VECTOR: u32 = 0x3ff << LENGTH;
     /// FS and VS: the unit is off, its instructions are illegal.
     pub const OFF: u32 = 0;
     /// FS and VS: on; the first write must mark it dirty (and ends in a lookup).
@@ -393,6 +429,43 @@ pub mod flags {
             3 => DIRTY,
             _ => CLEAN,
         }
+    }
+
+    /// What is known of `vl` and `vstart`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[repr(u32)]
+    pub enum Length {
+        /// Nothing, nor of `vtype`.
+        Unknown = 0,
+        /// `vl` is VLMAX, `vstart` is 0.
+        Full = 1,
+        /// `vl` is less than VLMAX, `vstart` is 0.
+        Short = 2,
+        /// `vstart` is not 0, or `vtype` is illegal.
+        Odd = 3,
+    }
+
+    /// What is known of the length of vectors.
+    pub const fn length(flags: u32) -> Length {
+        match flags >> LENGTH & 3 {
+            0 => Length::Unknown,
+            1 => Length::Full,
+            2 => Length::Short,
+            _ => Length::Odd,
+        }
+    }
+    /// `vtype`; 0 if it is not known or illegal.
+    pub const fn vtype(flags: u32) -> u64 {
+        (flags >> VTYPE & 0xff) as u64
+    }
+    /// The same flags with what is known of vectors replaced.
+    pub(crate) const fn with_vector(flags: u32, length: Length, vtype: u64) -> u32 {
+        let vtype = if vtype & VILL == 0 { vtype as u32 & 0xff } else { 0 };
+        flags & !VECTOR | (length as u32) << LENGTH | vtype << VTYPE
+    }
+    /// The same flags with nothing known of vectors.
+    pub(crate) const fn without_vector(flags: u32) -> u32 {
+        flags & !VECTOR
     }
 
     /// Privilege, FS, VS and `frm`.
@@ -444,10 +517,10 @@ mod tests {
         assert_eq!(REGISTERS[usize::from(F0)].offset, 256);
         assert_eq!(REGISTERS[usize::from(PC.0)].offset, 512);
         let mut s = filled();
-        for i in 1..68 {
+        for i in 1..72 {
             s.set_reg(GuestReg(i), u64::from(i) << 8);
         }
-        assert!((1..68).all(|i| s.reg(GuestReg(i)) == u64::from(i) << 8));
+        assert!((1..72).all(|i| s.reg(GuestReg(i)) == u64::from(i) << 8));
         s.set_reg(GuestReg(0), 5);
         assert_eq!(s.reg(GuestReg(0)), 0);
     }
@@ -458,5 +531,9 @@ mod tests {
         assert_eq!(flags::privilege(f), Privilege::Supervisor);
         assert_eq!((flags::fs(f), flags::vs(f), flags::frm(f)), (flags::DIRTY, flags::CLEAN, 4));
         assert_eq!(flags::frm(flags::scalar(Privilege::User, 0, 0, 5)), 0);
+        let v = flags::with_vector(f, flags::Length::Short, 0xd8);
+        assert_eq!((flags::length(v), flags::vtype(v)), (flags::Length::Short, 0xd8));
+        assert_eq!(flags::vtype(flags::with_vector(v, flags::Length::Odd, VILL)), 0);
+        assert_eq!(flags::without_vector(v), f);
     }
 }

@@ -272,6 +272,7 @@ fn enter_m(cpu: &mut Cpu<'_, Riscv>, cause: u64, tval: u64) {
     s.mcause = cause;
     s.mtval = tval;
     s.pc = guest.address(vector(s.mtvec, cause));
+    s.vknown = 0;
     set_status(cpu, status, Privilege::Machine);
 }
 
@@ -284,6 +285,7 @@ fn enter_s(cpu: &mut Cpu<'_, Riscv>, cause: u64, tval: u64) {
     s.scause = cause;
     s.stval = tval;
     s.pc = guest.address(vector(s.stvec, cause));
+    s.vknown = 0;
     set_status(cpu, status, Privilege::Supervisor);
 }
 

@@ -5,7 +5,8 @@ use super::asm::gpr::{RAX, RCX};
 use super::asm::{Alu, Asm, Cc, Gpr, Mem, Patch, Width, Xmm};
 use super::thunks::{core_mem, state_mem};
 use crate::layout::{
-    Core, ExitRecord, JUMP_ENTRIES, JumpEntry, Loc, PAGE_BITS, RecordKind, Site, SiteKind,
+    Core, ENGINE_FLAGS, ExitRecord, JUMP_ENTRIES, JumpEntry, Loc, PAGE_BITS, RecordKind, Site,
+    SiteKind,
 };
 use crate::{CompileError, Compiled, Target};
 use ir::{Cond, ExitKind, Op, OpKind, Operand, Type, Unit, Value};
@@ -16,7 +17,8 @@ pub(super) enum Tail {
     /// A slow path: the jump that leads to it, and its record.
     Slow { from: Patch, site: Site, resume: usize, float: bool },
     /// A conditional exit: registers to write back, then the exit proper.
-    Exit { from: Patch, write_back: WriteBack, pc: u64 },
+    /// With `flags`, the mode's flags change on the way.
+    Exit { from: Patch, write_back: WriteBack, pc: u64, flags: Option<u32> },
     /// A conditional jump back to the top of a loop: registers to write back that are not held.
     Again { from: Patch, write_back: WriteBack, held: WriteBack },
     /// A loop that is wanted elsewhere: held registers to write back, then the record.
@@ -73,6 +75,8 @@ pub struct Generator<'a> {
     pub(super) tails: Vec<Tail>,
     /// Where the unit jumps back to when it is a loop.
     loop_head: Option<usize>,
+    /// The mode's flags where the generator is, as in `Unit::flags`.
+    flags: u32,
     records: Vec<(Patch, Record)>,
     labels: Vec<Option<usize>>,
     branches: Vec<(Patch, u16)>,
@@ -126,6 +130,7 @@ impl<'a> Generator<'a> {
             pc: unit.pc,
             tails: buffers.tails,
             loop_head: None,
+            flags: unit.flags,
             records: buffers.records,
             labels: buffers.labels,
             branches: buffers.branches,
@@ -255,6 +260,11 @@ impl<'a> Generator<'a> {
                 self.branches.push((jump, self.unit.as_const(op.c).unwrap_or(0) as u16));
             }
             K::ExitIf => self.exit_if(op)?,
+            K::SetFlags => {
+                self.flags = self.flags_of(op.a);
+                self.store_flags(self.flags);
+            }
+            K::ExitFlags => self.exit_flags(op)?,
             K::Exit => {
                 let pc = self.unit.as_const(op.a).unwrap_or(0);
                 if self.is_loop(pc) {
@@ -494,17 +504,22 @@ impl<'a> Generator<'a> {
     /// The guest registers to keep in registers for the whole unit, if it is a loop that no helper
     /// can look into.
     fn choose_holds(&self) -> Option<Holds> {
-        let back = |op: &Op| {
+        let mut flags = self.unit.flags;
+        let mut back = |op: &Op| {
             let target = match op.kind {
                 OpKind::ExitIf => op.c,
                 OpKind::Exit => op.a,
+                OpKind::SetFlags => {
+                    flags = self.flags_of(op.a);
+                    return false;
+                }
                 _ => return false,
             };
-            self.unit.as_const(target) == Some(self.unit.pc)
+            self.unit.as_const(target) == Some(self.unit.pc) && flags == self.unit.flags
         };
         let ops = &self.unit.ops;
         if self.target.no_chain
-            || !ops.iter().any(back)
+            || !ops.iter().any(&mut back)
             || ops.iter().any(|op| op.kind == OpKind::Call)
         {
             return None;
@@ -545,7 +560,7 @@ impl<'a> Generator<'a> {
 
     /// Whether an exit to `pc` goes back to the top of the unit's own loop.
     fn is_loop(&self, pc: u64) -> bool {
-        self.loop_head.is_some() && pc == self.unit.pc
+        self.loop_head.is_some() && pc == self.unit.pc && self.flags == self.unit.flags
     }
 
     /// Goes back to the top, unless the run loop is wanted.
@@ -614,7 +629,29 @@ impl<'a> Generator<'a> {
             self.tails.push(Tail::Again { from: taken, write_back, held });
             return Ok(());
         }
-        self.tails.push(Tail::Exit { from: taken, write_back, pc });
+        self.tails.push(Tail::Exit { from: taken, write_back, pc, flags: None });
+        Ok(())
+    }
+
+    /// Flags of the mode, with those of the engine.
+    fn flags_of(&self, operand: Operand) -> u32 {
+        let flags = self.unit.as_const(operand).unwrap_or(0) as u32;
+        flags & !ENGINE_FLAGS | self.unit.flags & ENGINE_FLAGS
+    }
+
+    fn store_flags(&mut self, flags: u32) {
+        let place = core_mem(offset_of!(Core, flags));
+        self.asm.store_imm(Width::W32, place, flags.cast_signed());
+    }
+
+    fn exit_flags(&mut self, op: &Op) -> Result<(), CompileError> {
+        let (pc, flags) = (self.unit.as_const(op.b).unwrap_or(0), self.flags_of(op.c));
+        let ra = self.int(op.a)?;
+        self.asm.test(Width::W64, ra, ra);
+        let from = self.asm.jcc(Cc::Ne);
+        let write_back = self.alloc.dirty();
+        let flags = (flags != self.flags).then_some(flags);
+        self.tails.push(Tail::Exit { from, write_back, pc, flags });
         Ok(())
     }
 
@@ -747,9 +784,12 @@ impl<'a> Generator<'a> {
                 let thunks = self.target.thunks;
                 self.jump_to(if float { thunks.slow_float } else { thunks.slow });
             }
-            Tail::Exit { from, write_back, pc } => {
+            Tail::Exit { from, write_back, pc, flags } => {
                 self.asm.bind(from);
                 self.store_all(write_back);
+                if let Some(flags) = flags {
+                    self.store_flags(flags);
+                }
                 self.exit(pc);
             }
             Tail::Again { from, write_back, held } => {

@@ -14,6 +14,7 @@ mod privileged;
 mod rv32i;
 mod rv64i;
 mod vector;
+mod vector_config;
 mod zabha;
 mod zacas;
 mod zawrs;
@@ -35,7 +36,7 @@ mod zk;
 use crate::decode::{self, Ext, ExtSet, I, R, R1, Shift};
 use crate::hart::Riscv;
 use crate::helpers::HelperIndex;
-use crate::state::F0;
+use crate::state::{self, F0, flags};
 use crate::trap::Exception;
 use ir::{Builder, Cond, ExitKind, GuestReg, Hint, Label, Operand};
 use isa::{CodeSource, Mode};
@@ -83,6 +84,7 @@ pub fn translate_unit(
 /// The state of a translation: one instruction at a time.
 pub(crate) struct Translator<'t, 'u> {
     b: &'t mut Builder<'u>,
+    hart: &'t Riscv,
     ext: ExtSet,
     rv32: bool,
     flags: u32,
@@ -95,12 +97,13 @@ pub(crate) struct Translator<'t, 'u> {
     insn: u32,
     /// Whether the unit has its final exit.
     ended: bool,
-    /// Whether this instruction marked a register file dirty, which the mode says is clean.
+    /// Whether the state has left the mode behind with this instruction: it marked a register file
+    /// dirty, or knows now what `vtype` is.
     marked: bool,
     /// Floating-point registers that are known to hold a boxed single.
     boxed: u32,
-    /// Targets of forward branches that the unit may still arrive at.
-    skips: Vec<(u64, Label)>,
+    /// Targets of forward branches that the unit may still arrive at, and the flags there.
+    skips: Vec<(u64, Label, u32)>,
 }
 
 /// An operation of the builder on two operands.
@@ -109,9 +112,10 @@ type Binary<'u> = fn(&mut Builder<'u>, Operand, Operand) -> Operand;
 type Unary<'u> = fn(&mut Builder<'u>, Operand) -> Operand;
 
 impl<'t, 'u> Translator<'t, 'u> {
-    fn new(hart: &Riscv, mode: &Mode, b: &'t mut Builder<'u>) -> Self {
+    fn new(hart: &'t Riscv, mode: &Mode, b: &'t mut Builder<'u>) -> Self {
         Self {
             b,
+            hart,
             ext: hart.config.ext,
             rv32: hart.is_rv32(),
             flags: mode.flags,
@@ -131,7 +135,7 @@ impl<'t, 'u> Translator<'t, 'u> {
     fn skip_if(&mut self, cond: Cond, x: Operand, y: Operand, target: u64) {
         let label = self.b.label();
         self.b.branch_if(cond, x, y, label);
-        self.skips.push((target, label));
+        self.skips.push((target, label, self.flags));
     }
 
     /// Whether a branch to `target` can stay within the unit.
@@ -139,17 +143,17 @@ impl<'t, 'u> Translator<'t, 'u> {
         target > self.pc && target - self.pc <= MAX_SKIP && target / PAGE == self.pc / PAGE
     }
 
-    /// Places the labels of branches that lead to the next instruction.
+    /// Places the labels of branches that lead to the next instruction with the present flags.
     fn arrive(&mut self) {
-        let next = self.next;
-        let here = self.skips.iter().any(|(target, _)| *target == next);
-        if here {
+        let (next, flags) = (self.next, self.flags);
+        let arrives = |(target, _, then): &(u64, Label, u32)| *target == next && *then == flags;
+        if self.skips.iter().any(arrives) {
             let b = &mut *self.b;
-            self.skips.retain(|(target, label)| {
-                if *target == next {
-                    b.place(*label);
+            self.skips.retain(|skip| {
+                if arrives(skip) {
+                    b.place(skip.1);
                 }
-                *target != next
+                !arrives(skip)
             });
             self.boxed = 0;
         }
@@ -157,8 +161,9 @@ impl<'t, 'u> Translator<'t, 'u> {
 
     /// After the unit's own end: exits for branches to where it did not get.
     fn leave_skips(&mut self) {
-        for (target, label) in std::mem::take(&mut self.skips) {
+        for (target, label, flags) in std::mem::take(&mut self.skips) {
             self.b.place(label);
+            self.set_flags(flags);
             self.b.exit(target, Hint::Jump);
         }
     }
@@ -244,7 +249,28 @@ impl<'t, 'u> Translator<'t, 'u> {
         self.b.call_effect(helper.id(), args);
     }
 
+    /// The mode has these flags from here on, as the state says.
+    fn set_flags(&mut self, flags: u32) {
+        if self.flags != flags {
+            self.flags = flags;
+            self.b.set_flags(flags);
+        }
+    }
+
+    /// What follows is another function: it is not specialised for the present vectors.
+    fn forget_vectors(&mut self) {
+        let flags = flags::without_vector(self.flags);
+        if self.flags != flags {
+            let no = self.b.imm(0);
+            self.b.set_reg(state::VKNOWN, no);
+            self.set_flags(flags);
+        }
+    }
+
     fn exit(&mut self, pc: u64, hint: Hint) {
+        if hint == Hint::Call {
+            self.forget_vectors();
+        }
         self.b.exit(pc, hint);
         self.ended = true;
     }

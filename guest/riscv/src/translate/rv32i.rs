@@ -222,6 +222,7 @@ impl Translator<'_, '_> {
             (false, true) => Hint::Return,
             (false, false) => Hint::Jump,
         };
+        self.forget_vectors();
         self.b.exit_indirect(target, hint);
         self.ended = true;
     }

@@ -1,16 +1,17 @@
-//! V: every instruction is a call of a helper in `vector/`, which finds in the instruction and the
-//! state what to do. Translation depends on nothing but whether the units are on.
+//! V: instructions are calls of helpers in `vector/`, which find in the instruction and the state
+//! what to do, unless the mode says enough to translate them.
 
 use super::Translator;
 use crate::decode::{
-    R, V1, V1U, VBf16, VConfig, VFixed, VFloat, VI, VIU, VInteger, VLoad, VLoadIndexed,
-    VLoadStrided, VLoadWhole, VMask, VMemory, VMoveWhole, VPermute, VReduction, VStore,
-    VStoreIndexed, VStoreMask, VStoreStrided, VStoreWhole, VV, VVU, VX, VXU, VfromI, VfromV,
-    VfromX, Vid, Vsetivli, Vsetvli, XfromV, XfromVm, Zvb, Zvk,
+    V1, V1U, VBf16, VFixed, VFloat, VI, VIU, VInteger, VLoad, VLoadIndexed, VLoadStrided,
+    VLoadWhole, VMask, VMemory, VMoveWhole, VPermute, VReduction, VStore, VStoreIndexed,
+    VStoreMask, VStoreStrided, VStoreWhole, VV, VVU, VX, VXU, VfromI, VfromV, VfromX, Vid, XfromV,
+    XfromVm, Zvb, Zvk,
 };
 use crate::helpers::HelperIndex;
-use crate::state::flags;
-use ir::{Operand, Type};
+use crate::state;
+use crate::state::flags::{self, Length};
+use ir::{ExitKind, Operand, Type};
 
 /// Methods of a trait that do all the same with the instruction.
 macro_rules! instructions {
@@ -24,11 +25,6 @@ macro_rules! instructions {
 }
 
 instructions! {
-    VConfig {
-    vector_configure {
-        vsetvli Vsetvli, vsetivli Vsetivli, vsetvl R,
-    }
-    }
     VInteger {
     vector_operate {
         vadd_vv VV, vadd_vx VX, vadd_vi VI, vsub_vv VV, vsub_vx VX, vrsub_vx VX, vrsub_vi VI,
@@ -154,7 +150,7 @@ instructions! {
 
 impl Translator<'_, '_> {
     /// Begins a vector instruction; all of them write vector state. False if the unit is off.
-    fn vector_on(&mut self) -> bool {
+    pub(super) fn vector_on(&mut self) -> bool {
         match flags::vs(self.flags) {
             flags::OFF => {
                 self.illegal();
@@ -169,7 +165,25 @@ impl Translator<'_, '_> {
         true
     }
 
-    fn field(&self, at: u32) -> u8 {
+    /// Begins a vector instruction that a helper executes. Where the mode does not say what `vtype`
+    /// is, or says that `vstart` is about to change, it is left behind.
+    fn vector_begin(&mut self) -> bool {
+        if !self.vector_on() {
+            return false;
+        }
+        match flags::length(self.flags) {
+            Length::Unknown => {
+                let yes = self.imm(1);
+                self.b.set_reg(state::VKNOWN, yes);
+                self.marked = true;
+            }
+            Length::Odd => self.marked = true,
+            Length::Full | Length::Short => {}
+        }
+        true
+    }
+
+    pub(super) fn field(&self, at: u32) -> u8 {
         (self.insn >> at & 31) as u8
     }
 
@@ -178,31 +192,22 @@ impl Translator<'_, '_> {
         if self.insn >> 14 & 1 != 0 { self.x(self.field(15)) } else { self.imm(0) }
     }
 
-    fn vector_configure(&mut self) {
-        if !self.vector_on() {
-            return;
-        }
-        let (insn, x, y) = (self.insn_bits(), self.x(self.field(15)), self.x(self.field(20)));
-        let length = self.call(HelperIndex::VectorConfigure, &[insn, x, y]);
-        self.set_x(self.field(7), length);
-    }
-
     fn vector_operate(&mut self) {
-        if self.vector_on() {
+        if self.vector_begin() {
             let (insn, x) = (self.insn_bits(), self.vector_scalar());
             self.call_effect(HelperIndex::Vector, &[insn, x]);
         }
     }
 
     fn vector_crypto(&mut self) {
-        if self.vector_on() {
+        if self.vector_begin() {
             let insn = self.insn_bits();
             self.call_effect(HelperIndex::VectorCrypto, &[insn]);
         }
     }
 
     fn vector_to_x(&mut self) {
-        if self.vector_on() {
+        if self.vector_begin() {
             let insn = self.insn_bits();
             let value = self.call(HelperIndex::Vector, &[insn]);
             self.set_x(self.field(7), value);
@@ -211,7 +216,7 @@ impl Translator<'_, '_> {
 
     /// Calls the helper of floating-point instructions; `None` if a unit is off.
     fn vector_float_call(&mut self) -> Option<Operand> {
-        if !self.fp_write() || !self.vector_on() {
+        if !self.fp_write() || !self.vector_begin() {
             return None;
         }
         let insn = self.insn_bits();
@@ -247,12 +252,17 @@ impl Translator<'_, '_> {
 
     /// The base, and the stride where there is one.
     fn vector_memory(&mut self, helper: HelperIndex) {
-        if !self.vector_on() {
+        if !self.vector_begin() {
             return;
         }
         let (insn, base) = (self.insn_bits(), self.x(self.field(15)));
         let strided = self.insn >> 26 & 3 == 2;
         let stride = if strided { self.x(self.field(20)) } else { self.imm(0) };
         self.call_effect(helper, &[insn, base, stride]);
+        let fault_only_first = helper == HelperIndex::VectorLoad && self.insn >> 20 & 0x1f == 0x10;
+        if fault_only_first && self.insn >> 26 & 3 == 0 && !self.marked {
+            // The length may have changed.
+            self.exit_loop(ExitKind::Recheck, self.next);
+        }
     }
 }

@@ -9,6 +9,8 @@ use ir::{Cond, ExitKind, Operand};
 
 const FFLAGS: u16 = 0x001;
 const FCSR: u16 = 0x003;
+const VL: u16 = 0xc20;
+const VLENB: u16 = 0xc22;
 
 /// Registers whose value neither translation nor interrupts depend on: the unit goes on after a
 /// write. fflags, vxsat, vxrm, stvec, sscratch, sepc, scause, stval, mtvec, mscratch, mepc,
@@ -28,6 +30,11 @@ impl Zicsr for Translator<'_, '_> {
         if a.csr == FFLAGS && a.rs1 == 0 && self.has_plain_fflags() {
             let all = self.fflags();
             return self.set_x(a.rd, all);
+        }
+        if a.rs1 == 0
+            && let Some(value) = self.vector_csr(a.csr)
+        {
+            return self.set_x(a.rd, value);
         }
         let value = self.x(a.rs1);
         self.csr(a.rd, a.csr, value, a.rs1 != 0);
@@ -51,6 +58,18 @@ impl Zicsr for Translator<'_, '_> {
 }
 
 impl Translator<'_, '_> {
+    /// `vl` or `vlenb`, if that is what the number says and the vector unit is on.
+    fn vector_csr(&mut self, csr: u16) -> Option<Operand> {
+        if !self.has(Ext::Zve32x) || flags::vs(self.flags) == flags::OFF {
+            return None;
+        }
+        match csr {
+            VL => Some(self.b.reg(state::VL)),
+            VLENB => Some(self.b.imm(u64::from(self.hart.config.vlen / 8))),
+            _ => None,
+        }
+    }
+
     /// Whether `fflags` is there and nothing but itself changes with it.
     fn has_plain_fflags(&self) -> bool {
         self.has(Ext::F) && flags::fs(self.flags) == flags::DIRTY

@@ -6,6 +6,7 @@
 use super::{Group, Vector};
 use crate::hart::Riscv;
 use crate::mmu;
+use crate::state::VILL;
 use crate::trap::Trap;
 use ir::MemOp;
 use isa::Cpu;
@@ -108,7 +109,7 @@ impl Vector<'_, '_> {
     /// Takes the instruction apart and checks it.
     fn transfer(&mut self, rs2: u64, loads: bool) -> Result<Transfer, Trap> {
         let (eew, fields) = (self.width(), self.field(29, 3) + 1);
-        let vill = self.cpu.state.vtype & super::VILL != 0;
+        let vill = self.cpu.state.vtype & VILL != 0;
         let packed = Addressing::Stride((fields as u64) << eew);
         match (self.field(26, 2), self.vs2()) {
             (0, 0x08) => self.whole(eew, fields),

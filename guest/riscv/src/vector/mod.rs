@@ -17,13 +17,11 @@ pub(crate) use memory::{load, store};
 
 use crate::decode::Ext;
 use crate::hart::Riscv;
+use crate::state::VILL;
 use crate::trap::Trap;
 use isa::Cpu;
 
 type Done = Result<(), Trap>;
-
-/// `vtype.vill`.
-const VILL: u64 = 1 << 63;
 
 /// A vector instruction under execution.
 struct Vector<'c, 'g> {
@@ -318,27 +316,24 @@ fn zero_extend(value: i64, bits: u32) -> u64 {
 
 /// `vsetvli`, `vsetivli`, `vsetvl` (instruction, rs1, rs2): the new vector length.
 pub(crate) fn configure(cpu: &mut Cpu<'_, Riscv>, [insn, rs1, rs2]: [u64; 3]) -> Result<u64, Trap> {
-    let v = Vector::new(cpu, insn, rs1);
-    let (rd, rs1_field) = (v.vd(), v.vs1());
+    let (rd, rs1_field) = (insn >> 7 & 31, insn >> 15 & 31);
     let (vtype, immediate) = match insn >> 30 & 3 {
         0 | 1 => (insn >> 20 & 0x7ff, false),
         3 => (insn >> 20 & 0x3ff, true),
         _ => (rs2, false),
     };
+    let state = &mut *cpu.state;
     let avl = match (immediate, rs1_field, rd) {
-        (true, length, _) => length as u64,
-        (_, 0, 0) => v.cpu.state.vl,
+        (true, length, _) => length,
+        (_, 0, 0) => state.vl,
         (_, 0, _) => u64::MAX,
-        _ => v.cpu.guest.address(rs1),
+        _ => cpu.guest.address(rs1),
     };
-    let (sew, lmul) = ((vtype >> 3 & 7) as i32, (vtype & 7) as i32);
-    let lmul = if lmul < 4 { lmul } else { lmul - 8 };
-    let fits = vtype >> 8 == 0 && lmul != -4 && sew <= v.elen;
-    let fits = fits && elements(v.vlenb, sew, lmul) > 0;
-    let state = &mut *v.cpu.state;
-    state.vtype = if fits { vtype } else { VILL };
-    state.vl = if fits { avl.min(elements(v.vlenb, sew, lmul) as u64) } else { 0 };
+    let vlmax = cpu.guest.vlmax(vtype);
+    state.vtype = vlmax.map_or(VILL, |_| vtype);
+    state.vl = avl.min(vlmax.unwrap_or(0));
     state.vstart = 0;
+    state.vknown = 1;
     Ok(state.vl)
 }
 
