@@ -117,6 +117,15 @@ impl Services<TestGuest> for Flat {
         let mask = u64::MAX >> (64 - 8 * mem.size());
         self.update(mem, gva, |old| (old == expected & mask).then_some(new))
     }
+    fn cas_wide(
+        &mut self,
+        _: &mut Cpu<'_, TestGuest>,
+        _: u8,
+        _: u64,
+        _: (u128, u128),
+    ) -> Result<u128, TestTrap> {
+        unreachable!("no operation of the IR is so wide")
+    }
     fn probe(
         &mut self,
         _: &mut TestCpu<'_>,

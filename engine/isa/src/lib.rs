@@ -127,6 +127,18 @@ pub trait Services<G: Guest> {
         gva: u64,
         expected_new: (u64, u64),
     ) -> Result<u64, G::Trap>;
+    /// Atomic compare-and-swap of 16 bytes, the low half first in memory; the old value. Misaligned:
+    /// the ISA's trap.
+    ///
+    /// # Errors
+    /// The trap to take.
+    fn cas_wide(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        gva: u64,
+        expected_new: (u128, u128),
+    ) -> Result<u128, G::Trap>;
     /// Checks that an access of `size` bytes would succeed, without making it.
     ///
     /// # Errors
@@ -225,6 +237,19 @@ impl<'a, G: Guest> Cpu<'a, G> {
         (expected, new): (u64, u64),
     ) -> Result<u64, G::Trap> {
         self.with(|s, cpu| s.cas(cpu, mmu, mem, gva, (expected, new)))
+    }
+
+    /// See [`Services::cas_wide`].
+    ///
+    /// # Errors
+    /// The trap to take.
+    pub fn cas_wide(
+        &mut self,
+        mmu: u8,
+        gva: u64,
+        (expected, new): (u128, u128),
+    ) -> Result<u128, G::Trap> {
+        self.with(|s, cpu| s.cas_wide(cpu, mmu, gva, (expected, new)))
     }
 
     /// See [`Services::probe`].

@@ -8,6 +8,7 @@ use codegen::{Core, JumpEntry, TlbEntry};
 use ir::{AmoOp, MemOp};
 use isa::{Access, Cpu, Flush, Guest, Mapping, MemoryFault, Services};
 use memory::{AddressSpace, Backing, FlatView, Gpa, PAGE, Ram};
+use portable_atomic::AtomicU128;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
@@ -511,18 +512,30 @@ impl<G: Guest> Engine<G> {
         gva: u64,
         update: impl Fn(u64) -> Option<u64>,
     ) -> Result<u64, G::Trap> {
+        self.atomic(cpu, mmu, (gva, size), |at| update_host(at, size, update))
+    }
+
+    /// Something atomic to RAM at `gva`: `act` gets its host address, which is as aligned as it
+    /// must be.
+    fn atomic<T>(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        (gva, size): (u64, u32),
+        act: impl FnOnce(u64) -> T,
+    ) -> Result<T, G::Trap> {
         if !gva.is_multiple_of(u64::from(size)) {
             return Err(G::memory_trap(MemoryFault::Misaligned, Access::Atomic, gva));
         }
         match self.place(cpu, mmu, Access::Atomic, (gva, size))? {
-            Place::Host { at, slow } => {
-                let old = update_host(at, size, update);
+            Place::Host { at, slow } if at.is_multiple_of(u64::from(size)) => {
+                let old = act(at);
                 if slow {
                     self.code_stored(mmu, gva, at, size);
                 }
                 Ok(old)
             }
-            Place::Io(_) => Err(G::memory_trap(MemoryFault::Bus, Access::Atomic, gva)),
+            _ => Err(G::memory_trap(MemoryFault::Bus, Access::Atomic, gva)),
         }
     }
 }
@@ -625,6 +638,16 @@ impl<G: Guest> Services<G> for Engine<G> {
         let swap = |old| (big_endian(mem, old) == expected & mask).then(|| big_endian(mem, new));
         let old = self.update(cpu, mmu, mem.size(), gva, swap)?;
         Ok(mem.extend(big_endian(mem, old)))
+    }
+
+    fn cas_wide(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        gva: u64,
+        (expected, new): (u128, u128),
+    ) -> Result<u128, G::Trap> {
+        self.atomic(cpu, mmu, (gva, 16), |at| exchange_host(at, expected, new))
     }
 
     fn probe(
@@ -776,4 +799,14 @@ fn update_host(at: u64, size: u32, update: impl Fn(u64) -> Option<u64>) -> u64 {
         4 => update!(u32, AtomicU32),
         _ => update!(u64, AtomicU64),
     }
+}
+
+/// Replaces 16 bytes of guest RAM at an aligned host address atomically if they are as expected; what
+/// was there. Hosts with 16-byte atomics (all that code is generated for) order it with plain stores.
+fn exchange_host(at: u64, expected: u128, new: u128) -> u128 {
+    // SAFETY: as in `read_host`; the page is writable RAM and the address is aligned.
+    let cell = unsafe { AtomicU128::from_ptr(at as *mut u128) };
+    let (expected, new) = (expected.to_le(), new.to_le());
+    let found = cell.compare_exchange(expected, new, Ordering::SeqCst, Ordering::SeqCst);
+    u128::from_le(found.unwrap_or_else(|old| old))
 }

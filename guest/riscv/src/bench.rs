@@ -80,6 +80,15 @@ impl Services<Riscv> for Memory {
     ) -> Result<u64, Trap> {
         unreachable!("nothing here uses atomics")
     }
+    fn cas_wide(
+        &mut self,
+        _: &mut Cpu<'_, Riscv>,
+        _: u8,
+        _: u64,
+        _: (u128, u128),
+    ) -> Result<u128, Trap> {
+        unreachable!("nothing here uses atomics")
+    }
     fn probe(
         &mut self,
         c: &mut Cpu<'_, Riscv>,

@@ -88,6 +88,25 @@ impl Services<Riscv> for Memory {
         }
         Ok(old)
     }
+    fn cas_wide(
+        &mut self,
+        _: &mut Cpu<'_, Riscv>,
+        _: u8,
+        gva: u64,
+        (expected, new): (u128, u128),
+    ) -> Result<u128, Trap> {
+        if !gva.is_multiple_of(16) {
+            return Err(Riscv::memory_trap(MemoryFault::Misaligned, Access::Atomic, gva));
+        }
+        let at = Self::place(Access::Atomic, MemOp::U64, gva)?;
+        let half = |memory: &Self, at| u128::from(memory.get(at, MemOp::U64));
+        let old = half(self, at) | half(self, at + 8) << 64;
+        if old == expected {
+            self.put(at, MemOp::U64, new as u64);
+            self.put(at + 8, MemOp::U64, (new >> 64) as u64);
+        }
+        Ok(old)
+    }
     fn probe(
         &mut self,
         _: &mut Cpu<'_, Riscv>,
