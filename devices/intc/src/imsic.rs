@@ -244,6 +244,11 @@ impl IoHandler for Imsic {
             _ => device::guest_error!("imsic: write of {size} bytes at {offset:#x}"),
         }
     }
+
+    fn message(&self, offset: u64, data: u32) -> bool {
+        self.write(offset, 4, data.into());
+        true
+    }
 }
 
 /// Brings messages to the files: what APLICs and PCI devices send to.

@@ -77,11 +77,6 @@ impl Windows {
     pub fn port(&self, at: u64, len: u64) -> Option<u64> {
         holds((0, self.pio.1), at, len).then(|| self.pio.0 + at)
     }
-
-    /// Whether an address leads to the bus.
-    fn reach(&self, at: u64) -> bool {
-        [self.ecam, self.mmio_low, self.mmio_high, self.pio].iter().any(|w| holds(*w, at, 1))
-    }
 }
 
 /// A function on a bus. Its [`Part`] side covers configuration space and device together.
@@ -203,7 +198,7 @@ impl PciHost {
         }
         let ecam = Arc::new(Ecam(Arc::clone(&host.bus)));
         space.map_io("pcie-ecam", windows.ecam.0, windows.ecam.1, ecam);
-        let bridge: Arc<dyn PciDevice> = Arc::new(Root::new());
+        let bridge: Arc<dyn PciDevice> = Arc::new(root());
         host.attach(bridge, Some(Devfn(0))).expect("an empty bus has room for its bridge");
         host
     }
@@ -245,7 +240,7 @@ impl PciHost {
             None => Wire::default(),
         };
         let place = Place { space: Arc::clone(&self.space), windows: self.windows };
-        let sink = Arc::new(Messages { space: Arc::clone(&self.space), windows: self.windows });
+        let sink = Arc::new(Messages(Arc::clone(&self.space)));
         if !device.function().connect(place, wire, sink) {
             return Err(AttachError::Connected);
         }
@@ -357,19 +352,14 @@ const CLASS_NAMES: &[(u16, &str)] = &[
     (0x0c03, "USB controller"),
 ];
 
-/// Messages become stores, except into the bus itself.
-struct Messages {
-    space: Arc<AddressSpace>,
-    windows: Windows,
-}
+/// Messages reach RAM and interrupt controllers, never the registers of a device.
+struct Messages(Arc<AddressSpace>);
 
 impl MsiSink for Messages {
     fn send(&self, address: u64, data: u32) {
-        if self.windows.reach(address) {
-            return guest_error!("pci: message to {address:#x}, on the bus itself");
-        }
-        if self.space.store(Gpa(address), 4, data.into()).is_err() {
-            guest_error!("pci: message to {address:#x}, where nothing is");
+        // The lowest two bits are reserved, and zero.
+        if self.0.send(Gpa(address & !3), data).is_err() {
+            guest_error!("pci: nothing takes messages at {address:#x}");
         }
     }
 }
@@ -409,33 +399,32 @@ impl IoHandler for Ecam {
     }
 }
 
-/// The bridge as a function of its own bus.
-struct Root(PciFunction);
+/// A function with nothing behind it, such as the bridge on its own bus; and its class.
+struct Bare(PciFunction, &'static str);
 
-impl Root {
-    fn new() -> Self {
-        let id = Identity {
-            vendor: 0x1b36,
-            device: 0x0008,
-            class: 0x06_0000,
-            subsystem_vendor: 0x1af4,
-            subsystem: 0x1100,
-            ..Identity::default()
-        };
-        Self(FunctionBuilder::new(id).build())
-    }
+/// The bridge as a function of its own bus.
+fn root() -> Bare {
+    let id = Identity {
+        vendor: 0x1b36,
+        device: 0x0008,
+        class: 0x06_0000,
+        subsystem_vendor: 0x1af4,
+        subsystem: 0x1100,
+        ..Identity::default()
+    };
+    Bare(FunctionBuilder::new(id).build(), "gpex-root")
 }
 
-impl PciDevice for Root {
+impl PciDevice for Bare {
     fn function(&self) -> &PciFunction {
         &self.0
     }
     fn class_name(&self) -> &str {
-        "gpex-root"
+        self.1
     }
 }
 
-impl Part for Root {
+impl Part for Bare {
     fn reset(&self) {
         self.0.reset();
     }
@@ -447,29 +436,6 @@ impl Part for Root {
     }
 }
 
-impl Part for PciHost {
-    fn reset(&self) {
-        self.devices().iter().for_each(|(_, d)| d.reset());
-    }
-
-    /// Every function with its place.
-    fn save(&self) -> Value {
-        let of = |(at, d): &(Devfn, Arc<dyn PciDevice>)| (u16::from(at.0) + 1, d.save());
-        Value::Record(self.devices().iter().map(of).collect())
-    }
-
-    fn restore(&self, value: &Value) -> Result<(), RestoreError> {
-        let record = value.record()?;
-        for (at, device) in self.devices() {
-            let saved = record.iter().find(|(n, _)| *n == u16::from(at.0) + 1);
-            let name = format!("pci.{at}");
-            let (_, saved) = saved.ok_or_else(|| RestoreError::new("is missing").within(&name))?;
-            device.restore(saved).map_err(|e| e.within(&name))?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -478,33 +444,12 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::AtomicBool;
 
-    struct Card(PciFunction);
-    impl PciDevice for Card {
-        fn function(&self) -> &PciFunction {
-            &self.0
-        }
-        fn class_name(&self) -> &str {
-            "card"
-        }
-    }
-    impl Part for Card {
-        fn reset(&self) {
-            self.0.reset();
-        }
-        fn save(&self) -> Value {
-            self.0.save()
-        }
-        fn restore(&self, value: &Value) -> Result<(), RestoreError> {
-            self.0.restore(value)
-        }
-    }
-
-    fn card(pin: u8) -> Arc<Card> {
+    fn card(pin: u8) -> Arc<Bare> {
         let mut b =
             FunctionBuilder::new(Identity { vendor: 1, device: 2, pin, ..Identity::default() });
         let backing = Backing::Io(Arc::new(Nothing));
         b.bar(0, Bar { name: "regs".into(), kind: BarKind::Memory32, len: 0x100, backing });
-        Arc::new(Card(b.build()))
+        Arc::new(Bare(b.build(), "card"))
     }
 
     fn host() -> (Arc<PciHost>, Arc<RecordedLines>) {
@@ -537,7 +482,7 @@ mod tests {
         assert_eq!(lines.take(), [(1, false)]);
         cards[0].0.write(reg::COMMAND, 2, 0);
         assert_eq!(lines.take(), [(1, true)]);
-        host.reset();
+        host.devices().iter().for_each(|(_, device)| device.reset());
         assert_eq!(lines.take(), [(1, false)]);
     }
 

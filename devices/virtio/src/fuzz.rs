@@ -84,8 +84,8 @@ fn random_register_accesses_do_no_harm() {
             fuzz_range(&m, &mut r, base, len);
             fuzz_range(&m, &mut r, crate::harness::BAR_MSIX, 0x1000);
             fuzz_range(&m, &mut r, 0x3000_8000, 0x100);
-            t.host.save();
-            t.host.reset();
+            t.device.save();
+            t.device.reset();
         }
     }
 }

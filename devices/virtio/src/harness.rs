@@ -150,6 +150,10 @@ impl IoHandler for Caught {
     fn write(&self, offset: u64, _: u32, value: u64) {
         self.0.lock().unwrap().push((offset, value));
     }
+    fn message(&self, offset: u64, data: u32) -> bool {
+        self.write(offset, 4, data.into());
+        true
+    }
 }
 
 /// A function in slot 1 of a host bridge, with its BARs mapped.

@@ -171,18 +171,18 @@ fn a_function_saves_and_restores_with_its_device() {
         t.enable_msix();
         let mut d = Driver::start(&m, &t, u64::MAX, 1, 16);
         d.submit(0, BUFFERS, &[Part::Out(&header(1, 0)), Part::Out(&[5; 4096]), Part::In(1)]);
-        let saved = t.host.save();
+        let saved = t.device.save();
         let copy = Machine::new();
         copy.write(RAM, &m.read(RAM, RAM_LEN as usize));
         let other = Pci::unmapped(&copy, config(true, true), blk(LEN, packed).1);
-        other.host.restore(&state::decode(&state::encode(&saved)).unwrap()).unwrap();
-        assert_eq!(other.host.save(), saved);
+        other.device.restore(&state::decode(&state::encode(&saved)).unwrap()).unwrap();
+        assert_eq!(other.device.save(), saved);
         assert_eq!(other.status(), 15);
         assert!(other.space.load(Gpa(BAR_MODERN + 0x12), 2) == Ok(1));
-        other.host.reset();
+        other.device.reset();
         assert_eq!((other.get(4, 2), other.get(0x20, 4)), (0, 0xc));
         let wrong = Pci::unmapped(&Machine::new(), config(false, true), blk(LEN, packed).1);
-        assert!(wrong.host.restore(&saved).is_err());
+        assert!(wrong.device.restore(&saved).is_err());
     }
 }
 

@@ -116,3 +116,27 @@ fn every_shape_of_the_board_saves_and_restores() {
         }
     }
 }
+
+#[test]
+fn messages_of_devices_reach_interrupt_controllers_and_no_device() {
+    use machines_riscv::virt::Aia;
+    for (aia, takers) in
+        [(Aia::None, &[][..]), (Aia::AplicImsic, &["riscv.aplic", "riscv.imsic"][..])]
+    {
+        let board = virt_board("rv64", 1, vec![0; 4], |config| config.aia = aia);
+        let space = board.machine.space();
+        let mut took: Vec<String> = Vec::new();
+        for region in space.regions() {
+            let registers = matches!(region.backing, memory::Backing::Io(_));
+            // Every register of fw_cfg is among these, its DMA address too.
+            let any = (0..region.len.min(0x1000)).step_by(4);
+            let taken = any.filter(|at| space.send(memory::Gpa(region.base.0 + at), 1).is_ok());
+            if taken.count() != 0 && registers {
+                took.push(region.name.clone());
+            }
+        }
+        took.sort();
+        took.dedup();
+        assert_eq!(took, takers, "{aia:?}");
+    }
+}

@@ -33,6 +33,13 @@ pub trait IoHandler: Send + Sync {
     fn read(&self, offset: u64, size: u32) -> u64;
     /// Writes the low `size` bytes of `value` at `offset` into the region.
     fn write(&self, offset: u64, size: u32, value: u64);
+    /// A message: 32 bits that a device writes to interrupt, with its own lock held. False when
+    /// nobody takes it, as is right for all but interrupt controllers: others might wait for that
+    /// device.
+    fn message(&self, offset: u64, data: u32) -> bool {
+        let _ = (offset, data);
+        false
+    }
 }
 
 /// What answers in a region.
@@ -335,6 +342,26 @@ impl AddressSpace {
     }
 }
 
+impl AddressSpace {
+    /// Sends a message to `at`, a multiple of four: to RAM, or to registers that take messages.
+    ///
+    /// # Errors
+    /// Nothing there takes it.
+    pub fn send(&self, at: Gpa, data: u32) -> Result<(), BusError> {
+        let view = self.view();
+        let range = view.find(at).filter(|range| range.last - at.0 >= 3);
+        let taken = range.is_some_and(|range| match &range.region.backing {
+            Backing::Ram { .. } => {
+                range.store(at, 4, data.into());
+                true
+            }
+            Backing::Rom { .. } => false,
+            Backing::Io(io) => io.message(range.within(at), data),
+        });
+        if taken { Ok(()) } else { Err(BusError { at }) }
+    }
+}
+
 impl FlatRange {
     fn within(&self, at: Gpa) -> u64 {
         self.offset + (at.0 - self.start)
@@ -516,6 +543,33 @@ mod tests {
         assert_eq!(space.load(Gpa(0x100a), 1), Ok(0x0a));
         space.store(Gpa(0x1010), 8, 0x1_0000_0002).unwrap();
         assert_eq!(*echo.1.lock().unwrap(), [(0x10, 4, 2), (0x14, 4, 1)]);
+    }
+
+    #[test]
+    fn messages_reach_ram_and_what_takes_them() {
+        struct Controller(Mutex<Vec<(u64, u32)>>);
+        impl IoHandler for Controller {
+            fn read(&self, _offset: u64, _size: u32) -> u64 {
+                0
+            }
+            fn write(&self, _offset: u64, _size: u32, _value: u64) {}
+            fn message(&self, offset: u64, data: u32) -> bool {
+                self.0.lock().unwrap().push((offset, data));
+                true
+            }
+        }
+        let (space, echo, ram) = space(AccessRules::ANY);
+        let controller = Arc::new(Controller(Mutex::default()));
+        space.map_io("controller", 0x2000, 0x1000, controller.clone());
+        for at in [0x9000, 0x2004] {
+            assert_eq!(space.send(Gpa(at), 7), Ok(()));
+        }
+        for at in [0x1000, 0x2ffe, 0xaffe, 0xb000] {
+            assert_eq!(space.send(Gpa(at), 7), Err(BusError { at: Gpa(at) }));
+        }
+        assert_eq!(ram.load_u32(0x1000), Some(7));
+        assert_eq!(*controller.0.lock().unwrap(), [(4, 7)]);
+        assert!(echo.1.lock().unwrap().is_empty());
     }
 
     #[test]

@@ -218,6 +218,12 @@ impl IoHandler for DomainWindow {
         }
         self.aplic.lock().write(self.domain, offset, value as u32);
     }
+
+    /// For `setipnum_le` and `setipnum_be`, which are there to be written by devices.
+    fn message(&self, offset: u64, data: u32) -> bool {
+        self.write(offset, 4, data.into());
+        true
+    }
 }
 
 /// The row of `riscv.aplic`.
