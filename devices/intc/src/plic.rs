@@ -29,7 +29,8 @@ pub struct PlicConfig {
     pub max_priority: u32,
 }
 
-/// Everything the guest can observe. Bits of sources come in words of 32.
+/// Everything the guest can observe but the input lines, which devices drive. Bits of sources come
+/// in words of 32.
 #[derive(Clone, Default, SavedState)]
 struct State {
     #[n(1)]
@@ -39,13 +40,10 @@ struct State {
     /// Claimed and not completed.
     #[n(3)]
     claimed: Vec<u32>,
-    /// Input lines.
-    #[n(4)]
-    level: Vec<u32>,
     /// Enable bits of all contexts, one after the other.
-    #[n(5)]
+    #[n(4)]
     enable: Vec<u32>,
-    #[n(6)]
+    #[n(5)]
     threshold: Vec<u32>,
 }
 
@@ -56,6 +54,8 @@ pub struct Plic {
     outputs: Vec<Wire>,
     /// Words of bits per context.
     words: usize,
+    /// Input lines.
+    level: Vec<u32>,
     state: State,
 }
 
@@ -64,7 +64,8 @@ impl Plic {
     pub fn new(config: PlicConfig, outputs: Vec<Wire>) -> Self {
         let config = PlicConfig { sources: config.sources.clamp(1, MAX_SOURCES), ..config };
         let words = config.sources.div_ceil(32) as usize;
-        let mut plic = Self { config, outputs, words, state: State::default() };
+        let level = vec![0; words];
+        let mut plic = Self { config, outputs, words, level, state: State::default() };
         plic.state = plic.power_on();
         plic
     }
@@ -80,7 +81,6 @@ impl Plic {
             priority: vec![0; self.config.sources as usize],
             pending: vec![0; self.words],
             claimed: vec![0; self.words],
-            level: vec![0; self.words],
             enable: vec![0; self.words * contexts],
             threshold: vec![0; contexts],
         }
@@ -129,10 +129,18 @@ impl Plic {
             return device::guest_error!("plic: context {context} completes source {source}");
         }
         set_bit(&mut self.state.claimed, source, false);
-        if bit(&self.state.level, source) {
+        if bit(&self.level, source) {
             set_bit(&mut self.state.pending, source, true);
         }
         self.update();
+    }
+
+    /// Lets every gateway whose line is high send its request, unless it waits for a completion.
+    fn open_gateways(&mut self) {
+        let State { pending, claimed, .. } = &mut self.state;
+        for ((pending, claimed), level) in pending.iter_mut().zip(claimed).zip(&self.level) {
+            *pending |= level & !*claimed;
+        }
     }
 
     /// Context and offset within its part, for registers that come per context.
@@ -153,8 +161,7 @@ impl Plic {
 impl Device for Plic {
     /// The input lines stay as their devices drive them.
     fn reset(&mut self) {
-        let level = std::mem::take(&mut self.state.level);
-        self.state = State { level, ..self.power_on() };
+        self.state = self.power_on();
         self.update();
     }
 
@@ -162,6 +169,7 @@ impl Device for Plic {
         self.state.save()
     }
 
+    /// The input lines stay as their devices drive them.
     fn restore(&mut self, value: &Value) -> Result<(), RestoreError> {
         let mut new = State::default();
         new.restore(value)?;
@@ -170,7 +178,6 @@ impl Device for Plic {
             ("priority", new.priority.len(), now.priority.len()),
             ("pending", new.pending.len(), now.pending.len()),
             ("claimed", new.claimed.len(), now.claimed.len()),
-            ("level", new.level.len(), now.level.len()),
             ("enable", new.enable.len(), now.enable.len()),
             ("threshold", new.threshold.len(), now.threshold.len()),
         ];
@@ -178,11 +185,12 @@ impl Device for Plic {
             let problem = format!("{saved} values where {here} belong");
             return Err(RestoreError::new(problem).within(name));
         }
-        for words in [&mut new.pending, &mut new.claimed, &mut new.level] {
+        for words in [&mut new.pending, &mut new.claimed] {
             mask_sources(words, self.config.sources);
         }
         new.enable.chunks_mut(self.words).for_each(|w| mask_sources(w, self.config.sources));
         self.state = new;
+        self.open_gateways();
         self.update();
         Ok(())
     }
@@ -245,7 +253,7 @@ impl LineDevice for Plic {
         if line == 0 || line >= self.config.sources {
             return;
         }
-        set_bit(&mut self.state.level, line, level);
+        set_bit(&mut self.level, line, level);
         if level && !bit(&self.state.claimed, line) && !bit(&self.state.pending, line) {
             set_bit(&mut self.state.pending, line, true);
             self.update();
@@ -393,6 +401,27 @@ mod tests {
         assert_eq!(lines.take(), [(0, true)]);
         let mut other = Plic::new(PlicConfig { sources: 53, max_priority: 7 }, vec![]);
         assert!(other.restore(&plic_a.save()).is_err());
+    }
+
+    #[test]
+    fn restoring_leaves_the_lines_as_their_devices_drive_them() {
+        let (_, mut plic) = open();
+        let quiet = plic.save();
+        plic.set_line(3, true);
+        plic.set_line(4, true);
+        assert_eq!(plic.read(CLAIM, 4), 3);
+        let waiting = plic.save();
+        // Devices are restored first: the line of one is low again, that of another still high.
+        plic.set_line(3, false);
+        plic.restore(&waiting).unwrap();
+        assert_eq!(plic.save(), waiting);
+        plic.write(CLAIM, 4, 3);
+        assert_eq!([plic.read(CLAIM, 4), plic.read(CLAIM, 4)], [4, 0]);
+        plic.set_line(4, false);
+        plic.set_line(5, true);
+        plic.set_line(5, false);
+        plic.restore(&quiet).unwrap();
+        assert_eq!((plic.save(), plic.read(CLAIM, 4)), (quiet, 0));
     }
 
     #[test]

@@ -145,6 +145,8 @@ pub struct Ns16550a {
     backend: Box<dyn SerialBackend>,
     clock: Clock,
     timeout: Timer,
+    /// The machine stands still: the back end waits, and a break goes by unheard.
+    held: bool,
     state: State,
 }
 
@@ -181,6 +183,16 @@ impl Device for Ns16550a {
         self.state = new;
         self.update();
         Ok(())
+    }
+
+    fn hold(&mut self) {
+        self.held = true;
+    }
+
+    fn release(&mut self) {
+        self.held = false;
+        self.backend.accept_input();
+        self.resume_sending();
     }
 }
 
@@ -223,7 +235,8 @@ impl Ns16550a {
             });
             let clock = clock.clone();
             let state = State::default();
-            let mut port = Self { config, irq, backend, clock, timeout, state };
+            let held = false;
+            let mut port = Self { config, irq, backend, clock, timeout, held, state };
             port.reset();
             port
         })
@@ -241,7 +254,7 @@ impl Ns16550a {
 
     /// Number of characters that [`Ns16550a::receive`] would take now.
     pub fn can_receive(&self) -> usize {
-        if self.state.mcr & LOOP != 0 {
+        if self.held || self.state.mcr & LOOP != 0 {
             return 0;
         }
         let depth = if self.fifos() { DEPTH } else { 1 };
@@ -261,7 +274,7 @@ impl Ns16550a {
 
     /// The other side sends a break.
     pub fn receive_break(&mut self) {
-        if self.state.mcr & LOOP == 0 {
+        if !self.held && self.state.mcr & LOOP == 0 {
             self.push(0, BI);
             self.update();
         }
@@ -269,8 +282,10 @@ impl Ns16550a {
 
     /// The back end can take output again.
     pub fn resume_sending(&mut self) {
-        self.send();
-        self.update();
+        if !self.held {
+            self.send();
+            self.update();
+        }
     }
 
     /// Replaces the back end.

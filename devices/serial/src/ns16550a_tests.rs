@@ -90,6 +90,25 @@ fn characters_leave_at_once_and_the_transmitter_interrupt_obeys_iir() {
 }
 
 #[test]
+fn the_back_end_waits_while_the_machine_stands_still() {
+    let b = bench();
+    b.line.lock().unwrap().room = 1;
+    b.write(FCR, 1);
+    b"ab".iter().for_each(|byte| b.write(0, *byte));
+    let invitations = b.line.lock().unwrap().invitations;
+    b.port.lock().hold();
+    let saved = b.port.lock().save();
+    b.line.lock().unwrap().room = 1;
+    b.port.lock().resume_sending();
+    b.port.lock().receive_break();
+    assert_eq!(b.receive(b"in"), 0);
+    assert_eq!(b.port.lock().save(), saved);
+    b.port.lock().release();
+    assert_eq!(b.line.lock().unwrap().invitations, invitations + 1);
+    assert_eq!((b.line.lock().unwrap().sent.clone(), b.receive(b"in")), (b"ab".to_vec(), 2));
+}
+
+#[test]
 fn a_back_end_that_is_busy_keeps_the_transmitter_full() {
     let b = bench();
     b.line.lock().unwrap().room = 1;

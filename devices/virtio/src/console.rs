@@ -755,6 +755,40 @@ mod tests {
     }
 
     #[test]
+    fn what_back_ends_bring_waits_while_the_machine_stands_still() {
+        let s = setup();
+        let m = Machine::new();
+        let t = Mmio::new(&m, false, Box::new(s.console));
+        let mut d = Driver::start(&m, &t, feature::VERSION_1, 2, 16);
+        s.hosts[0].0.lock().unwrap().1 = 3;
+        d.submit(1, BUFFERS, &[Part::Out(b"slowly")]);
+        t.slot.hold();
+        let saved = t.slot.save();
+        s.hosts[0].0.lock().unwrap().1 = 9;
+        s.inputs[0].resume();
+        assert_eq!((d.used(1), t.slot.save()), (None, saved));
+        t.slot.release();
+        assert_eq!(d.used(1), Some(0));
+    }
+
+    #[test]
+    fn restoring_ends_what_is_in_flight_without_a_trace_in_the_guest() {
+        let s = setup();
+        let m = Machine::new();
+        let t = Mmio::new(&m, false, Box::new(s.console));
+        let mut d = Driver::start(&m, &t, feature::VERSION_1, 2, 16);
+        s.hosts[0].0.lock().unwrap().1 = 3;
+        d.submit(1, BUFFERS, &[Part::Out(b"slowly")]);
+        let saved = t.slot.save();
+        s.hosts[0].0.lock().unwrap().1 = 9;
+        t.slot.hold();
+        assert_eq!(d.used(1), Some(0));
+        t.lines.take();
+        t.slot.restore(&saved).unwrap();
+        assert_eq!((t.lines.take(), t.slot.save()), (vec![(0, false)], saved));
+    }
+
+    #[test]
     fn port_numbers_are_checked() {
         let mut c = setup().console;
         let mut add = |nr, console| {

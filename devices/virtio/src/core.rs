@@ -566,7 +566,11 @@ impl Virtio {
         state.restore(core).map_err(|e| e.within("core"))?;
         Core::check(&state, self.core.sizes.len()).map_err(|e| e.within("core"))?;
         let empty = Value::Record(Vec::new());
+        // What is still in flight belongs to a past that is gone, and so does the memory it is for.
+        let CoreState { broken, status, .. } = self.core.state;
+        (self.core.state.broken, self.core.state.status) = (true, 0);
         self.quiesce();
+        (self.core.state.broken, self.core.state.status) = (broken, status);
         self.device.restore(find(2).unwrap_or(&empty)).map_err(|e| e.within("device"))?;
         self.core.state = state;
         self.core.interrupt.level(self.core.state.isr);
@@ -577,6 +581,8 @@ impl Virtio {
 struct Inner {
     virtio: Mutex<Virtio>,
     pending: Arc<AtomicBool>,
+    /// Results of back ends wait: the machine stands still. Set with the lock held.
+    held: AtomicBool,
     /// A thread goes on with work that became too much for one go.
     helper: AtomicBool,
     own: Weak<Self>,
@@ -607,7 +613,8 @@ impl Port {
             };
             core.reset();
             let virtio = Mutex::new(Virtio { core, device });
-            Inner { virtio, pending, helper: AtomicBool::new(false), own: weak.clone() }
+            let (held, helper) = (AtomicBool::new(false), AtomicBool::new(false));
+            Inner { virtio, pending, held, helper, own: weak.clone() }
         }))
     }
 
@@ -622,12 +629,27 @@ impl Port {
         self.0.virtio.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Saves after everything in flight has ended.
+    /// Saves after everything in flight has ended, as it has for a device that is held.
     pub fn save(&self) -> Value {
         self.with(|v| {
-            v.quiesce();
+            if !self.0.held.load(Ordering::SeqCst) {
+                v.quiesce();
+            }
             v.save()
         })
+    }
+
+    /// See [`device::Part::hold`].
+    pub fn hold(&self) {
+        let mut virtio = self.lock();
+        virtio.quiesce();
+        self.0.held.store(true, Ordering::SeqCst);
+    }
+
+    /// See [`device::Part::release`].
+    pub fn release(&self) {
+        self.0.held.store(false, Ordering::SeqCst);
+        self.0.answer();
     }
 }
 
@@ -639,8 +661,7 @@ impl Inner {
         /// one processor must not hold the thread of another.
         const ROUNDS: u32 = 64;
         for round in 0..ROUNDS {
-            fence(Ordering::SeqCst);
-            if !self.pending.load(Ordering::SeqCst) {
+            if !self.is_due() {
                 return;
             }
             let mut virtio = match self.virtio.try_lock() {
@@ -648,6 +669,9 @@ impl Inner {
                 Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
                 Err(TryLockError::WouldBlock) => return,
             };
+            if self.held.load(Ordering::SeqCst) {
+                return;
+            }
             self.pending.store(false, Ordering::SeqCst);
             let Virtio { core, device } = &mut *virtio;
             if round == 0 {
@@ -656,6 +680,12 @@ impl Inner {
             device.poll(core);
         }
         self.delegate();
+    }
+
+    /// Whether there is something to look at, and the machine does not stand still.
+    fn is_due(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.pending.load(Ordering::SeqCst) && !self.held.load(Ordering::SeqCst)
     }
 
     /// Starts the thread that goes on, unless it runs.
@@ -668,9 +698,7 @@ impl Inner {
             while let Some(inner) = own.upgrade() {
                 inner.answer();
                 inner.helper.store(false, Ordering::SeqCst);
-                fence(Ordering::SeqCst);
-                let more = inner.pending.load(Ordering::SeqCst);
-                if !more || inner.helper.swap(true, Ordering::SeqCst) {
+                if !inner.is_due() || inner.helper.swap(true, Ordering::SeqCst) {
                     return;
                 }
             }

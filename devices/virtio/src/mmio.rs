@@ -298,4 +298,12 @@ impl Part for VirtioMmio {
         *self.state() = state;
         Ok(())
     }
+
+    fn hold(&self) {
+        self.port.get().into_iter().for_each(Port::hold);
+    }
+
+    fn release(&self) {
+        self.port.get().into_iter().for_each(Port::release);
+    }
 }

@@ -385,4 +385,12 @@ impl Part for VirtioPci {
         *self.shared.selectors() = selectors;
         Ok(())
     }
+
+    fn hold(&self) {
+        self.shared.port.hold();
+    }
+
+    fn release(&self) {
+        self.shared.port.release();
+    }
 }

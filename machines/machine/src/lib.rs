@@ -89,6 +89,11 @@ pub struct Pins {
     pub lines: Vec<u32>,
 }
 
+/// Path of the clock in a saved state.
+const CLOCK: &str = "clock";
+/// Path of a processor in a saved state, before its number.
+const CPU: &str = "/cpu";
+
 /// How processors share host threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Threading {
@@ -105,7 +110,8 @@ pub struct Builder {
     pub space: Arc<AddressSpace>,
     /// The virtual clock.
     pub clock: Clock,
-    /// Every device by its path, in the order of reset.
+    /// Every device by its path, in the order of reset. A part drives lines of, or sends messages
+    /// to, only those before it: interrupt controllers come before their devices.
     pub parts: Vec<(String, Arc<dyn Part>)>,
     /// The processors.
     pub cpus: Vec<Box<dyn VirtualCpu>>,
@@ -205,14 +211,37 @@ impl Machine {
         self.threads.thread_id(index)
     }
 
-    /// Lets processors run and time pass.
+    /// Lets processors and devices run and time pass.
     pub fn resume(&self) {
+        self.release();
+        self.start();
+    }
+
+    /// Stops processors, time and devices. Returns when all have stopped and nothing is in flight:
+    /// what is saved from now on belongs together.
+    pub fn pause(&self) {
+        self.stop();
+        self.hold();
+    }
+
+    /// Stops devices alone: all of a machine whose processors never ran.
+    pub fn hold(&self) {
+        self.parts.iter().for_each(|(_, part)| part.hold());
+    }
+
+    /// Lets devices go on after [`Machine::hold`].
+    pub fn release(&self) {
+        self.parts.iter().for_each(|(_, part)| part.release());
+    }
+
+    /// Lets processors run and time pass.
+    fn start(&self) {
         self.clock.resume();
         self.threads.resume();
     }
 
-    /// Stops processors and time. Returns when all have stopped.
-    pub fn pause(&self) {
+    /// Stops processors and time, for a moment in which devices may go on.
+    fn stop(&self) {
         self.threads.pause();
         self.clock.pause();
     }
@@ -225,11 +254,11 @@ impl Machine {
     ) -> Option<T> {
         let running = self.run_state() == RunState::Running;
         if running {
-            self.pause();
+            self.stop();
         }
         let result = self.threads.with_cpu(index, act);
         if running {
-            self.resume();
+            self.start();
         }
         result
     }
@@ -237,7 +266,7 @@ impl Machine {
     /// Back to the state after power-on, running or paused as before.
     pub fn reset(&self) {
         let running = self.run_state() == RunState::Running;
-        self.pause();
+        self.stop();
         self.parts.iter().for_each(|(_, part)| part.reset());
         for rom in &self.roms {
             self.load(rom);
@@ -246,7 +275,7 @@ impl Machine {
             self.threads.with_cpu(index, |cpu| cpu.reset());
         }
         if running {
-            self.resume();
+            self.start();
         }
     }
 
@@ -266,13 +295,13 @@ impl Machine {
         }
     }
 
-    /// Everything that the guest can observe but memory contents, by device.
+    /// Everything that the guest can observe but memory contents, by device. The machine is paused.
     pub fn save(&self) -> Vec<(String, Value)> {
-        let mut saved = vec![("clock".to_owned(), Value::Unsigned(self.clock.now_ns().into()))];
+        let mut saved = vec![(CLOCK.to_owned(), Value::Unsigned(self.clock.now_ns().into()))];
         saved.extend(self.parts.iter().map(|(path, part)| (path.clone(), part.save())));
         for index in 0..self.cpu_count() {
             if let Some(value) = self.threads.with_cpu(index, |cpu| cpu.save()) {
-                saved.push((format!("/cpu{index}"), value));
+                saved.push((format!("{CPU}{index}"), value));
             }
         }
         saved
@@ -280,30 +309,43 @@ impl Machine {
 
     /// Takes over what [`Machine::save`] gave, on a paused machine of the same parts.
     ///
+    /// Who drives a line is restored before who listens to it: a device that drives its line to
+    /// match its state makes the line right for the controller, and what the controller takes
+    /// that for is then replaced by what it had saved.
+    ///
     /// # Errors
-    /// The first device whose state does not fit, with its path. Devices before it have changed.
+    /// The first device whose state does not fit, with its path. Devices restored before it have
+    /// changed.
     pub fn restore(&self, saved: &[(String, Value)]) -> Result<(), RestoreError> {
-        for (path, value) in saved {
-            let restored = match path.strip_prefix("/cpu") {
-                _ if path == "clock" => {
-                    let ns = <u64 as state::Saved>::from_value(value)?;
-                    self.clock.set_ns(ns);
-                    Ok(())
-                }
-                Some(index) => {
-                    let index = index.parse().unwrap_or(usize::MAX);
-                    self.threads
-                        .with_cpu(index, |cpu| cpu.restore(value))
-                        .unwrap_or_else(|| Err(RestoreError::new("there is no such processor")))
-                }
-                None => match self.parts.iter().find(|(name, _)| name == path) {
-                    Some((_, part)) => part.restore(value),
-                    None => Err(RestoreError::new("there is no such device")),
-                },
+        let place = |(path, _): &(String, Value)| self.parts.iter().position(|(p, _)| p == path);
+        let mut order: Vec<_> = saved.iter().map(|one| (place(one), one)).collect();
+        order.sort_by_key(|(place, (path, _))| match place {
+            Some(place) => (1, self.parts.len() - place),
+            None => (if path == CLOCK { 0 } else { 2 }, 0),
+        });
+        for (place, (path, value)) in order {
+            let restored = match place {
+                Some(place) => self.parts[place].1.restore(value),
+                None => self.restore_other(path, value),
             };
             restored.map_err(|e| e.within(path))?;
         }
         Ok(())
+    }
+
+    /// The clock or a processor.
+    fn restore_other(&self, path: &str, value: &Value) -> Result<(), RestoreError> {
+        if path == CLOCK {
+            self.clock.set_ns(<u64 as state::Saved>::from_value(value)?);
+            return Ok(());
+        }
+        let Some(index) = path.strip_prefix(CPU) else {
+            return Err(RestoreError::new("there is no such device"));
+        };
+        let index = index.parse().unwrap_or(usize::MAX);
+        self.threads
+            .with_cpu(index, |cpu| cpu.restore(value))
+            .unwrap_or_else(|| Err(RestoreError::new("there is no such processor")))
     }
 }
 

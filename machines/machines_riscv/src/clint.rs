@@ -36,8 +36,8 @@ pub(crate) fn add_sswi(b: &mut Builder, base: u64, harts: &Harts) {
     let wire = |edge: &Arc<SoftwareEdge>| Wire::to(edge.clone(), LINE_SSI);
     let sswi = Shared::new(Sswi::new(edges.iter().map(wire).collect()));
     b.space.map_io("riscv.aclint.swi", base, SWI_LEN, Arc::new(sswi.clone()));
-    b.part("/machine/sswi", sswi);
     b.part("/machine/sswi-edges", Edges(edges));
+    b.part("/machine/sswi", sswi);
 }
 
 /// Edges on their way to the harts.

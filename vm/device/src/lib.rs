@@ -36,6 +36,10 @@ pub trait Device: Send {
     /// # Errors
     /// The first field that does not fit; the device is unchanged then.
     fn restore(&mut self, value: &Value) -> Result<(), RestoreError>;
+    /// See [`Part::hold`].
+    fn hold(&mut self) {}
+    /// See [`Part::release`].
+    fn release(&mut self) {}
 }
 
 /// A device with a block of registers in an address space.
@@ -144,6 +148,11 @@ pub trait Part: Send + Sync {
     /// # Errors
     /// The first field that does not fit.
     fn restore(&self, value: &Value) -> Result<(), RestoreError>;
+    /// The machine stands still. Returns when nothing is in flight; what back ends bring from now
+    /// on waits for [`Part::release`], so that states saved one after the other belong together.
+    fn hold(&self) {}
+    /// The machine goes on.
+    fn release(&self) {}
 }
 
 impl<D: Device> Part for Shared<D> {
@@ -155,5 +164,11 @@ impl<D: Device> Part for Shared<D> {
     }
     fn restore(&self, value: &Value) -> Result<(), RestoreError> {
         self.lock().restore(value)
+    }
+    fn hold(&self) {
+        self.lock().hold();
+    }
+    fn release(&self) {
+        self.lock().release();
     }
 }

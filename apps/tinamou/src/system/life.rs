@@ -65,7 +65,9 @@ impl Life {
         if *phase == Phase::Running {
             *phase = why;
         }
-        machine.pause();
+        if self.moves {
+            machine.pause();
+        }
     }
 
     /// Resets the machine, which runs on if it ran.
