@@ -13,6 +13,8 @@ pub const JUMP_ENTRIES: usize = 4096;
 pub const ENGINE_FLAGS: u32 = 0xe000_0000;
 /// Slots for temporaries that do not fit into registers.
 pub const SPILLS: usize = 64;
+/// Slots for vectors among them.
+pub const VECTOR_SPILLS: usize = 32;
 
 /// One page of one set of address translations.
 ///
@@ -82,8 +84,8 @@ impl JumpEntry {
 pub struct Frame {
     /// General registers; the scratch registers and the frame's own are not kept.
     pub gpr: [u64; 16],
-    /// Low halves of the vector registers.
-    pub xmm: [u64; 16],
+    /// The vector registers; all but their lowest words only where a vector is alive.
+    pub xmm: [[u64; 4]; 16],
 }
 
 /// Constants that generated code reads from memory.
@@ -98,6 +100,54 @@ pub struct Consts {
     pub nan32: u64,
     /// Flags as `FlagsGet` answers them, by the low six bits of MXCSR.
     pub flags: [u8; 64],
+    /// For vectors.
+    pub vector: VectorConsts,
+}
+
+/// Constants of vector operations.
+#[repr(C, align(32))]
+#[derive(Clone, Copy, Debug)]
+pub struct VectorConsts {
+    /// Ones, then zeros: a vector that begins in the middle of them has so many lanes of ones.
+    pub window: [u8; 64],
+    /// By lane width, from 8 bits up: the bit of each lane's number, modulo 8 for bytes.
+    pub lane_bit: [[u8; 32]; 4],
+    /// The number of each byte's byte of bits.
+    pub bit_byte: [u8; 32],
+    /// By n: the low n bits of each byte.
+    pub low_bits: [[u8; 32]; 9],
+    /// By n: the sign bit of each byte, n places down.
+    pub sign_down: [[u8; 32]; 8],
+    /// The sign bit of lanes, by lane width from 8 bits up.
+    pub sign: [[u8; 32]; 4],
+    /// Ones in the low halves of 16-bit lanes.
+    pub low_bytes: [u8; 32],
+    /// By lane width from 8 bits up: the width less one, which takes counts modulo the width.
+    pub count: [[u8; 32]; 4],
+}
+
+impl Default for VectorConsts {
+    fn default() -> Self {
+        let splat = |size: usize, value: u64| -> [u8; 32] {
+            std::array::from_fn(|i| value.to_le_bytes()[i % size])
+        };
+        let lane_bit = |size: usize| {
+            std::array::from_fn(|i| {
+                let bit = if size == 1 { i % 8 } else { i / size };
+                if bit / 8 == i % size { 1 << (bit % 8) } else { 0 }
+            })
+        };
+        Self {
+            window: std::array::from_fn(|i| if i < 32 { 0xff } else { 0 }),
+            lane_bit: [1, 2, 4, 8].map(lane_bit),
+            bit_byte: std::array::from_fn(|i| i as u8 / 8),
+            low_bits: std::array::from_fn(|n| [((1u16 << n) - 1) as u8; 32]),
+            sign_down: std::array::from_fn(|n| [0x80 >> n; 32]),
+            sign: [1, 2, 4, 8].map(|size| splat(size, 1 << (8 * size - 1))),
+            low_bytes: splat(2, 0xff),
+            count: [1, 2, 4, 8].map(|size| splat(size, 8 * size as u64 - 1)),
+        }
+    }
 }
 
 impl Default for Consts {
@@ -111,6 +161,7 @@ impl Default for Consts {
                 let bit = |from: usize, to: usize| (mxcsr >> from & 1) << to;
                 (bit(0, 4) | bit(2, 3) | bit(3, 2) | bit(4, 1) | bit(5, 0)) as u8
             }),
+            vector: VectorConsts::default(),
         }
     }
 }
@@ -125,6 +176,8 @@ pub struct Core {
     pub jumps: [JumpEntry; JUMP_ENTRIES],
     /// Temporaries that did not fit into registers.
     pub spill: [u64; SPILLS],
+    /// Vectors that did not.
+    pub vector_spill: [[u64; 4]; VECTOR_SPILLS],
     /// Registers during a slow path.
     pub frame: Frame,
     /// Constants.
@@ -159,6 +212,7 @@ impl Core {
             tlb: [const { [const { TlbEntry::none() }; TLB_ENTRIES] }; 4],
             jumps: JumpEntry::none(),
             spill: [0; SPILLS],
+            vector_spill: [[0; 4]; VECTOR_SPILLS],
             frame: Frame::default(),
             consts: Consts::default(),
             resume: 0,
@@ -195,7 +249,7 @@ pub enum Loc {
     None,
     /// A general register.
     Gpr(u8),
-    /// A vector register, low half.
+    /// A vector register: its lowest word, or as much as a vector access needs.
     Xmm(u8),
     /// One of the site's constants.
     Imm(u8),
@@ -209,9 +263,9 @@ pub enum Loc {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, u8)]
 pub enum SiteKind {
-    /// Load from a + b.
+    /// Load from a + b; a vector if the access is that wide.
     Load(MemOp),
-    /// Store c at a + b.
+    /// Store c at a + b, alike.
     Store(MemOp),
     /// Atomic at a with operand b.
     Amo(AmoOp, MemOp),

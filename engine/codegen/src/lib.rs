@@ -11,10 +11,10 @@ pub mod x86_64;
 
 pub use layout::{
     CLEAN, Consts, Core, ENGINE_FLAGS, ExitRecord, Frame, JUMP_ENTRIES, JumpEntry, Loc, PAGE_BITS,
-    RecordKind, SPILLS, Site, SiteKind, TLB_ENTRIES, TlbEntry,
+    RecordKind, SPILLS, Site, SiteKind, TLB_ENTRIES, TlbEntry, VECTOR_SPILLS, VectorConsts,
 };
 
-use ir::RegInfo;
+use ir::{RegInfo, VectorRegion};
 use std::fmt;
 
 /// Why a unit cannot be compiled.
@@ -37,6 +37,8 @@ impl std::error::Error for CompileError {}
 pub struct Target<'a> {
     /// The ISA's registers.
     pub regs: &'a [RegInfo],
+    /// Where its vector registers are.
+    pub vectors: VectorRegion,
     /// Address at which the code will run; 16-byte aligned.
     pub origin: u64,
     /// Where the thunks are.
@@ -58,6 +60,8 @@ pub struct Thunks {
     pub slow: u64,
     /// Serves a site, floating-point registers too.
     pub slow_float: u64,
+    /// Serves a site, whole vector registers too.
+    pub slow_vector: u64,
 }
 
 /// Where things are in compiled code.

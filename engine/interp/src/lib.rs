@@ -7,9 +7,10 @@
 
 mod float;
 mod integer;
+mod vector;
 
 use float::FloatUnit;
-use ir::{AmoOp, Effects, ExitKind, MemOp, Op, OpKind, Operand, Unit, Value};
+use ir::{AmoOp, Effects, ExitKind, MemOp, Op, OpKind, Operand, Unit, Value, VectorBytes};
 use isa::{Cpu, Guest};
 
 /// How a unit ended.
@@ -31,6 +32,8 @@ pub enum Outcome {
 #[derive(Debug, Default)]
 pub struct Interpreter {
     temps: Vec<u64>,
+    /// Temporaries that are vectors; there may be more than the unit has.
+    vectors: Vec<VectorBytes>,
     /// Where each label is, and the pc of the instruction it belongs to.
     labels: Vec<(usize, u64)>,
 }
@@ -51,9 +54,13 @@ impl Interpreter {
     pub fn run<G: Guest>(&mut self, unit: &Unit, cpu: &mut Cpu<'_, G>) -> Outcome {
         self.temps.clear();
         self.temps.resize(unit.temps as usize, 0);
+        if self.vectors.len() < self.temps.len() {
+            self.vectors.resize(self.temps.len(), [0; 32]);
+        }
         self.find_labels(unit);
         let float = FloatUnit::new(G::rounding(cpu.state));
-        let mut run = Run { unit, cpu, temps: &mut self.temps, float, pc: unit.pc };
+        let (temps, vectors) = (&mut *self.temps, &mut *self.vectors);
+        let mut run = Run { unit, cpu, temps, vectors, float, pc: unit.pc };
         let mut at = 0;
         let outcome = loop {
             match run.step(&unit.ops[at]) {
@@ -98,6 +105,7 @@ struct Run<'a, 'c, G: Guest> {
     unit: &'a Unit,
     cpu: &'a mut Cpu<'c, G>,
     temps: &'a mut [u64],
+    vectors: &'a mut [VectorBytes],
     float: FloatUnit,
     pc: u64,
 }
@@ -125,6 +133,9 @@ impl<G: Guest> Run<'_, '_, G> {
     }
 
     fn step(&mut self, op: &Op) -> Result<Step, G::Trap> {
+        if op.ty.is_vector() {
+            return self.vector(op).map(|()| Step::Next);
+        }
         let [a, b, c] = [op.a, op.b, op.c].map(|operand| self.read(operand));
         if op.kind.effects().has(Effects::CONTROL) {
             return Ok(self.control(op, a, b, c));

@@ -11,6 +11,7 @@ use crate::ops::{AmoOp, Cond, Effects, FpCond, MemOp, OpKind, Rounding, Type};
 use crate::unit::{
     Const, ExitKind, GuestReg, HelperId, Hint, Label, Op, Operand, Temp, Unit, Value,
 };
+use crate::vector::Lane;
 
 /// Appends operations to a unit.
 pub struct Builder<'a> {
@@ -373,6 +374,95 @@ impl<'a> Builder<'a> {
     /// Takes the flags away that [`Builder::flags_get`] answers.
     pub fn flags_clear(&mut self) {
         self.effect(OpKind::FlagsClear, Type::I64, 0, [Operand::NONE; 3]);
+    }
+
+    /// The vector at byte `offset` of the guest's vector registers.
+    pub fn vget(&mut self, ty: Type, offset: u32) -> Operand {
+        let at = self.imm(offset.into());
+        self.emit(OpKind::VGet, ty, 0, [at, Operand::NONE, Operand::NONE])
+    }
+
+    /// Writes a vector to byte `offset` and following of the guest's vector registers.
+    pub fn vput(&mut self, ty: Type, offset: u32, value: Operand) {
+        let at = self.imm(offset.into());
+        self.effect(OpKind::VPut, ty, 0, [at, value, Operand::NONE]);
+    }
+
+    /// Loads a vector from `base + offset`.
+    pub fn vload(&mut self, ty: Type, mem: MemOp, base: Operand, offset: i64) -> Operand {
+        self.load_float(ty, mem, base, offset)
+    }
+
+    /// Stores a vector at `base + offset`.
+    pub fn vstore(&mut self, ty: Type, mem: MemOp, base: Operand, offset: i64, value: Operand) {
+        self.store_float(ty, mem, base, offset, value);
+    }
+
+    /// A vector operation of one operand.
+    pub fn vector1(&mut self, kind: OpKind, ty: Type, lane: Lane, a: Operand) -> Operand {
+        self.emit(kind, ty, lane.with(0), [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// A vector operation of two operands, the second of which may be an integer by its form.
+    pub fn vector2(
+        &mut self,
+        kind: OpKind,
+        ty: Type,
+        lane: Lane,
+        a: Operand,
+        b: Operand,
+    ) -> Operand {
+        self.emit(kind, ty, lane.with(0), [a, b, Operand::NONE])
+    }
+
+    /// A logical vector operation: `VAnd`, `VOr`, `VXor`, `VAndNot`.
+    pub fn vlogic(&mut self, kind: OpKind, ty: Type, a: Operand, b: Operand) -> Operand {
+        self.emit(kind, ty, 0, [a, b, Operand::NONE])
+    }
+
+    /// The low bits of an integer in each lane.
+    pub fn vsplat(&mut self, ty: Type, lane: Lane, a: Operand) -> Operand {
+        self.vector1(OpKind::VSplat, ty, lane, a)
+    }
+
+    /// A vector with the low bits of an integer in lane `index`.
+    pub fn vinsert(
+        &mut self,
+        ty: Type,
+        lane: Lane,
+        index: u16,
+        a: Operand,
+        value: Operand,
+    ) -> Operand {
+        self.emit(OpKind::VInsert, ty, lane.with(index), [a, value, Operand::NONE])
+    }
+
+    /// Lane `index` as an integer, zero-extended.
+    pub fn vextract(&mut self, ty: Type, lane: Lane, index: u16, a: Operand) -> Operand {
+        self.emit(OpKind::VExtract, ty, lane.with(index), [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// Lanes of all ones where the condition holds, else of zeros.
+    pub fn vcompare(
+        &mut self,
+        ty: Type,
+        lane: Lane,
+        cond: Cond,
+        a: Operand,
+        b: Operand,
+    ) -> Operand {
+        self.emit(OpKind::VCompare, ty, lane.with(cond as u16), [a, b, Operand::NONE])
+    }
+
+    /// `yes` where the lanes of `mask`, of any width, are all ones, `no` where they are zero.
+    pub fn vblend(&mut self, ty: Type, mask: Operand, yes: Operand, no: Operand) -> Operand {
+        self.emit(OpKind::VBlend, ty, 0, [mask, yes, no])
+    }
+
+    /// Lanes of all ones where the lane's number plus `first` is less than `len`, else of zeros.
+    pub fn vbelow(&mut self, ty: Type, lane: Lane, len: Operand, first: u32) -> Operand {
+        let first = self.imm(first.into());
+        self.vector2(OpKind::VBelow, ty, lane, len, first)
     }
 
     /// A new label, to be placed once.

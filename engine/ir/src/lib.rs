@@ -8,12 +8,15 @@
 //! Values are 64 bits wide. An operation of type [`Type::I32`] reads the low halves of its
 //! operands and its result is zero-extended; so `sext` and `zext` are the only width changes.
 //! Floating-point values are bit patterns in the low bits of a register of their own class.
+//! Vectors are temporaries of 128 or 256 bits; the guest's vector registers are bytes of its state
+//! ([`VectorRegion`]), which `vget` and `vput` read and write at once, so that no exit has to.
 
 mod builder;
 mod ops;
 mod parse;
 mod print;
 mod unit;
+mod vector;
 
 pub use builder::Builder;
 pub use ops::{AmoOp, Cond, Effects, FpCond, MemOp, OpKind, Rounding, Type};
@@ -22,3 +25,4 @@ pub use unit::{
     Const, ExitKind, GuestReg, HelperId, Hint, Label, Op, Operand, RegClass, RegInfo, Temp, Unit,
     Value, VerifyError,
 };
+pub use vector::{Aux, Form, Lane, Slot, VectorBytes, VectorRegion};

@@ -1,5 +1,7 @@
 //! The table of operations, and the small enums that qualify them.
 
+use crate::vector::Form;
+
 /// Type of an operation's result and operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -13,12 +15,33 @@ pub enum Type {
     F32,
     /// Binary64 in a floating-point register.
     F64,
+    /// 128 bits of lanes in a vector register.
+    V128,
+    /// 256 bits of lanes in a vector register.
+    V256,
 }
 
 impl Type {
-    /// Whether values live in floating-point registers.
+    /// Every type.
+    pub const ALL: &[Self] = &[Self::I32, Self::I64, Self::F32, Self::F64, Self::V128, Self::V256];
+
+    /// Whether it is a floating-point type.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F32 | Self::F64)
+    }
+
+    /// Whether it is a vector type.
+    pub fn is_vector(self) -> bool {
+        matches!(self, Self::V128 | Self::V256)
+    }
+
+    /// Width of a vector type in bytes; 8 for all others.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::V128 => 16,
+            Self::V256 => 32,
+            _ => 8,
+        }
     }
 }
 
@@ -37,6 +60,9 @@ impl Effects {
     pub const CONTROL: Self = Self(4);
     /// May set floating-point exception flags.
     pub const FLAGS: Self = Self(8);
+    /// Its result depends on guest state that the operands do not name: dead when that is unused,
+    /// and not to be moved across operations with `STATE`.
+    pub const READS: Self = Self(16);
     const MEMORY: Self = Self(3);
 
     /// Whether all of `other` are among these.
@@ -45,9 +71,26 @@ impl Effects {
     }
 }
 
+macro_rules! form {
+    () => {
+        None
+    };
+    ($form:ident) => {
+        Some(Form::$form)
+    };
+}
+
 macro_rules! operations {
-    ($($(#[$doc:meta])* $kind:ident $name:literal $arity:literal $effects:ident;)*) => {
+    ($($(#[$doc:meta])* $kind:ident $name:literal $arity:literal $effects:ident $($form:ident)?;)*) => {
         /// What an operation computes. `a`, `b`, `c` are its operands, `aux` qualifies it.
+        ///
+        /// Operations on vectors have a [`Form`], which says what their operands are and what is in
+        /// `aux`: mostly a [`Lane`](crate::Lane), the width of the lanes that they work on one by one. Lane 0 is in
+        /// the lowest bits and bytes are little-endian, in memory, too. What is in each lane of a
+        /// result depends on nothing but the same lanes of the operands where nothing else is said.
+        /// There are no masks: what must not be written is blended with the old value, and operands of
+        /// lanes that do not count and could raise floating-point flags are blended with harmless
+        /// ones before.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum OpKind { $($(#[$doc])* $kind),* }
@@ -66,6 +109,10 @@ macro_rules! operations {
             /// What it does beside computing its result.
             pub fn effects(self) -> Effects {
                 match self { $(Self::$kind => Effects::$effects),* }
+            }
+            /// What a vector operation takes and gives; nothing for all others.
+            pub fn form(self) -> Option<Form> {
+                match self { $(Self::$kind => form!($($form)?)),* }
             }
         }
     };
@@ -138,9 +185,10 @@ operations! {
     Select "select" 3 NONE;
 
     /// Loads `aux: MemOp` at a + b (b a constant), wrapping; into a floating-point register by type,
-    /// F32 as `U32`, F64 as `U64`.
+    /// F32 as `U32`, F64 as `U64`; into a vector V128 as `V128`, V256 as `V256`.
     Load "load" 2 MEMORY;
-    /// Stores the low bytes of c as `aux: MemOp` at a + b (b a constant); c is of the type's class.
+    /// Stores the low bytes of c as `aux: MemOp` at a + b (b a constant); c is of the type's class. All
+    /// bytes are written or, when it faults, none.
     Store "store" 3 MEMORY;
     /// Atomically: old = [a]; [a] = old `AmoOp` b. `aux` packs both; result: old, extended. Faults
     /// when misaligned.
@@ -200,6 +248,64 @@ operations! {
     FlagsGet "flagsget" 0 FLAGS;
     /// Takes away what `FlagsGet` answers.
     FlagsClear "flagsclear" 0 FLAGS;
+
+    // Vectors. These have a `Form`, and a vector type.
+    /// The vector at byte a (a constant) of the guest's vector registers.
+    VGet "vget" 1 READS GET;
+    /// Writes b to byte a (a constant) and following of the guest's vector registers.
+    VPut "vput" 2 STATE PUT;
+    /// The low bits of integer a in each lane.
+    VSplat "vsplat" 1 NONE FROM_INT;
+    /// Vector a with the low bits of integer b in one lane.
+    VInsert "vinsert" 2 NONE INSERT;
+    /// A lane of a as an integer, zero-extended.
+    VExtract "vextract" 1 NONE EXTRACT;
+    /// a + b
+    VAdd "vadd" 2 NONE BINARY;
+    /// a − b
+    VSub "vsub" 2 NONE BINARY;
+    /// Low half of a · b.
+    VMul "vmul" 2 NONE BINARY;
+    /// a & b
+    VAnd "vand" 2 NONE LOGIC;
+    /// a | b
+    VOr "vor" 2 NONE LOGIC;
+    /// a ^ b
+    VXor "vxor" 2 NONE LOGIC;
+    /// a & !b
+    VAndNot "vandnot" 2 NONE LOGIC;
+    /// a << (b mod width)
+    VShl "vshl" 2 NONE BINARY;
+    /// a >> (b mod width), zeros shifted in
+    VShr "vshr" 2 NONE BINARY;
+    /// a >> (b mod width), sign shifted in
+    VSar "vsar" 2 NONE BINARY;
+    /// a << (integer b mod width)
+    VShlBy "vshlby" 2 NONE SCALAR;
+    /// a >> (integer b mod width), zeros shifted in
+    VShrBy "vshrby" 2 NONE SCALAR;
+    /// a >> (integer b mod width), sign shifted in
+    VSarBy "vsarby" 2 NONE SCALAR;
+    /// Signed minimum.
+    VMin "vmin" 2 NONE BINARY;
+    /// Signed maximum.
+    VMax "vmax" 2 NONE BINARY;
+    /// Unsigned minimum.
+    VMinU "vminu" 2 NONE BINARY;
+    /// Unsigned maximum.
+    VMaxU "vmaxu" 2 NONE BINARY;
+    /// All ones if the condition holds, else zero.
+    VCompare "vcompare" 2 NONE COMPARE;
+    /// By byte: b's if the byte of a has its top bit set, else c's. So a may be a mask of lanes of any
+    /// width that are all ones or zero.
+    VBlend "vblend" 3 NONE BLEND;
+    /// The top bits of the lanes as an integer, lane 0's in bit 0.
+    VToBits "vtobits" 1 NONE TO_INT;
+    /// All ones where integer a has the bit with the lane's number set, else zero.
+    VFromBits "vfrombits" 1 NONE FROM_INT;
+    /// All ones in lane i if i + b (a constant below 2³¹) is less than a, unsigned in 64 bits, else
+    /// zero: the lanes below a vector length.
+    VBelow "vbelow" 2 NONE BELOW;
 
     /// Begins guest instruction at pc a (a constant); `aux` is its length in bytes. What follows in
     /// the list belongs to it, wherever control comes from.
@@ -438,16 +544,20 @@ impl MemOp {
     /// Eight bytes.
     pub const U64: Self = Self(3);
     /// One byte, sign-extended.
-    pub const S8: Self = Self(4);
+    pub const S8: Self = Self(8);
     /// Two bytes, sign-extended.
-    pub const S16: Self = Self(5);
+    pub const S16: Self = Self(9);
     /// Four bytes, sign-extended.
-    pub const S32: Self = Self(6);
-    const SIGNED: u16 = 4;
-    const ALIGNED: u16 = 8;
-    const BIG_ENDIAN: u16 = 16;
+    pub const S32: Self = Self(10);
+    /// Sixteen bytes, for vectors; little-endian only.
+    pub const V128: Self = Self(4);
+    /// Thirty-two bytes, for vectors; little-endian only.
+    pub const V256: Self = Self(5);
+    const SIGNED: u16 = 8;
+    const ALIGNED: u16 = 16;
+    const BIG_ENDIAN: u16 = 32;
     /// First bit above a `MemOp` in an operation's `aux`, where an [`AmoOp`] goes.
-    pub const BITS: u32 = 5;
+    pub const BITS: u32 = 6;
 
     /// The same access, which faults when misaligned.
     #[must_use]
@@ -461,7 +571,7 @@ impl MemOp {
     }
     /// Width in bytes.
     pub const fn size(self) -> u32 {
-        1 << (self.0 & 3)
+        1 << (self.0 & 7)
     }
     /// Whether a narrow load is sign-extended.
     pub const fn is_signed(self) -> bool {
@@ -481,9 +591,16 @@ impl MemOp {
     }
     /// From the low bits of an operation's `aux`.
     pub const fn from_code(code: u16) -> Self {
-        Self(code & 0x1f)
+        Self(code & 0x3f)
     }
-    /// Extends a value of this width, held in the low bits, to 64 bits.
+    /// The access that loads and stores vectors of a type.
+    pub const fn vector(ty: Type) -> Self {
+        match ty {
+            Type::V256 => Self::V256,
+            _ => Self::V128,
+        }
+    }
+    /// Extends a value of this width (8 bytes at most), held in the low bits, to 64 bits.
     pub const fn extend(self, value: u64) -> u64 {
         let shift = 64 - 8 * self.size();
         if self.is_signed() {

@@ -122,8 +122,7 @@ fn number(word: &str) -> Result<u64, String> {
 }
 
 fn type_of(word: &str) -> Option<Type> {
-    let all = [Type::I32, Type::I64, Type::F32, Type::F64];
-    all.into_iter().find(|ty| format!("{ty:?}").eq_ignore_ascii_case(word))
+    Type::ALL.iter().copied().find(|ty| format!("{ty:?}").eq_ignore_ascii_case(word))
 }
 
 /// The operation and its `aux`: of all that fit, the one with the longest name.
@@ -142,6 +141,9 @@ fn aux_of(kind: OpKind, text: &str) -> Option<u16> {
             let name = $name;
             <$t>::ALL.iter().position(|v| v.name() == name).map(|code| code as u16)
         }};
+    }
+    if let Some(form) = kind.form() {
+        return form.aux.parse(text);
     }
     let bare = text.strip_prefix('_');
     match kind {
@@ -173,6 +175,8 @@ fn mem_of(text: &str) -> Option<MemOp> {
         "s8" => MemOp::S8,
         "s16" => MemOp::S16,
         "s32" => MemOp::S32,
+        "v128" => MemOp::V128,
+        "v256" => MemOp::V256,
         _ => return None,
     };
     let mem = if aligned { mem.aligned() } else { mem };

@@ -54,8 +54,15 @@ impl Unit {
 
 /// What `aux` adds to an operation's name.
 fn qualifier(op: &Op) -> String {
+    if let Some(form) = op.kind.form() {
+        return form.aux.print(op.aux);
+    }
     let mem = |m: MemOp| {
-        let sign = if m.is_signed() { 's' } else { 'u' };
+        let sign = match m.size() {
+            16.. => 'v',
+            _ if m.is_signed() => 's',
+            _ => 'u',
+        };
         let aligned = if m.must_align() { "_aligned" } else { "" };
         let order = if m.is_big_endian() { "_be" } else { "" };
         format!("{sign}{}{aligned}{order}", m.size() * 8)

@@ -1,6 +1,7 @@
 //! Operands, operations and units.
 
 use crate::ops::{Cond, MemOp, OpKind, Type, packed_enum};
+use crate::vector::{Aux, Lane, Slot};
 use std::fmt;
 
 /// A guest register, by its row in the ISA's register table.
@@ -131,6 +132,28 @@ impl Op {
             _ => false,
         }
     }
+    /// Whether the result is a vector.
+    pub fn result_is_vector(&self) -> bool {
+        match self.kind.form() {
+            Some(form) => form.result == Slot::Vector,
+            None => self.kind == OpKind::Load && self.ty.is_vector(),
+        }
+    }
+    /// Whether operand `index` is a vector.
+    pub fn operand_is_vector(&self, index: usize) -> bool {
+        match self.kind.form() {
+            Some(form) => form.operands[index] == Slot::Vector,
+            None => index == 2 && self.kind == OpKind::Store && self.ty.is_vector(),
+        }
+    }
+    /// The width of the lanes of a vector operation.
+    pub fn lane(&self) -> Lane {
+        Lane::from_code(self.aux & 3)
+    }
+    /// What `aux` of a vector operation holds beside the width of the lanes.
+    pub fn lane_aux(&self) -> u16 {
+        self.aux >> Lane::SHIFT
+    }
     /// The operand that names the label it branches to.
     fn target(&self) -> Option<Operand> {
         match self.kind {
@@ -247,21 +270,32 @@ impl Unit {
 
     /// Checks what builders guarantee and generators rely on: temporaries are assigned once and
     /// before use, none lives across a label; constants exist, labels are placed once; the end is an
-    /// exit.
+    /// exit; vectors are temporaries, of the type of the operations on them.
     ///
     /// # Errors
     /// The first operation that breaks a rule.
     pub fn verify(&self) -> Result<(), VerifyError> {
-        let mut assigned = vec![false; self.temps as usize];
+        let mut assigned = vec![Assigned::Not; self.temps as usize];
         let mut placed = vec![false; usize::from(self.labels)];
         for (index, op) in self.ops.iter().enumerate() {
             let fail = |problem| Err(VerifyError { index, problem });
-            for operand in op.operands() {
+            if let Some(problem) = vector_problem(op) {
+                return fail(problem);
+            }
+            for (index, operand) in op.operands().enumerate() {
+                let wanted = Assigned::of(op.ty, op.operand_is_vector(index));
                 match operand.value() {
                     Value::None => return fail("operand is missing"),
-                    Value::Temp(t) if !assigned.get(t.0 as usize).is_some_and(|a| *a) => {
-                        return fail("temporary is read before it is assigned, or across a label");
-                    }
+                    Value::Temp(t) => match assigned.get(t.0 as usize) {
+                        Some(found) if *found == wanted => {}
+                        Some(Assigned::Not) | None => {
+                            return fail(
+                                "temporary is read before it is assigned, or across a label",
+                            );
+                        }
+                        Some(_) => return fail("operand is a vector of another type, or none"),
+                    },
+                    _ if wanted != Assigned::Scalar => return fail("vector is no temporary"),
                     Value::Const(c) if c.0 as usize >= self.consts.len() => {
                         return fail("constant does not exist");
                     }
@@ -271,13 +305,16 @@ impl Unit {
             match op.dst.value() {
                 Value::Const(_) => return fail("result goes to a constant"),
                 Value::Temp(t) => match assigned.get_mut(t.0 as usize) {
-                    Some(seen @ false) => *seen = true,
+                    Some(seen @ Assigned::Not) => {
+                        *seen = Assigned::of(op.ty, op.result_is_vector());
+                    }
                     _ => return fail("temporary is assigned twice or does not exist"),
                 },
+                Value::Reg(_) if op.result_is_vector() => return fail("vector is no temporary"),
                 _ => {}
             }
             if op.kind == OpKind::Label {
-                assigned.fill(false);
+                assigned.fill(Assigned::Not);
                 match placed.get_mut(usize::from(op.aux)) {
                     Some(seen @ false) => *seen = true,
                     _ => return fail("label is placed twice or does not exist"),
@@ -299,6 +336,49 @@ impl Unit {
         } else {
             Err(VerifyError { index: self.ops.len(), problem: "no exit at the end" })
         }
+    }
+}
+
+/// What a temporary holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Assigned {
+    Not,
+    Scalar,
+    Vector(Type),
+}
+
+impl Assigned {
+    fn of(ty: Type, vector: bool) -> Self {
+        if vector { Self::Vector(ty) } else { Self::Scalar }
+    }
+}
+
+/// What is wrong with an operation on vectors, its operands aside.
+fn vector_problem(op: &Op) -> Option<&'static str> {
+    let Some(form) = op.kind.form() else {
+        let memory = matches!(op.kind, OpKind::Load | OpKind::Store);
+        let fits = match op.ty.is_vector() {
+            true => op.mem().size() as usize == op.ty.bytes(),
+            false => op.mem().size() <= 8,
+        };
+        let plain = !op.ty.is_vector() || !op.mem().is_big_endian();
+        return match memory {
+            true if !fits => Some("access does not fit the type"),
+            true if !plain => Some("vector in memory is big-endian"),
+            false if op.ty.is_vector() => Some("operation is not for vectors"),
+            _ => None,
+        };
+    };
+    let consts = (0..3).all(|i| {
+        let operand = [op.a, op.b, op.c][i];
+        form.operands[i] != Slot::Const || matches!(operand.value(), Value::Const(_))
+    });
+    let lanes = op.ty.bytes() / op.lane().bytes();
+    match form.aux {
+        _ if !op.ty.is_vector() => Some("operation is for vectors"),
+        _ if !consts => Some("operand is no constant"),
+        Aux::Index if usize::from(op.lane_aux()) >= lanes => Some("lane does not exist"),
+        _ => None,
     }
 }
 

@@ -35,6 +35,9 @@ impl Start {
         for i in 0..FLOATS {
             state.f[i] = float_register(random);
         }
+        for word in state.v.0.chunks_exact_mut(8) {
+            word.copy_from_slice(&integer(random).to_le_bytes());
+        }
         (state.rounding, state.fflags) = (random.below(4), random.below(32));
         let mut filler = Random::new(random.number());
         let memory = (0..WINDOW_LEN / 8).flat_map(|_| integer(&mut filler).to_le_bytes()).collect();
@@ -79,6 +82,9 @@ impl fmt::Display for Difference {
         line("cause", e.state.cause, g.state.cause)?;
         line("tval", e.state.tval, g.state.tval)?;
         line("scratch", e.state.scratch, g.state.scratch)?;
+        for (i, (a, b)) in e.state.v.0.iter().zip(&g.state.v.0).enumerate() {
+            line(&format!("v[{i}]"), u64::from(*a), u64::from(*b))?;
+        }
         line("halted", e.halted.into(), g.halted.into())?;
         for (i, (a, b)) in e.memory.iter().zip(&g.memory).enumerate() {
             line(&format!("[{:#x}]", WINDOW + i as u64), u64::from(*a), u64::from(*b))?;
@@ -194,6 +200,9 @@ impl Bench {
             if small.ops.iter().any(|op| named(op.dst) || op.operands().any(named)) {
                 let _infallible = writeln!(text, "  {} = {value:#x}", info.name);
             }
+        }
+        if small.ops.iter().any(|op| op.kind == ir::OpKind::VGet) {
+            let _infallible = writeln!(text, "  v = {:02x?}", state.v.0);
         }
         match self.compare(&Arc::new(small), starts) {
             Err((_, difference)) => Err(format!("{text}{difference}")),

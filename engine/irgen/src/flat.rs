@@ -1,7 +1,7 @@
 //! Memory without any cache, for the interpreter: a second opinion on the engine's.
 
 use crate::guest::{TestGuest, TestTrap, WINDOW, WINDOW_LEN};
-use ir::{AmoOp, MemOp};
+use ir::{AmoOp, MemOp, VectorBytes};
 use isa::{Access, Cpu, Guest, MemoryFault, Services};
 
 /// The window's bytes.
@@ -95,6 +95,40 @@ impl Services<TestGuest> for Flat {
             TestGuest::check(Access::Store, at)?;
         }
         self.put(Access::Store, mem, gva, value)
+    }
+    fn load_vector(
+        &mut self,
+        _: &mut TestCpu<'_>,
+        _: u8,
+        mem: MemOp,
+        gva: u64,
+    ) -> Result<VectorBytes, TestTrap> {
+        misaligned(Access::Load, mem, gva)?;
+        for at in pages(gva, mem) {
+            TestGuest::check(Access::Load, at)?;
+        }
+        let mut bytes = [0; 32];
+        for (i, byte) in (0..mem.size()).zip(&mut bytes) {
+            *byte = *self.byte(Access::Load, gva.wrapping_add(i.into()))?;
+        }
+        Ok(bytes)
+    }
+    fn store_vector(
+        &mut self,
+        _: &mut TestCpu<'_>,
+        _: u8,
+        mem: MemOp,
+        gva: u64,
+        bytes: &VectorBytes,
+    ) -> Result<(), TestTrap> {
+        misaligned(Access::Store, mem, gva)?;
+        for at in pages(gva, mem) {
+            TestGuest::check(Access::Store, at)?;
+        }
+        for (i, byte) in (0..mem.size()).zip(bytes) {
+            *self.byte(Access::Store, gva.wrapping_add(i.into()))? = *byte;
+        }
+        Ok(())
     }
     fn amo(
         &mut self,

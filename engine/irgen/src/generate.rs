@@ -18,6 +18,8 @@ pub struct Shape {
     pub pressure: usize,
     /// Out of 100 operations, how many are floating-point ones.
     pub float: u64,
+    /// Out of 100 operations, how many are on vectors.
+    pub vector: u64,
     /// Out of 100 operations, how many access memory.
     pub memory: u64,
 }
@@ -30,6 +32,7 @@ impl Shape {
             pressure: random.pick(&[2, 4, 8, 16, 40]),
             float: random.pick(&[0, 10, 20, 60]),
             memory: random.pick(&[0, 5, 15, 40]),
+            vector: random.pick(&[0, 0, 20, 60]),
         }
     }
 }
@@ -41,12 +44,14 @@ struct FloatTemp {
     full: bool,
 }
 
-struct Maker<'r, 'b> {
-    random: &'r mut Random<'b>,
-    shape: Shape,
+pub(crate) struct Maker<'r, 'b> {
+    pub(crate) random: &'r mut Random<'b>,
+    pub(crate) shape: Shape,
     unit: Unit,
     ints: Vec<Operand>,
     floats: Vec<FloatTemp>,
+    /// Vectors, each with its type.
+    pub(crate) vectors: Vec<(Type, Operand)>,
     pending: Vec<u16>,
     pc: u64,
 }
@@ -59,6 +64,7 @@ pub fn generate(random: &mut Random<'_>, shape: Shape) -> Unit {
         unit: Unit { pc: CODE, ..Unit::default() },
         ints: Vec::new(),
         floats: Vec::new(),
+        vectors: Vec::new(),
         pending: Vec::new(),
         pc: CODE,
     };
@@ -74,25 +80,32 @@ pub fn generate(random: &mut Random<'_>, shape: Shape) -> Unit {
     m.unit
 }
 
-const NONE: Operand = Operand::NONE;
+pub(crate) const NONE: Operand = Operand::NONE;
 
 impl Maker<'_, '_> {
     // ---- pieces ----
 
-    fn push(&mut self, kind: OpKind, ty: Type, aux: u16, dst: Operand, [a, b, c]: [Operand; 3]) {
+    pub(crate) fn push(
+        &mut self,
+        kind: OpKind,
+        ty: Type,
+        aux: u16,
+        dst: Operand,
+        [a, b, c]: [Operand; 3],
+    ) {
         self.unit.ops.push(Op { kind, ty, aux, dst, a, b, c });
     }
 
-    fn effect(&mut self, kind: OpKind, ty: Type, aux: u16, args: [Operand; 3]) {
+    pub(crate) fn effect(&mut self, kind: OpKind, ty: Type, aux: u16, args: [Operand; 3]) {
         self.push(kind, ty, aux, NONE, args);
     }
 
-    fn constant(&mut self, value: u64) -> Operand {
+    pub(crate) fn constant(&mut self, value: u64) -> Operand {
         self.unit.consts.push(value);
         Const(self.unit.consts.len() as u32 - 1).into()
     }
 
-    fn temp(&mut self) -> Operand {
+    pub(crate) fn temp(&mut self) -> Operand {
         self.unit.temps += 1;
         Temp(self.unit.temps - 1).into()
     }
@@ -106,7 +119,7 @@ impl Maker<'_, '_> {
     }
 
     /// An integer operand.
-    fn int(&mut self) -> Operand {
+    pub(crate) fn int(&mut self) -> Operand {
         match self.random.below(10) {
             0..5 if !self.ints.is_empty() => self.random.pick(&self.ints),
             0..8 => self.int_reg().into(),
@@ -132,7 +145,7 @@ impl Maker<'_, '_> {
     }
 
     /// Pushes an operation with an integer result.
-    fn int_result(&mut self, kind: OpKind, ty: Type, aux: u16, args: [Operand; 3]) {
+    pub(crate) fn int_result(&mut self, kind: OpKind, ty: Type, aux: u16, args: [Operand; 3]) {
         if self.random.percent(40) {
             let dst = self.int_reg().into();
             return self.push(kind, ty, aux, dst, args);
@@ -190,12 +203,15 @@ impl Maker<'_, '_> {
             self.insn();
         }
         let choice = self.random.below(100);
-        let (float, memory) = (self.shape.float, self.shape.memory);
+        let Shape { float, memory, vector, .. } = self.shape;
         if choice < float {
             return self.floating();
         }
         if choice < float + memory {
             return self.memory();
+        }
+        if self.random.below(100) < vector {
+            return self.vector();
         }
         match self.random.below(100) {
             0..81 => self.integer(),
@@ -355,7 +371,7 @@ impl Maker<'_, '_> {
     }
 
     /// Base and offset whose sum is where an access goes.
-    fn base(&mut self, size: u64, offset: bool) -> (Operand, Operand) {
+    pub(crate) fn base(&mut self, size: u64, offset: bool) -> (Operand, Operand) {
         let target = self.address(size);
         let by = match self.random.below(10) {
             _ if !offset => 0,
@@ -513,6 +529,7 @@ impl Maker<'_, '_> {
         self.effect(OpKind::Label, Type::I64, label, [NONE; 3]);
         self.ints.clear();
         self.floats.clear();
+        self.vectors.clear();
     }
 
     fn end(&mut self) {

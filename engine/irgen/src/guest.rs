@@ -2,11 +2,11 @@
 //!
 //! Nothing is decoded: the translator hands out the unit that the bench put in.
 
-use ir::{Builder, ExitKind, GuestReg, MemOp, RegClass, RegInfo, Unit};
+use ir::{Builder, ExitKind, GuestReg, MemOp, RegClass, RegInfo, Unit, VectorRegion};
 use isa::{
     Access, CodeSource, Cpu, FpFlags, Guest, Helper, HostRounding, Mapping, MemoryFault, Mode,
 };
-use state::SavedState;
+use state::{Blob, RestoreError, Saved, SavedState, Value};
 use std::mem::offset_of;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,6 +28,31 @@ pub(crate) const WINDOW_LEN: u64 = 0x3000;
 pub(crate) const BUS: u64 = 0x2_0000;
 /// Where exceptions go.
 pub(crate) const HANDLER: u64 = 0xf000_0000;
+
+/// Bytes of vector registers.
+pub(crate) const VECTOR_BYTES: usize = 256;
+
+/// The vector registers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Vectors(pub [u8; VECTOR_BYTES]);
+
+impl Default for Vectors {
+    fn default() -> Self {
+        Self([0; VECTOR_BYTES])
+    }
+}
+
+impl Saved for Vectors {
+    fn to_value(&self) -> Value {
+        Value::Bytes(self.0.to_vec())
+    }
+    fn from_value(value: &Value) -> Result<Self, RestoreError> {
+        let bytes = Blob::from_value(value)?.0;
+        let array = bytes.try_into().map_err(|_| RestoreError::new("not as many bytes"))?;
+        Ok(Self(array))
+    }
+}
 
 /// Registers, and what an exception leaves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, SavedState)]
@@ -63,6 +88,9 @@ pub struct TestState {
     /// Tells units at the same address apart.
     #[n(10)]
     pub serial: u64,
+    /// Vector registers.
+    #[n(11)]
+    pub v: Vectors,
 }
 
 /// An exception.
@@ -116,7 +144,7 @@ type Called = Result<u64, TestTrap>;
 /// Helper that sets the pc to its first argument.
 pub(crate) const REDIRECT: u16 = 4;
 /// Helpers that do not set the pc.
-pub(crate) const PLAIN: &[u16] = &[0, 1, 2, 3, 5, 6, 7];
+pub(crate) const PLAIN: &[u16] = &[0, 1, 2, 3, 5, 6, 7, 8];
 
 const HELPERS: &[Helper<TestGuest>] = &[
     Helper { name: "pure", run: |_, [a, b, c]| Ok(a.wrapping_mul(3) ^ b ^ c), float: false },
@@ -127,6 +155,7 @@ const HELPERS: &[Helper<TestGuest>] = &[
     Helper { name: "load", run: load, float: false },
     Helper { name: "pc", run: |cpu, [a, ..]| Ok(cpu.state.pc ^ a), float: false },
     Helper { name: "exchange_float", run: exchange_float, float: false },
+    Helper { name: "exchange_byte", run: exchange_byte, float: false },
 ];
 
 /// Swaps two integer registers, one of which may be pinned.
@@ -164,6 +193,11 @@ fn exchange_float(cpu: &mut TestCpu<'_>, [a, b, _]: [u64; 3]) -> Called {
     Ok(std::mem::replace(&mut cpu.state.f[row], b))
 }
 
+fn exchange_byte(cpu: &mut TestCpu<'_>, [a, b, _]: [u64; 3]) -> Called {
+    let byte = &mut cpu.state.v.0[a as usize % VECTOR_BYTES];
+    Ok(std::mem::replace(byte, b as u8).into())
+}
+
 /// The rights on the page of an address: to read, to write. `None` for a fault.
 pub(crate) fn rights(gva: u64) -> Option<(bool, bool)> {
     match gva {
@@ -194,6 +228,12 @@ impl TestGuest {
 impl Guest for TestGuest {
     type State = TestState;
     type Trap = TestTrap;
+    const VECTORS: VectorRegion =
+        VectorRegion { offset: offset_of!(TestState, v) as u32, len: VECTOR_BYTES as u32 };
+
+    fn vector_bytes(state: &mut TestState) -> &mut [u8] {
+        &mut state.v.0
+    }
 
     fn registers() -> &'static [RegInfo] {
         &REGISTERS

@@ -11,10 +11,11 @@ mod guest;
 mod minimise;
 mod random;
 mod values;
+mod vector;
 
 pub use bench::{Bench, Difference, Machine, Start};
 pub use generate::{Shape, generate};
-pub use guest::{TestGuest, TestState, TestTrap};
+pub use guest::{TestGuest, TestState, TestTrap, Vectors};
 pub use minimise::minimise;
 pub use random::Random;
 pub use values::{float32, float64, integer};

@@ -1,7 +1,8 @@
 //! The units of `tests/ir/*.ir`, on the interpreter and on compiled code.
 //!
 //! A test is `test NAME`, `from ASSIGNMENTS`, the lines of a listing, `to ASSIGNMENTS`. Registers
-//! and memory are zero to begin with.
+//! and memory are zero to begin with. `[A]` is a byte of memory, `v[N]` the eight bytes of vector
+//! registers from byte N on.
 
 use ir::Unit;
 use irgen::{Bench, Machine, Start, TestGuest, TestState};
@@ -28,6 +29,11 @@ fn assign(state: &mut TestState, memory: &mut [u8], text: &str) {
         let value = number(value);
         if let Some(at) = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')) {
             memory[(number(at) - WINDOW) as usize] = value as u8;
+            continue;
+        }
+        if let Some(at) = name.strip_prefix("v[").and_then(|n| n.strip_suffix(']')) {
+            let at = number(at) as usize;
+            state.v.0[at..at + 8].copy_from_slice(&value.to_le_bytes());
             continue;
         }
         let place = match name {

@@ -4,7 +4,7 @@
 //! traps and interrupts. The engine runs the IR, keeps caches of translations and of code, and
 //! offers [`Services`] to the ISA's slow paths. Neither names a device or a host.
 
-use ir::{AmoOp, Builder, GuestReg, MemOp, RegInfo};
+use ir::{AmoOp, Builder, GuestReg, MemOp, RegInfo, VectorBytes, VectorRegion};
 
 /// What a memory access is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +139,47 @@ pub trait Services<G: Guest> {
         gva: u64,
         expected_new: (u128, u128),
     ) -> Result<u128, G::Trap>;
+    /// Loads a vector: the low `mem.size()` bytes of the result, the others are zero.
+    ///
+    /// # Errors
+    /// The trap to take.
+    fn load_vector(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        mem: MemOp,
+        gva: u64,
+    ) -> Result<VectorBytes, G::Trap> {
+        check_alignment::<G>(mem, Access::Load, gva)?;
+        let mut bytes = [0; 32];
+        for at in (0..mem.size() as usize).step_by(8) {
+            let piece = self.load(cpu, mmu, MemOp::U64, gva.wrapping_add(at as u64))?;
+            bytes[at..at + 8].copy_from_slice(&piece.to_le_bytes());
+        }
+        Ok(bytes)
+    }
+    /// Stores the low `mem.size()` bytes of a vector: all of them, or none when a page is missing.
+    ///
+    /// # Errors
+    /// The trap to take.
+    fn store_vector(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        mem: MemOp,
+        gva: u64,
+        bytes: &VectorBytes,
+    ) -> Result<(), G::Trap> {
+        check_alignment::<G>(mem, Access::Store, gva)?;
+        self.probe(cpu, mmu, Access::Store, gva, mem.size())?;
+        for at in (0..mem.size() as usize).step_by(8) {
+            let mut piece = [0; 8];
+            piece.copy_from_slice(&bytes[at..at + 8]);
+            let gva = gva.wrapping_add(at as u64);
+            self.store(cpu, mmu, MemOp::U64, gva, u64::from_le_bytes(piece))?;
+        }
+        Ok(())
+    }
     /// Checks that an access of `size` bytes would succeed, without making it.
     ///
     /// # Errors
@@ -170,6 +211,13 @@ pub trait Services<G: Guest> {
     fn flush_translations(&mut self, which: Flush);
     /// Levels of the processor's interrupt inputs.
     fn lines(&self) -> u64;
+}
+
+fn check_alignment<G: Guest>(mem: MemOp, access: Access, gva: u64) -> Result<(), G::Trap> {
+    match mem.must_align() && !gva.is_multiple_of(mem.size().into()) {
+        true => Err(G::memory_trap(MemoryFault::Misaligned, access, gva)),
+        false => Ok(()),
+    }
 }
 
 /// A processor in a slow path: its state, its configuration, and the engine's services (which are
@@ -250,6 +298,28 @@ impl<'a, G: Guest> Cpu<'a, G> {
         (expected, new): (u128, u128),
     ) -> Result<u128, G::Trap> {
         self.with(|s, cpu| s.cas_wide(cpu, mmu, gva, (expected, new)))
+    }
+
+    /// See [`Services::load_vector`].
+    ///
+    /// # Errors
+    /// The trap to take.
+    pub fn load_vector(&mut self, mmu: u8, mem: MemOp, gva: u64) -> Result<VectorBytes, G::Trap> {
+        self.with(|s, cpu| s.load_vector(cpu, mmu, mem, gva))
+    }
+
+    /// See [`Services::store_vector`].
+    ///
+    /// # Errors
+    /// The trap to take.
+    pub fn store_vector(
+        &mut self,
+        mmu: u8,
+        mem: MemOp,
+        gva: u64,
+        bytes: &VectorBytes,
+    ) -> Result<(), G::Trap> {
+        self.with(|s, cpu| s.store_vector(cpu, mmu, mem, gva, bytes))
     }
 
     /// See [`Services::probe`].
@@ -348,6 +418,13 @@ pub trait Guest: Send + Sync + Sized + 'static {
     fn reg(state: &Self::State, reg: GuestReg) -> u64;
     /// Writes a register of the table.
     fn set_reg(state: &mut Self::State, reg: GuestReg, value: u64);
+
+    /// Where the vector registers are in the state; none unless the ISA has some.
+    const VECTORS: VectorRegion = VectorRegion { offset: 0, len: 0 };
+    /// The bytes of that region.
+    fn vector_bytes(_state: &mut Self::State) -> &mut [u8] {
+        &mut []
+    }
 
     /// The state after power-on.
     fn reset(&self) -> Self::State;

@@ -8,7 +8,7 @@
 use crate::arena::{Arena, Window};
 use codegen::x86_64::{Buffers, Generator, emit_thunks};
 use codegen::{CompileError, Compiled, Target, Thunks};
-use ir::{RegInfo, Unit};
+use ir::{RegInfo, Unit, VectorRegion};
 use isa::Mode;
 use memory::{CodeWatcher, PAGE, Ram};
 use std::collections::HashMap;
@@ -307,7 +307,7 @@ impl CodeCache {
         &self,
         key: Key,
         unit: &mut Unit,
-        regs: &[RegInfo],
+        (regs, vectors): (&[RegInfo], VectorRegion),
         first: &CodePage,
         second: Option<&CodePage>,
         mut translate: impl FnMut(&mut Unit, u32),
@@ -328,7 +328,7 @@ impl CodeCache {
             return self.keep(&mut tables, (key, unit, first, second));
         }
         let mut buffers = std::mem::take(&mut tables.buffers);
-        let compiled = self.compile(&tables, unit, regs, &mut translate, &mut buffers);
+        let compiled = self.compile(&tables, unit, (regs, vectors), &mut translate, &mut buffers);
         let (offset, code) = (tables.used + HEADER, &buffers.code);
         if offset + code.len() > tables.arena.len() {
             tables.buffers = buffers;
@@ -386,7 +386,7 @@ impl CodeCache {
         &self,
         tables: &Tables,
         unit: &mut Unit,
-        regs: &[RegInfo],
+        (regs, vectors): (&[RegInfo], VectorRegion),
         translate: &mut impl FnMut(&mut Unit, u32),
         buffers: &mut Buffers,
     ) -> Compiled {
@@ -397,6 +397,7 @@ impl CodeCache {
             check(unit, regs);
             let target = Target {
                 regs,
+                vectors,
                 origin: tables.arena.address(tables.used + HEADER),
                 thunks: tables.thunks,
                 unit: tables.units.len() as u64,

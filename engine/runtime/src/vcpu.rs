@@ -11,7 +11,7 @@ use codegen::{
 };
 use cpu::{CpuLink, Exit, Register, RestoreError, Value, VirtualCpu};
 use interp::{Interpreter, Outcome};
-use ir::{Builder, ExitKind, GuestReg, RegInfo, Unit};
+use ir::{Builder, ExitKind, GuestReg, MemOp, RegInfo, Unit, VectorBytes};
 use isa::{CodeSource, Cpu, FpFlags, Guest, HostRounding, Mode};
 use memory::{AddressSpace, MemoryListener, PAGE};
 use state::SavedState;
@@ -430,7 +430,8 @@ where
         }
         let second = second.as_ref();
         let cache = Arc::clone(&self.engine.cache);
-        let found = cache.make(key, &mut unit, self.regs, first, second, |unit, max_insns| {
+        let layout = (self.regs, G::VECTORS);
+        let found = cache.make(key, &mut unit, layout, first, second, |unit, max_insns| {
             translate(unit, max_insns, second);
             log_code(&*guest, unit, first, second);
         });
@@ -457,7 +458,7 @@ where
             // SAFETY: only this thread uses the frame; generated code made the index.
             Loc::Gpr(r) => unsafe { (&(*block).core.frame.gpr)[usize::from(r)] },
             // SAFETY: as above.
-            Loc::Xmm(r) => unsafe { (&(*block).core.frame.xmm)[usize::from(r)] },
+            Loc::Xmm(r) => unsafe { (&(*block).core.frame.xmm)[usize::from(r)][0] },
             // SAFETY: as above.
             Loc::Spill(slot) => unsafe { (&(*block).core.spill)[usize::from(slot)] },
             Loc::Imm(i) => site.imms[usize::from(i)],
@@ -472,11 +473,47 @@ where
             // SAFETY: as in `read`.
             Loc::Gpr(r) => unsafe { (&mut (*block).core.frame.gpr)[usize::from(r)] = value },
             // SAFETY: as above.
-            Loc::Xmm(r) => unsafe { (&mut (*block).core.frame.xmm)[usize::from(r)] = value },
+            Loc::Xmm(r) => unsafe { (&mut (*block).core.frame.xmm)[usize::from(r)][0] = value },
             // SAFETY: as above.
             Loc::Spill(slot) => unsafe { (&mut (*block).core.spill)[usize::from(slot)] = value },
             Loc::State(row) => G::set_reg(self.state(), GuestReg(row), value),
         }
+    }
+
+    /// A vector where generated code left it; sites have them in registers.
+    fn read_vector(&mut self, loc: Loc) -> VectorBytes {
+        let Loc::Xmm(r) = loc else { return [0; 32] };
+        let block = self.block();
+        // SAFETY: as in `read`.
+        let words = unsafe { (&(*block).core.frame.xmm)[usize::from(r)] };
+        let mut bytes = [0; 32];
+        for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn write_vector(&mut self, loc: Loc, bytes: &VectorBytes) {
+        let Loc::Xmm(r) = loc else { return };
+        let mut words = [0; 4];
+        for (to, from) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *to = from.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        }
+        let block = self.block();
+        // SAFETY: as in `read`.
+        unsafe { (&mut (*block).core.frame.xmm)[usize::from(r)] = words };
+    }
+
+    /// A load or store of a vector.
+    fn serve_vector(&mut self, site: &Site, mem: MemOp, gva: u64) -> Result<(), G::Trap> {
+        let mmu = self.mode.mmu;
+        if let SiteKind::Store(_) = site.kind {
+            let bytes = self.read_vector(site.args[2]);
+            return self.with_cpu(|cpu| cpu.store_vector(mmu, mem, gva, &bytes));
+        }
+        let bytes = self.with_cpu(|cpu| cpu.load_vector(mmu, mem, gva))?;
+        self.write_vector(site.dst, &bytes);
+        Ok(())
     }
 
     /// Writes every register that is newer than memory to the state, and the exact pc.
@@ -499,6 +536,10 @@ where
         let [a, b, c] = site.args.map(|loc| self.read(site, loc));
         let mmu = self.mode.mmu;
         let result = match site.kind {
+            SiteKind::Load(mem) | SiteKind::Store(mem) if mem.size() > 8 => {
+                let result = self.serve_vector(site, mem, a.wrapping_add(b));
+                return self.resume(site, result);
+            }
             SiteKind::Load(mem) => self.with_cpu(|cpu| cpu.load(mmu, mem, a.wrapping_add(b))),
             SiteKind::Store(mem) => {
                 self.with_cpu(|cpu| cpu.store(mmu, mem, a.wrapping_add(b), c).map(|()| 0))
@@ -510,9 +551,14 @@ where
                 self.call(helper, [a, b, c])
             }
         };
+        let result = result.map(|value| self.write(site.dst, value));
+        self.resume(site, result)
+    }
+
+    /// Resumes after a site, or takes its trap.
+    fn resume(&mut self, site: &Site, result: Result<(), G::Trap>) -> Option<&'static ExitRecord> {
         match result {
-            Ok(value) => {
-                self.write(site.dst, value);
+            Ok(()) => {
                 // SAFETY: only this thread uses the field.
                 unsafe { (*self.block()).core.resume = site.resume };
                 None

@@ -9,14 +9,15 @@ use crate::mmu;
 use crate::model::{Config, Feature};
 use crate::software::SoftwareEdge;
 use crate::state::flags::{self, Length};
-use crate::state::{NO_RESERVATION, Privilege, REGISTERS, State, VILL};
+use crate::state::{NO_RESERVATION, Privilege, REGISTERS, State, VILL, VectorFile};
 use crate::status::{ADUE, MPP_SHIFT, PBMTE};
 use crate::timer::SupervisorTimer;
 use crate::trap::{self, Exception, Trap};
-use ir::{Builder, GuestReg, RegInfo};
+use ir::{Builder, GuestReg, RegInfo, VectorRegion};
 use isa::{
     Access, CodeSource, Cpu, FpFlags, Guest, Helper, HostRounding, Mapping, MemoryFault, Mode,
 };
+use std::mem::offset_of;
 use std::sync::Arc;
 use time::Counter;
 
@@ -123,6 +124,12 @@ impl Riscv {
 impl Guest for Riscv {
     type State = State;
     type Trap = Trap;
+    const VECTORS: VectorRegion =
+        VectorRegion { offset: offset_of!(State, v) as u32, len: size_of::<VectorFile>() as u32 };
+
+    fn vector_bytes(state: &mut State) -> &mut [u8] {
+        &mut state.v.0
+    }
 
     fn registers() -> &'static [RegInfo] {
         &REGISTERS

@@ -61,6 +61,7 @@ impl Names {
             (self.thunks.exit, "exit"),
             (self.thunks.slow, "slow"),
             (self.thunks.slow_float, "slow_float"),
+            (self.thunks.slow_vector, "slow_vector"),
         ];
         if let Some((_, name)) = thunks.iter().find(|(at, _)| *at == address) {
             return Some((*name).to_owned());
@@ -134,6 +135,7 @@ fn translate(words: &[u32]) -> Unit {
 /// Host instructions from the entry on until control leaves, if no branch is taken. Helpers, which
 /// are called out of line, count with the way to them.
 fn straight(code: &[Instruction], entry: u64, thunks: Thunks) -> usize {
+    let slow = [thunks.slow, thunks.slow_float, thunks.slow_vector];
     let (mut at, mut resume) = (entry, 0);
     let mut seen = BTreeSet::new();
     while let Some(instruction) = code.iter().find(|i| i.ip() == at)
@@ -141,7 +143,7 @@ fn straight(code: &[Instruction], entry: u64, thunks: Thunks) -> usize {
     {
         let target = instruction.near_branch_target();
         at = match instruction.mnemonic() {
-            Mnemonic::Jmp if [thunks.slow, thunks.slow_float].contains(&target) => resume,
+            Mnemonic::Jmp if slow.contains(&target) => resume,
             Mnemonic::Jmp => {
                 resume = instruction.next_ip();
                 target
@@ -205,7 +207,8 @@ fn render(text: &str) -> String {
     let unit = translate(&words);
     let (_, thunks) = emit_thunks(Riscv::registers(), THUNKS);
     let regs = Riscv::registers();
-    let target = Target { regs, origin: ORIGIN, thunks, unit: 0, no_chain: false };
+    let vectors = Riscv::VECTORS;
+    let target = Target { regs, vectors, origin: ORIGIN, thunks, unit: 0, no_chain: false };
     let mut buffers = Buffers::default();
     let compiled = Generator::compile(&unit, target, &mut buffers).expect("a kernel is small");
     let (summary, host) = host_code(&buffers.code, &compiled, thunks);

@@ -2,14 +2,31 @@
 
 use super::{FLOAT_POOL, PINS, POOL};
 use crate::CompileError;
-use crate::layout::{CLEAN, SPILLS};
+use crate::layout::{CLEAN, SPILLS, VECTOR_SPILLS};
 use ir::{RegClass, RegInfo};
 
-/// Class of a value: which of the two register files it lives in.
+/// Class of a value: which of the two register files it lives in, and how wide it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     Int,
+    /// The lowest word of a vector register.
     Float,
+    /// All of a vector register.
+    Vector,
+}
+
+impl Class {
+    fn file(self) -> usize {
+        usize::from(self != Self::Int)
+    }
+}
+
+/// What a slow path must keep beside the general registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kept {
+    Nothing,
+    Floats,
+    Vectors,
 }
 
 /// Who a host register belongs to.
@@ -63,7 +80,7 @@ pub(super) enum TempPlace {
 pub(super) enum Evict {
     Nothing,
     WriteBack { guest: u8, host: u8 },
-    Spill { slot: u8, host: u8 },
+    Spill { class: Class, slot: u8, host: u8 },
 }
 
 /// Guest registers to store, by host register: those that are newer than memory.
@@ -97,7 +114,10 @@ pub(super) struct Allocator {
     pin_map: PinMap,
     classes: Vec<Class>,
     temps: Vec<TempPlace>,
-    spills: u64,
+    /// Slots in use: of single words, and of vectors.
+    spills: [u64; 2],
+    /// Temporaries that are vectors and alive.
+    vectors: u32,
     clock: u32,
     /// Whether any register has been locked in this operation.
     any_locked: bool,
@@ -133,19 +153,20 @@ impl Allocator {
         self.guests.clone_from(&self.pinned);
         self.temps.clear();
         self.temps.resize(temps as usize, NO_TEMP);
-        self.spills = 0;
+        self.spills = [0; 2];
+        self.vectors = 0;
         self.clock = 0;
     }
 
     fn pool(class: Class) -> &'static [u8] {
         match class {
             Class::Int => &POOL,
-            Class::Float => &FLOAT_POOL,
+            Class::Float | Class::Vector => &FLOAT_POOL,
         }
     }
 
     fn reg(&mut self, class: Class, host: u8) -> &mut HostReg {
-        &mut self.files[class as usize][usize::from(host)]
+        &mut self.files[class.file()][usize::from(host)]
     }
 
     /// Whether the host register is shared (not a pin).
@@ -190,7 +211,7 @@ impl Allocator {
 
     /// Takes a shared register for `owner` and locks it; says what must be saved first.
     pub(super) fn take(&mut self, class: Class, owner: Owner) -> Result<(u8, Evict), CompileError> {
-        let file = &self.files[class as usize];
+        let file = &self.files[class.file()];
         let pool = Self::pool(class).iter().copied();
         let host = pool
             .filter(|h| !file[usize::from(*h)].locked)
@@ -219,7 +240,7 @@ impl Allocator {
                 (Class::Int, &mut held.gpr, &mut others.gpr),
                 (Class::Float, &mut held.xmm, &mut others.xmm),
             ] {
-                let is_held = self.files[class as usize][host].held;
+                let is_held = self.files[class.file()][host].held;
                 *(if is_held { &mut o[host] } else { &mut h[host] }) = CLEAN;
             }
         }
@@ -237,13 +258,20 @@ impl Allocator {
                 if dirty { Evict::WriteBack { guest, host } } else { Evict::Nothing }
             }
             Owner::Temp(temp) => {
-                let slot = (!self.spills).trailing_zeros() as u8;
-                if usize::from(slot) >= SPILLS {
+                // Whoever comes may be of another class of the same file.
+                let class = match self.temps[temp as usize] {
+                    TempPlace::Host(class, _) => class,
+                    _ => class,
+                };
+                let slots = if class == Class::Vector { VECTOR_SPILLS } else { SPILLS };
+                let used = self.slots(class);
+                let slot = (!*used).trailing_zeros() as u8;
+                if usize::from(slot) >= slots {
                     return Err(CompileError::TooComplex);
                 }
-                self.spills |= 1 << slot;
+                *used |= 1 << slot;
                 self.temps[temp as usize] = TempPlace::Spill(class, slot);
-                Evict::Spill { slot, host }
+                Evict::Spill { class, slot, host }
             }
         })
     }
@@ -255,8 +283,10 @@ impl Allocator {
         match owner {
             Owner::Guest(guest) => self.guests[usize::from(guest)] = GuestPlace::Host(host),
             Owner::Temp(temp) => {
-                if let TempPlace::Spill(_, slot) = self.temps[temp as usize] {
-                    self.spills &= !(1 << slot);
+                match self.temps[temp as usize] {
+                    TempPlace::Spill(class, slot) => *self.slots(class) &= !(1 << slot),
+                    TempPlace::Dead => self.vectors += u32::from(class == Class::Vector),
+                    TempPlace::Host(..) => {}
                 }
                 self.temps[temp as usize] = TempPlace::Host(class, host);
             }
@@ -266,17 +296,26 @@ impl Allocator {
 
     /// Forgets a temporary; its register or slot is free, but stays locked until the operation ends.
     pub(super) fn kill_temp(&mut self, temp: u32) {
-        match std::mem::replace(&mut self.temps[temp as usize], TempPlace::Dead) {
+        let was = std::mem::replace(&mut self.temps[temp as usize], TempPlace::Dead);
+        match was {
             TempPlace::Host(class, host) => self.reg(class, host).owner = Owner::Free,
-            TempPlace::Spill(_, slot) => self.spills &= !(1 << slot),
+            TempPlace::Spill(class, slot) => *self.slots(class) &= !(1 << slot),
             TempPlace::Dead => {}
         }
+        if let TempPlace::Host(Class::Vector, _) | TempPlace::Spill(Class::Vector, _) = was {
+            self.vectors -= 1;
+        }
+    }
+
+    /// The slots in use for spilled values of a class.
+    fn slots(&mut self, class: Class) -> &mut u64 {
+        &mut self.spills[usize::from(class == Class::Vector)]
     }
 
     /// Whether nobody owns the shared register (it may be locked).
     pub(super) fn is_free(&self, class: Class, host: u8) -> bool {
         Self::shared(class, host)
-            && self.files[class as usize][usize::from(host)].owner == Owner::Free
+            && self.files[class.file()][usize::from(host)].owner == Owner::Free
     }
 
     /// The guest register's host register now holds a value newer than memory.
@@ -300,9 +339,15 @@ impl Allocator {
         (gpr, xmm)
     }
 
-    /// Whether any vector register holds a value.
-    pub(super) fn uses_float(&self) -> bool {
-        self.files[Class::Float as usize].iter().any(|r| r.owner != Owner::Free)
+    /// What a slow path must keep here.
+    pub(super) fn kept(&self) -> Kept {
+        if self.vectors != 0 {
+            Kept::Vectors
+        } else if self.files[Class::Float.file()].iter().any(|r| r.owner != Owner::Free) {
+            Kept::Floats
+        } else {
+            Kept::Nothing
+        }
     }
 
     /// Shared registers to write back.
@@ -310,7 +355,7 @@ impl Allocator {
         let map = |class: Class| {
             let mut map = [CLEAN; 16];
             for host in Self::pool(class) {
-                let reg = &self.files[class as usize][usize::from(*host)];
+                let reg = &self.files[class.file()][usize::from(*host)];
                 if let (Owner::Guest(guest), true) = (reg.owner, reg.dirty) {
                     map[usize::from(*host)] = guest;
                 }
@@ -348,7 +393,8 @@ impl Allocator {
             }
         }
         self.temps.fill(TempPlace::Dead);
-        self.spills = 0;
+        self.spills = [0; 2];
+        self.vectors = 0;
     }
 }
 

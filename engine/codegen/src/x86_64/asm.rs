@@ -145,6 +145,31 @@ pub enum Map {
     M0F3A = 3,
 }
 
+/// A VEX instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vex {
+    /// Mandatory prefix.
+    pub pp: Pp,
+    /// Opcode map.
+    pub map: Map,
+    /// The W bit.
+    pub w: bool,
+    /// Opcode.
+    pub opcode: u8,
+}
+
+impl Vex {
+    /// An instruction with W clear.
+    pub const fn new(pp: Pp, map: Map, opcode: u8) -> Self {
+        Self { pp, map, w: false, opcode }
+    }
+    /// The same with W set.
+    #[must_use]
+    pub const fn w(self) -> Self {
+        Self { w: true, ..self }
+    }
+}
+
 /// A forward jump whose target is not known yet: offset of its 32-bit displacement.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
@@ -522,15 +547,22 @@ impl Asm {
     /// A VEX instruction: `reg`, `vvvv` and `rm` as in the manual; scalar or 128-bit (L = 0).
     #[expect(clippy::too_many_arguments, reason = "the fields of the encoding")]
     pub fn vex(&mut self, pp: Pp, map: Map, w: bool, opcode: u8, reg: u8, vvvv: u8, rm: Rm) {
+        self.vector(false, Vex { pp, map, w, opcode }, reg, vvvv, rm);
+    }
+
+    /// A VEX instruction on 128 bits, or, with `wide`, on 256.
+    pub fn vector(&mut self, wide: bool, insn: Vex, reg: u8, vvvv: u8, rm: Rm) {
+        let Vex { pp, map, w, opcode } = insn;
+        let l = u8::from(wide) << 2;
         let (x, b) = Self::xb(rm);
         let r = reg >> 3;
         if x == 0 && b == 0 && !w && map == Map::M0F {
             self.byte(0xc5);
-            self.byte((r ^ 1) << 7 | (!vvvv & 15) << 3 | pp as u8);
+            self.byte((r ^ 1) << 7 | (!vvvv & 15) << 3 | l | pp as u8);
         } else {
             self.byte(0xc4);
             self.byte((r ^ 1) << 7 | (x ^ 1) << 6 | (b ^ 1) << 5 | map as u8);
-            self.byte(u8::from(w) << 7 | (!vvvv & 15) << 3 | pp as u8);
+            self.byte(u8::from(w) << 7 | (!vvvv & 15) << 3 | l | pp as u8);
         }
         self.byte(opcode);
         self.modrm(reg, rm);
@@ -609,6 +641,26 @@ impl Asm {
     /// vxorps (0x57) or vorps (0x56): all 128 bits
     pub fn vlogic(&mut self, opcode: u8, dst: Xmm, a: Xmm, b: Rm) {
         self.vex(Pp::None, Map::M0F, false, opcode, dst.0, a.0, b);
+    }
+
+    /// vmovdqu xmm or ymm, [mem]
+    pub fn vector_load(&mut self, wide: bool, dst: Xmm, mem: Mem) {
+        self.vector(wide, Vex::new(Pp::F3, Map::M0F, 0x6f), dst.0, 0, mem.into());
+    }
+
+    /// vmovdqu [mem], xmm or ymm
+    pub fn vector_store(&mut self, wide: bool, mem: Mem, src: Xmm) {
+        self.vector(wide, Vex::new(Pp::F3, Map::M0F, 0x7f), src.0, 0, mem.into());
+    }
+
+    /// An immediate byte at the end of an instruction.
+    pub fn imm8(&mut self, value: u8) {
+        self.byte(value);
+    }
+
+    /// vzeroupper
+    pub fn vzeroupper(&mut self) {
+        self.code.extend_from_slice(&[0xc5, 0xf8, 0x77]);
     }
 
     /// vldmxcsr (2) or vstmxcsr (3)

@@ -1,6 +1,6 @@
 //! The generator: operands, control flow, exits, and the parts out of line.
 
-use super::alloc::{Allocator, Class, Evict, GuestPlace, Owner, TempPlace, WriteBack};
+use super::alloc::{Allocator, Class, Evict, GuestPlace, Kept, Owner, TempPlace, WriteBack};
 use super::asm::gpr::{RAX, RCX};
 use super::asm::{Alu, Asm, Cc, Gpr, Mem, Patch, Width, Xmm};
 use super::thunks::{core_mem, state_mem};
@@ -15,7 +15,7 @@ use std::mem::offset_of;
 /// A part of the code that is emitted after the main path.
 pub(super) enum Tail {
     /// A slow path: the jump that leads to it, and its record.
-    Slow { from: Patch, site: Site, resume: usize, float: bool },
+    Slow { from: Patch, site: Site, resume: usize, kept: Kept },
     /// A conditional exit: registers to write back, then the exit proper.
     /// With `flags`, the mode's flags change on the way.
     Exit { from: Patch, write_back: WriteBack, pc: u64, flags: Option<u32> },
@@ -176,7 +176,7 @@ impl<'a> Generator<'a> {
             needed[index] = match op.dst.value() {
                 Value::Temp(t) => {
                     self.last_use[t.0 as usize] != 0
-                        || !matches!(op.kind.effects(), ir::Effects::NONE)
+                        || !matches!(op.kind.effects(), ir::Effects::NONE | ir::Effects::READS)
                 }
                 _ => true,
             };
@@ -220,6 +220,9 @@ impl<'a> Generator<'a> {
 
     fn lower(&mut self, op: &Op) -> Result<(), CompileError> {
         use OpKind as K;
+        if op.ty.is_vector() {
+            return self.lower_vector(op);
+        }
         match op.kind {
             K::Mov if op.ty.is_float() => self.float_move(op)?,
             K::Mov => self.integer_move(op)?,
@@ -289,19 +292,23 @@ impl<'a> Generator<'a> {
     }
 
     /// Emits what makes room for a new owner of a register.
-    fn emit_evict(&mut self, class: Class, evict: Evict) {
-        let (mem, host) = match evict {
-            Evict::Nothing => return,
-            Evict::WriteBack { guest, host } => (self.state_of(guest), host),
-            Evict::Spill { slot, host } => (Self::spill_mem(slot), host),
-        };
-        self.store_host(class, mem, host);
+    fn emit_evict(&mut self, evict: Evict) {
+        match evict {
+            Evict::Nothing => {}
+            Evict::WriteBack { guest, host } => {
+                self.store_host(self.alloc.class_of(guest), self.state_of(guest), host);
+            }
+            Evict::Spill { class, slot, host } => {
+                self.store_host(class, Self::spill_mem(class, slot), host);
+            }
+        }
     }
 
     fn store_host(&mut self, class: Class, mem: Mem, host: u8) {
         match class {
             Class::Int => self.asm.store(Width::W64, mem, Gpr(host)),
             Class::Float => self.asm.vstore(true, mem, Xmm(host)),
+            Class::Vector => self.asm.vector_store(true, mem, Xmm(host)),
         }
     }
 
@@ -309,6 +316,7 @@ impl<'a> Generator<'a> {
         match class {
             Class::Int => self.asm.load(Width::W64, Gpr(host), mem),
             Class::Float => self.asm.vload(true, Xmm(host), mem),
+            Class::Vector => self.asm.vector_load(true, Xmm(host), mem),
         }
     }
 
@@ -316,14 +324,18 @@ impl<'a> Generator<'a> {
         state_mem(self.target.regs[usize::from(guest)].offset)
     }
 
-    fn spill_mem(slot: u8) -> Mem {
-        core_mem(offset_of!(Core, spill) + 8 * usize::from(slot))
+    fn spill_mem(class: Class, slot: u8) -> Mem {
+        let slot = usize::from(slot);
+        core_mem(match class {
+            Class::Vector => offset_of!(Core, vector_spill) + 32 * slot,
+            _ => offset_of!(Core, spill) + 8 * slot,
+        })
     }
 
     /// A shared register for `owner`.
     fn take(&mut self, class: Class, owner: Owner) -> Result<u8, CompileError> {
         let (host, evict) = self.alloc.take(class, owner)?;
-        self.emit_evict(class, evict);
+        self.emit_evict(evict);
         Ok(host)
     }
 
@@ -335,7 +347,7 @@ impl<'a> Generator<'a> {
     /// Empties a particular shared register for the present operation.
     pub(super) fn claim(&mut self, reg: Gpr) -> Result<(), CompileError> {
         let evict = self.alloc.evict(Class::Int, reg.0)?;
-        self.emit_evict(Class::Int, evict);
+        self.emit_evict(evict);
         self.alloc.give(Class::Int, reg.0, Owner::Scratch);
         Ok(())
     }
@@ -355,7 +367,7 @@ impl<'a> Generator<'a> {
                 TempPlace::Host(_, host) => host,
                 TempPlace::Spill(_, slot) => {
                     let host = self.take(class, Owner::Temp(t.0))?;
-                    self.load_host(class, host, Self::spill_mem(slot));
+                    self.load_host(class, host, Self::spill_mem(class, slot));
                     host
                 }
                 TempPlace::Dead => unreachable!("verified units read assigned temporaries"),
@@ -365,7 +377,7 @@ impl<'a> Generator<'a> {
                 let value = self.unit.constant(c);
                 match class {
                     Class::Int => self.asm.mov_imm(Gpr(host), value),
-                    Class::Float => {
+                    Class::Float | Class::Vector => {
                         self.asm.mov_imm(RAX, value);
                         self.asm.vmovq_from(Xmm(host), RAX);
                     }
@@ -386,6 +398,11 @@ impl<'a> Generator<'a> {
     /// The host register that holds a floating-point operand.
     pub(super) fn float(&mut self, operand: Operand) -> Result<Xmm, CompileError> {
         self.operand(Class::Float, operand).map(Xmm)
+    }
+
+    /// The host register that holds a vector operand.
+    pub(super) fn vector(&mut self, operand: Operand) -> Result<Xmm, CompileError> {
+        self.operand(Class::Vector, operand).map(Xmm)
     }
 
     /// An integer operand that is a constant of 32 bits, sign-extended.
@@ -442,6 +459,14 @@ impl<'a> Generator<'a> {
         self.define(Class::Float, op.dst, like).map(Xmm)
     }
 
+    pub(super) fn define_vector(
+        &mut self,
+        op: &Op,
+        like: Option<Operand>,
+    ) -> Result<Xmm, CompileError> {
+        self.define(Class::Vector, op.dst, like).map(Xmm)
+    }
+
     /// The result is in its register.
     pub(super) fn defined(&mut self, op: &Op) {
         if let Value::Reg(r) = op.dst.value() {
@@ -453,7 +478,7 @@ impl<'a> Generator<'a> {
     pub(super) fn locate(&self, operand: Operand, index: usize, imms: &mut [u64; 3]) -> Loc {
         let host = |class, host| match class {
             Class::Int => Loc::Gpr(host),
-            Class::Float => Loc::Xmm(host),
+            Class::Float | Class::Vector => Loc::Xmm(host),
         };
         match operand.value() {
             Value::None => Loc::None,
@@ -743,7 +768,7 @@ impl<'a> Generator<'a> {
     }
 
     fn call(&mut self, op: &Op) -> Result<(), CompileError> {
-        let float = true;
+        let kept = self.alloc.kept().max(Kept::Floats);
         let mut site = self.site(op, SiteKind::Call(op.aux));
         // The helper may change every guest register: they are in memory afterwards.
         self.alloc.set_clean();
@@ -755,7 +780,7 @@ impl<'a> Generator<'a> {
         }
         let jump = self.asm.jmp();
         let resume = self.asm.here();
-        self.tails.push(Tail::Slow { from: jump, site, resume, float });
+        self.tails.push(Tail::Slow { from: jump, site, resume, kept });
         self.defined(op);
         Ok(())
     }
@@ -776,13 +801,12 @@ impl<'a> Generator<'a> {
 
     fn emit_tail(&mut self, tail: Tail) {
         match tail {
-            Tail::Slow { from, mut site, resume, float } => {
+            Tail::Slow { from, mut site, resume, kept } => {
                 self.asm.bind(from);
                 site.resume = self.target.origin + resume as u64;
                 let lea = self.asm.lea_rip(RAX);
                 self.records.push((lea, Record::Site(site)));
-                let thunks = self.target.thunks;
-                self.jump_to(if float { thunks.slow_float } else { thunks.slow });
+                self.jump_to(self.target.thunks.slow_of(kept));
             }
             Tail::Exit { from, write_back, pc, flags } => {
                 self.asm.bind(from);

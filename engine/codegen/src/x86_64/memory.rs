@@ -4,6 +4,7 @@
 //! its page offset but with the bits that alignment demands to be zero, so that a misaligned
 //! access, a missing page and a page that needs care all fail the same comparison.
 
+use super::alloc::Kept;
 use super::asm::gpr::{RAX, RBP, RCX, RDX};
 use super::asm::{Alu, Cc, Gpr, Mem, Patch, Rm, Width};
 use super::lower::{Generator, Tail};
@@ -30,7 +31,7 @@ impl Generator<'_> {
     }
 
     /// Base register and displacement of a + b; both may be constants.
-    fn address(&mut self, a: Operand, b: Operand) -> Result<(Gpr, i32), CompileError> {
+    pub(super) fn address(&mut self, a: Operand, b: Operand) -> Result<(Gpr, i32), CompileError> {
         let base = self.int(a)?;
         if let Some(disp) = self.small_const(b) {
             return Ok((base, disp));
@@ -41,20 +42,45 @@ impl Generator<'_> {
         Ok((sum, 0))
     }
 
-    /// Looks up the page of base + disp for an access of `size` bytes. On the main path `rcx` is
-    /// what to add to the guest address; the returned jump is taken otherwise.
+    /// Looks up the page of base + disp for an access of `size` bytes, which takes the slow path when
+    /// it is misaligned. On the main path `rcx` is what to add to the guest address; the returned
+    /// jump is taken otherwise.
     fn tlb(&mut self, base: Gpr, disp: i32, size: u32, write: bool) -> Patch {
+        let tag_mask = -(1 << PAGE_BITS) | (size as i32 - 1);
+        self.tlb_masked(base, disp, (0, tag_mask), write)
+    }
+
+    /// The same for a vector, which takes the slow path when it crosses a page: then the page of its
+    /// last byte is not the one that the entry of its first byte can hold.
+    pub(super) fn tlb_vector(&mut self, mem: MemOp, base: Gpr, disp: i32, write: bool) -> Patch {
+        if mem.must_align() {
+            return self.tlb(base, disp, mem.size(), write);
+        }
+        self.tlb_masked(base, disp, (mem.size() as i32 - 1, -(1 << PAGE_BITS)), write)
+    }
+
+    /// Looks up the page of base + disp. What is compared with the tag is base + disp + `last`, and
+    /// `tag_mask`.
+    fn tlb_masked(
+        &mut self,
+        base: Gpr,
+        disp: i32,
+        (last, tag_mask): (i32, i32),
+        write: bool,
+    ) -> Patch {
         let tag = if write { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) };
         let set = offset_of!(Core, tlb)
             + usize::from(self.unit.mmu & 3) * TLB_ENTRIES * size_of::<TlbEntry>();
         let index_mask = ((TLB_ENTRIES - 1) << 5) as i32;
-        let tag_mask = -(1 << PAGE_BITS) | (size as i32 - 1);
         match disp {
             0 => self.asm.mov(Width::W64, RAX, base),
             _ => self.asm.lea(Width::W64, RAX, Mem::base(base, disp)),
         }
         self.asm.rorx(Width::W32, RCX, RAX.into(), (PAGE_BITS - 5) as u8);
         self.asm.alu_imm(Alu::And, Width::W32, RCX.into(), index_mask);
+        if last != 0 {
+            self.asm.alu_imm(Alu::Add, Width::W64, RAX.into(), last);
+        }
         self.asm.alu_imm(Alu::And, Width::W64, RAX.into(), tag_mask);
         let entry = |field| Mem::indexed(RBP, RCX, core_disp(set + field));
         self.asm.alu(Alu::Cmp, Width::W64, RAX, entry(tag).into());
@@ -64,11 +90,11 @@ impl Generator<'_> {
     }
 
     /// Ends an access: its slow path resumes here.
-    fn resume_here(&mut self, slow: Patch, site: Site, dst: Loc, float: bool) {
+    pub(super) fn resume_here(&mut self, slow: Patch, site: Site, dst: Loc, least: Kept) {
         let site = Site { dst, ..site };
-        let float = float || self.alloc.uses_float();
+        let kept = self.alloc.kept().max(least);
         let resume = self.asm.here();
-        self.tails.push(Tail::Slow { from: slow, site, resume, float });
+        self.tails.push(Tail::Slow { from: slow, site, resume, kept });
     }
 
     fn load(&mut self, op: &Op) -> Result<(), CompileError> {
@@ -83,14 +109,14 @@ impl Generator<'_> {
                 let at = Mem::indexed(base, RCX, disp);
                 self.asm.vload(op.ty == Type::F64, d, at);
             }
-            self.resume_here(slow, site, d.into(), true);
+            self.resume_here(slow, site, d.into(), Kept::Floats);
         } else {
             let d = self.define_int(op, Some(op.a))?;
             let slow = self.fast_or_slow(mem, base, disp, false);
             if !mem.is_big_endian() {
                 self.extended(mem, d, Mem::indexed(base, RCX, disp).into());
             }
-            self.resume_here(slow, site, d.into(), false);
+            self.resume_here(slow, site, d.into(), Kept::Nothing);
         }
         self.defined(op);
         Ok(())
@@ -119,7 +145,7 @@ impl Generator<'_> {
             if !mem.is_big_endian() {
                 self.asm.vstore(op.ty == Type::F64, Mem::indexed(base, RCX, disp), value);
             }
-            self.resume_here(slow, site, Loc::None, true);
+            self.resume_here(slow, site, Loc::None, Kept::Floats);
             return Ok(());
         }
         let constant = self.small_const(op.c).filter(|_| mem.size() >= 4);
@@ -140,7 +166,7 @@ impl Generator<'_> {
                 (_, None) => self.asm.store(Width::W64, at, value),
             }
         }
-        self.resume_here(slow, site, Loc::None, false);
+        self.resume_here(slow, site, Loc::None, Kept::Nothing);
         Ok(())
     }
 
@@ -169,7 +195,7 @@ impl Generator<'_> {
             }
             self.extended(mem, d, RAX.into());
         }
-        self.resume_here(slow, site, d.into(), false);
+        self.resume_here(slow, site, d.into(), Kept::Nothing);
         self.defined(op);
         Ok(())
     }
@@ -219,7 +245,7 @@ impl Generator<'_> {
             self.asm.lock_cmpxchg(mem.size(), Mem::indexed(base, RCX, 0), new);
             self.extended(mem, d, RAX.into());
         }
-        self.resume_here(slow, site, d.into(), false);
+        self.resume_here(slow, site, d.into(), Kept::Nothing);
         self.defined(op);
         Ok(())
     }

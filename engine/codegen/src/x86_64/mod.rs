@@ -14,6 +14,7 @@ mod lower;
 mod memory;
 mod mxcsr;
 mod thunks;
+mod vector;
 
 pub use lower::{Buffers, Generator};
 pub use mxcsr::{read_mxcsr, write_mxcsr};

@@ -1,6 +1,6 @@
 //! The code that all units share: the ways in and out, and to the slow path.
 
-use super::alloc::pin_of;
+use super::alloc::{Kept, pin_of};
 use super::asm::gpr::{R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RDI, RDX, RSI, RSP};
 use super::asm::{Alu, Asm, Cc, Gpr, Mem, Rm, Width, Xmm};
 use super::{FLOAT_POOL, PINS};
@@ -50,22 +50,34 @@ pub fn emit_thunks(regs: &[RegInfo], origin: u64) -> (Vec<u8>, Thunks) {
     pins.iter().for_each(|(offset, pin)| asm.store(Width::W64, state_mem(*offset), *pin));
     emit_leave(&mut asm);
 
-    for float in [false, true] {
+    for kept in [Kept::Nothing, Kept::Floats, Kept::Vectors] {
         align(&mut asm);
-        let at = origin + asm.here() as u64;
-        if float {
-            thunks.slow_float = at
-        } else {
-            thunks.slow = at
-        }
-        emit_slow(&mut asm, float);
+        *thunks.slow_mut(kept) = origin + asm.here() as u64;
+        emit_slow(&mut asm, kept);
     }
     debug_assert!(PINS.iter().all(|p| KEPT.contains(p)), "a pin survives slow paths");
     (asm.code, thunks)
 }
 
+impl Thunks {
+    fn slow_mut(&mut self, kept: Kept) -> &mut u64 {
+        match kept {
+            Kept::Nothing => &mut self.slow,
+            Kept::Floats => &mut self.slow_float,
+            Kept::Vectors => &mut self.slow_vector,
+        }
+    }
+
+    /// The thunk for a site at which so much must be kept.
+    pub(super) fn slow_of(mut self, kept: Kept) -> u64 {
+        *self.slow_mut(kept)
+    }
+}
+
 /// Back to Rust; rax is the result.
 fn emit_leave(asm: &mut Asm) {
+    // Rust uses encodings that are slow as long as upper halves are not zero.
+    asm.vzeroupper();
     asm.mxcsr(3, core_mem(offset_of!(Core, mxcsr)));
     asm.mxcsr(2, core_mem(offset_of!(Core, host_mxcsr)));
     asm.alu_imm(Alu::Add, Width::W64, RSP.into(), 8);
@@ -75,21 +87,30 @@ fn emit_leave(asm: &mut Asm) {
 
 /// slow: rax = site. Keeps the registers in the frame, asks the runtime, and resumes or leaves. When
 /// it leaves, the runtime has already written all registers to the state.
-fn emit_slow(asm: &mut Asm, float: bool) {
+fn emit_slow(asm: &mut Asm, kept: Kept) {
     let slot = |r: Gpr| core_mem(offset_of!(Core, frame.gpr) + 8 * usize::from(r.0));
-    let float_slot = |r: u8| core_mem(offset_of!(Core, frame.xmm) + 8 * usize::from(r));
+    let float_slot = |r: u8| core_mem(offset_of!(Core, frame.xmm) + 32 * usize::from(r));
     KEPT.iter().for_each(|r| asm.store(Width::W64, slot(*r), *r));
-    if float {
-        FLOAT_POOL.iter().for_each(|r| asm.vstore(true, float_slot(*r), Xmm(*r)));
+    for r in FLOAT_POOL {
+        match kept {
+            Kept::Nothing => {}
+            Kept::Floats => asm.vstore(true, float_slot(r), Xmm(r)),
+            Kept::Vectors => asm.vector_store(true, float_slot(r), Xmm(r)),
+        }
     }
+    asm.vzeroupper();
     asm.lea(Width::W64, RDI, Mem::base(RBP, -(size_of::<Core>() as i32) - Core::BIAS));
     asm.mov(Width::W64, RSI, RAX);
     asm.call_rm(core_mem(offset_of!(Core, slow)).into());
     asm.test(Width::W64, RAX, RAX);
     let leave = asm.jcc(Cc::Ne);
     KEPT.iter().for_each(|r| asm.load(Width::W64, *r, slot(*r)));
-    if float {
-        FLOAT_POOL.iter().for_each(|r| asm.vload(true, Xmm(*r), float_slot(*r)));
+    for r in FLOAT_POOL {
+        match kept {
+            Kept::Nothing => {}
+            Kept::Floats => asm.vload(true, Xmm(r), float_slot(r)),
+            Kept::Vectors => asm.vector_load(true, Xmm(r), float_slot(r)),
+        }
     }
     asm.jmp_rm(Rm::Mem(core_mem(offset_of!(Core, resume))));
     asm.bind(leave);

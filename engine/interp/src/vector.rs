@@ -1,0 +1,158 @@
+//! Vector operations, lane by lane.
+
+use crate::Run;
+use ir::{Cond, Lane, Op, OpKind, Operand, Value, VectorBytes};
+use isa::Guest;
+
+const ZERO: VectorBytes = [0; 32];
+
+impl<G: Guest> Run<'_, '_, G> {
+    /// A vector operand; zero where the operation has none.
+    fn read_vector(&self, op: &Op, index: usize, operand: Operand) -> VectorBytes {
+        match operand.value() {
+            Value::Temp(t) if op.operand_is_vector(index) => self.vectors[t.0 as usize],
+            _ => ZERO,
+        }
+    }
+
+    fn write_vector(&mut self, dst: Operand, value: VectorBytes) {
+        if let Value::Temp(t) = dst.value() {
+            self.vectors[t.0 as usize] = value;
+        }
+    }
+
+    /// Executes an operation of a vector type.
+    pub(crate) fn vector(&mut self, op: &Op) -> Result<(), G::Trap> {
+        let (mmu, mem, size) = (self.unit.mmu, op.mem(), op.ty.bytes());
+        let [a, b] = [op.a, op.b].map(|operand| self.read(operand));
+        let [x, y, z] = [(0, op.a), (1, op.b), (2, op.c)]
+            .map(|(index, operand)| self.read_vector(op, index, operand));
+        let value = match op.kind {
+            OpKind::VGet => {
+                let mut value = ZERO;
+                let from = a as usize..a as usize + size;
+                value[..size].copy_from_slice(&G::vector_bytes(self.cpu.state)[from]);
+                value
+            }
+            OpKind::VPut => {
+                let to = a as usize..a as usize + size;
+                G::vector_bytes(self.cpu.state)[to].copy_from_slice(&y[..size]);
+                return Ok(());
+            }
+            OpKind::Load => {
+                G::set_pc(self.cpu.state, self.pc);
+                self.cpu.load_vector(mmu, mem, a.wrapping_add(b))?
+            }
+            OpKind::Store => {
+                G::set_pc(self.cpu.state, self.pc);
+                return self.cpu.store_vector(mmu, mem, a.wrapping_add(b), &z);
+            }
+            OpKind::VExtract => {
+                self.write(op.dst, get(&x, op.lane(), op.lane_aux().into()));
+                return Ok(());
+            }
+            OpKind::VToBits => {
+                self.write(op.dst, to_bits(op, &x));
+                return Ok(());
+            }
+            _ => evaluate(op, [a, b], [&x, &y, &z]),
+        };
+        self.write_vector(op.dst, value);
+        Ok(())
+    }
+}
+
+/// Lane `index`, zero-extended.
+fn get(v: &VectorBytes, lane: Lane, index: usize) -> u64 {
+    let size = lane.bytes();
+    (0..size).fold(0, |value, i| value | u64::from(v[index * size + i]) << (8 * i))
+}
+
+/// Sets lane `index` to the low bits of `value`.
+fn set(v: &mut VectorBytes, lane: Lane, index: usize, value: u64) {
+    let size = lane.bytes();
+    v[index * size..(index + 1) * size].copy_from_slice(&value.to_le_bytes()[..size]);
+}
+
+fn signed(lane: Lane, value: u64) -> i64 {
+    let shift = 64 - lane.bits();
+    (value << shift).cast_signed() >> shift
+}
+
+fn lanes(op: &Op) -> usize {
+    op.ty.bytes() / op.lane().bytes()
+}
+
+fn to_bits(op: &Op, a: &VectorBytes) -> u64 {
+    let bit = |i| u64::from(signed(op.lane(), get(a, op.lane(), i)) < 0) << i;
+    (0..lanes(op)).map(bit).sum()
+}
+
+/// A vector whose lanes are the function's values.
+fn each(op: &Op, mut lane_of: impl FnMut(usize) -> u64) -> VectorBytes {
+    let mut result = ZERO;
+    for i in 0..lanes(op) {
+        set(&mut result, op.lane(), i, lane_of(i));
+    }
+    result
+}
+
+fn all_ones_if(holds: bool) -> u64 {
+    if holds { u64::MAX } else { 0 }
+}
+
+/// The value of an operation: integers in `a` and `b`, vectors in `x`, `y` and `z`.
+fn evaluate(op: &Op, [a, b]: [u64; 2], [x, y, z]: [&VectorBytes; 3]) -> VectorBytes {
+    let lane = op.lane();
+    let bytes = |of: fn(u8, u8) -> u8| {
+        let mut result = ZERO;
+        for i in 0..op.ty.bytes() {
+            result[i] = of(x[i], y[i]);
+        }
+        result
+    };
+    match op.kind {
+        OpKind::VSplat => each(op, |_| a),
+        OpKind::VInsert => {
+            let mut result = *x;
+            set(&mut result, lane, op.lane_aux().into(), b);
+            result
+        }
+        OpKind::VAnd => bytes(|a, b| a & b),
+        OpKind::VOr => bytes(|a, b| a | b),
+        OpKind::VXor => bytes(|a, b| a ^ b),
+        OpKind::VAndNot => bytes(|a, b| a & !b),
+        OpKind::VCompare => {
+            let cond = Cond::from_code(op.lane_aux());
+            // Sign extension keeps both orders.
+            let extended = |v, i| signed(lane, get(v, lane, i)).cast_unsigned();
+            each(op, |i| all_ones_if(cond.holds(extended(x, i), extended(y, i))))
+        }
+        OpKind::VBlend => std::array::from_fn(|i| if x[i] >> 7 != 0 { y[i] } else { z[i] }),
+        OpKind::VFromBits => each(op, |i| all_ones_if(a >> i & 1 != 0)),
+        OpKind::VBelow => each(op, |i| all_ones_if(b.wrapping_add(i as u64) < a)),
+        OpKind::VShlBy | OpKind::VShrBy | OpKind::VSarBy => {
+            each(op, |i| binary(op.kind, lane, get(x, lane, i), b))
+        }
+        kind => each(op, |i| binary(kind, lane, get(x, lane, i), get(y, lane, i))),
+    }
+}
+
+/// One lane; the bits of the result above it mean nothing.
+fn binary(kind: OpKind, lane: Lane, a: u64, b: u64) -> u64 {
+    let (sa, sb) = (signed(lane, a), signed(lane, b));
+    let count = b % u64::from(lane.bits());
+    match kind {
+        OpKind::VAdd => a.wrapping_add(b),
+        OpKind::VSub => a.wrapping_sub(b),
+        OpKind::VMul => a.wrapping_mul(b),
+        OpKind::VShl | OpKind::VShlBy => a << count,
+        OpKind::VShr | OpKind::VShrBy => a >> count,
+        OpKind::VSar | OpKind::VSarBy => (sa >> count).cast_unsigned(),
+        OpKind::VMin => sa.min(sb).cast_unsigned(),
+        OpKind::VMax => sa.max(sb).cast_unsigned(),
+        OpKind::VMinU => a.min(b),
+        OpKind::VMaxU => a.max(b),
+        other => unreachable!("{other:?} does not work on two lanes"),
+    }
+}

@@ -1,0 +1,155 @@
+//! What vector operations take and give.
+
+use crate::ops::{Cond, packed_enum};
+
+packed_enum! {
+    /// Width of the lanes of a vector operation.
+    Lane {
+        /// 8 bits.
+        B8 "8",
+        /// 16 bits.
+        B16 "16",
+        /// 32 bits.
+        B32 "32",
+        /// 64 bits.
+        B64 "64",
+    }
+}
+
+impl Lane {
+    /// Width in bits.
+    pub const fn bits(self) -> u32 {
+        8 << self as u32
+    }
+    /// Width in bytes.
+    pub const fn bytes(self) -> usize {
+        1 << self as usize
+    }
+    /// The lane width that is `bits` wide, if it is one.
+    pub fn of_bits(bits: u32) -> Option<Self> {
+        Self::ALL.iter().copied().find(|lane| lane.bits() == bits)
+    }
+    /// Packed for an operation's `aux`, with what else goes there.
+    pub const fn with(self, more: u16) -> u16 {
+        self as u16 | more << Self::SHIFT
+    }
+    /// First bit of `aux` above the lane width.
+    pub(crate) const SHIFT: u32 = 8;
+}
+
+/// What an operand or result of a vector operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// Absent.
+    None,
+    /// An integer.
+    Int,
+    /// An integer constant.
+    Const,
+    /// A vector of the operation's type.
+    Vector,
+}
+
+/// What is in the `aux` of a vector operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aux {
+    /// Nothing.
+    None,
+    /// A [`Lane`] in the low byte.
+    Lanes,
+    /// A lane's number above that.
+    Index,
+    /// A [`Cond`] above that.
+    Cond,
+}
+
+/// What a vector operation takes and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// The result.
+    pub result: Slot,
+    /// The operands.
+    pub operands: [Slot; 3],
+    /// What qualifies it.
+    pub aux: Aux,
+}
+
+impl Form {
+    const fn new(result: Slot, a: Slot, b: Slot, c: Slot, aux: Aux) -> Self {
+        Self { result, operands: [a, b, c], aux }
+    }
+}
+
+/// The forms by the names that the table of operations uses.
+impl Form {
+    pub(crate) const GET: Self =
+        Self::new(Slot::Vector, Slot::Const, Slot::None, Slot::None, Aux::None);
+    pub(crate) const PUT: Self =
+        Self::new(Slot::None, Slot::Const, Slot::Vector, Slot::None, Aux::None);
+    pub(crate) const FROM_INT: Self =
+        Self::new(Slot::Vector, Slot::Int, Slot::None, Slot::None, Aux::Lanes);
+    pub(crate) const TO_INT: Self =
+        Self::new(Slot::Int, Slot::Vector, Slot::None, Slot::None, Aux::Lanes);
+    pub(crate) const INSERT: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::Int, Slot::None, Aux::Index);
+    pub(crate) const EXTRACT: Self =
+        Self::new(Slot::Int, Slot::Vector, Slot::None, Slot::None, Aux::Index);
+    pub(crate) const BINARY: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::Vector, Slot::None, Aux::Lanes);
+    pub(crate) const LOGIC: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::Vector, Slot::None, Aux::None);
+    pub(crate) const SCALAR: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::Int, Slot::None, Aux::Lanes);
+    pub(crate) const COMPARE: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::Vector, Slot::None, Aux::Cond);
+    pub(crate) const BLEND: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::Vector, Slot::Vector, Aux::None);
+    pub(crate) const BELOW: Self =
+        Self::new(Slot::Vector, Slot::Int, Slot::Const, Slot::None, Aux::Lanes);
+}
+
+impl Aux {
+    /// What `aux` adds to an operation's name in listings.
+    pub(crate) fn print(self, aux: u16) -> String {
+        let lane = || Lane::from_code(aux & 3).name();
+        let more = aux >> Lane::SHIFT;
+        match self {
+            Self::None => String::new(),
+            Self::Lanes => lane().to_owned(),
+            Self::Index => format!("{}_{more}", lane()),
+            Self::Cond => format!("{}_{}", lane(), Cond::from_code(more).name()),
+        }
+    }
+
+    /// The reverse of [`Aux::print`].
+    pub(crate) fn parse(self, text: &str) -> Option<u16> {
+        macro_rules! code {
+            ($t:ty, $name:expr) => {{
+                let name = $name;
+                <$t>::ALL.iter().position(|v| v.name() == name).map(|code| code as u16)
+            }};
+        }
+        let (lane, more) = text.split_once('_').unwrap_or((text, ""));
+        let more = match self {
+            Self::None => return text.is_empty().then_some(0),
+            Self::Lanes => more.is_empty().then_some(0)?,
+            Self::Index => more.parse::<u8>().ok()?.into(),
+            Self::Cond => code!(Cond, more)?,
+        };
+        let lane = code!(Lane, lane)?;
+        Some(lane | more << Lane::SHIFT)
+    }
+}
+
+/// Where an ISA keeps its vector registers in its state struct. They are not registers of the table:
+/// operations name bytes of this region, and these are always exact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VectorRegion {
+    /// Byte offset in the state struct.
+    pub offset: u32,
+    /// Bytes.
+    pub len: u32,
+}
+
+/// The bytes of a vector, lowest first; those above its type's width mean nothing.
+pub type VectorBytes = [u8; 32];

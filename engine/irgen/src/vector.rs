@@ -1,0 +1,125 @@
+//! Vector operations of units, by their forms.
+
+use crate::generate::{Maker, NONE};
+use crate::guest::VECTOR_BYTES;
+use ir::{Aux, Cond, Form, Lane, MemOp, OpKind, Operand, Slot, Type};
+
+impl Maker<'_, '_> {
+    pub(crate) fn vector(&mut self) {
+        let ty = self.random.pick(&[Type::V128, Type::V256]);
+        match self.random.below(100) {
+            0..10 => {
+                let value = self.vector_operand(ty);
+                self.put(ty, value);
+            }
+            10..16 => self.vector_load(ty),
+            16..22 => self.vector_store(ty),
+            _ => self.vector_operation(ty),
+        }
+    }
+
+    /// A place among the vector registers.
+    fn place_of(&mut self, ty: Type) -> Operand {
+        let last = VECTOR_BYTES as u64 - ty.bytes() as u64;
+        let at = match self.random.below(8) {
+            0 => self.random.below(last + 1),
+            _ => self.random.below(last / 16 + 1) * 16,
+        };
+        self.constant(at)
+    }
+
+    fn put(&mut self, ty: Type, value: Operand) {
+        let at = self.place_of(ty);
+        self.effect(OpKind::VPut, ty, 0, [at, value, NONE]);
+    }
+
+    /// A vector: one that is there, or one from the registers.
+    fn vector_operand(&mut self, ty: Type) -> Operand {
+        let fits: Vec<_> = self.vectors.iter().filter(|v| v.0 == ty).map(|v| v.1).collect();
+        if !fits.is_empty() && self.random.percent(70) {
+            return self.random.pick(&fits);
+        }
+        let at = self.place_of(ty);
+        self.vector_result(OpKind::VGet, ty, 0, [at, NONE, NONE])
+    }
+
+    fn vector_result(&mut self, kind: OpKind, ty: Type, aux: u16, args: [Operand; 3]) -> Operand {
+        let dst = self.temp();
+        self.push(kind, ty, aux, dst, args);
+        if self.vectors.len() >= self.shape.pressure.max(3) {
+            let old = self.random.below(self.vectors.len() as u64) as usize;
+            self.vectors.swap_remove(old);
+        }
+        self.vectors.push((ty, dst));
+        dst
+    }
+
+    fn vector_access(&mut self, ty: Type) -> (MemOp, [Operand; 2]) {
+        let mem = MemOp::vector(ty);
+        let mem = if self.random.percent(15) { mem.aligned() } else { mem };
+        let (base, by) = self.base(u64::from(mem.size()), true);
+        (mem, [base, by])
+    }
+
+    fn vector_load(&mut self, ty: Type) {
+        let (mem, [base, by]) = self.vector_access(ty);
+        let value = self.vector_result(OpKind::Load, ty, mem.code(), [base, by, NONE]);
+        self.put(ty, value);
+    }
+
+    fn vector_store(&mut self, ty: Type) {
+        let value = self.vector_operand(ty);
+        let (mem, [base, by]) = self.vector_access(ty);
+        self.effect(OpKind::Store, ty, mem.code(), [base, by, value]);
+    }
+
+    /// Any operation of the table that has a form.
+    fn vector_operation(&mut self, ty: Type) {
+        let all: Vec<(OpKind, Form)> =
+            OpKind::ALL.iter().filter_map(|kind| Some((*kind, kind.form()?))).collect();
+        let (kind, form) = self.random.pick(&all);
+        let lane = self.random.pick(Lane::ALL);
+        let lanes = (ty.bytes() / lane.bytes()) as u64;
+        let aux = match form.aux {
+            Aux::None => 0,
+            Aux::Lanes => lane.with(0),
+            Aux::Index => lane.with(self.random.below(lanes) as u16),
+            Aux::Cond => lane.with(self.random.pick(Cond::ALL) as u16),
+        };
+        if matches!(kind, OpKind::VGet | OpKind::VPut) {
+            let value = self.vector_operand(ty);
+            return self.put(ty, value);
+        }
+        let args = form.operands.map(|slot| match slot {
+            Slot::None => NONE,
+            Slot::Int => self.vector_int(lanes),
+            Slot::Const => {
+                let first = self.random.below(2 * lanes);
+                self.constant(first)
+            }
+            Slot::Vector => self.vector_operand(ty),
+        });
+        if form.result == Slot::Int {
+            return self.int_result(kind, ty, aux, args);
+        }
+        let value = self.vector_result(kind, ty, aux, args);
+        if self.random.percent(60) {
+            self.put(ty, value);
+        }
+    }
+
+    /// An integer: a count of lanes now and then.
+    fn vector_int(&mut self, lanes: u64) -> Operand {
+        if !self.random.percent(30) {
+            return self.int();
+        }
+        let count = self.random.below(3 * lanes + 1);
+        let count = self.constant(count);
+        if self.random.percent(50) {
+            return count;
+        }
+        let dst = self.temp();
+        self.push(OpKind::Mov, Type::I64, 0, dst, [count, NONE, NONE]);
+        dst
+    }
+}
