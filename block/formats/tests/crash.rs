@@ -14,12 +14,16 @@ use std::sync::{Arc, Mutex};
 
 use common::*;
 use formats::qcow2::{CreateOptions, Options, Qcow2, create};
-use graph::{Extent, ExtentKind, Memory, Node, NodeInfo, WriteFlags, ZeroFlags};
+use graph::{
+    Compress, Extent, ExtentKind, Image, Memory, Node, NodeInfo, Preallocation, WriteFlags,
+    ZeroFlags,
+};
 
 const SECTOR: usize = 512;
 
 enum Op {
     Write(u64, Vec<u8>),
+    Truncate(u64),
     Flush,
 }
 
@@ -89,6 +93,12 @@ impl Node for Volatile {
     fn block_status(&self, _offset: u64, len: u64) -> io::Result<Extent> {
         Ok(Extent { kind: ExtentKind::Data, len, host_offset: None })
     }
+    fn truncate(&self, size: u64) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        state.0.resize(size as usize, 0);
+        state.1.push(Op::Truncate(size));
+        Ok(())
+    }
     fn read_only(&self) -> bool {
         false
     }
@@ -111,7 +121,14 @@ fn remains(start: &[u8], log: &[Op], cut: usize, what: Survivors, random: &mut R
     let mut image = start.to_vec();
     let stable = log[..cut].iter().rposition(|op| matches!(op, Op::Flush)).unwrap_or(0);
     for (i, op) in log[..cut].iter().enumerate() {
-        let Op::Write(offset, bytes) = op else { continue };
+        let (offset, bytes) = match op {
+            Op::Write(offset, bytes) => (offset, bytes),
+            Op::Truncate(size) if i < stable || !matches!(what, Survivors::None) => {
+                image.resize(*size as usize, 0);
+                continue;
+            }
+            _ => continue,
+        };
         let mut at = 0;
         while at < bytes.len() {
             let place = *offset as usize + at;
@@ -144,6 +161,17 @@ impl History {
     fn of(disk: &Qcow2) -> Self {
         let values = tags(&read_all(disk)).into_iter().map(|tag| vec![(0, tag)]);
         Self { values: values.collect(), flushes: Vec::new(), tag: 1 << 32 }
+    }
+
+    /// New content for a range of the disk, noted as written at `now`.
+    fn tagged(&mut self, from: u64, to: u64, now: usize) -> Vec<u8> {
+        let mut data = Vec::new();
+        for values in &mut self.values[from as usize / SECTOR..to as usize / SECTOR] {
+            self.tag += 1;
+            values.push((now, self.tag));
+            data.extend(self.tag.to_le_bytes().repeat(SECTOR / 8));
+        }
+        data
     }
 
     /// The values sector `i` may have after a cut: from the last one flushed on.
@@ -200,13 +228,15 @@ fn workload(disk: &Qcow2, file: &Volatile, history: &mut History, rounds: u32, s
                     }
                 }
             }
+            4 => {
+                let unit = disk.unit();
+                let at = at / unit * unit;
+                let end = (at + unit).min(disk.size());
+                let data = history.tagged(at, end, now);
+                disk.write_compressed(at, &data).unwrap();
+            }
             _ => {
-                let mut data = Vec::new();
-                for values in &mut history.values[range] {
-                    history.tag += 1;
-                    values.push((now, history.tag));
-                    data.extend(history.tag.to_le_bytes().repeat(SECTOR / 8));
-                }
+                let data = history.tagged(at, at + len, now);
                 disk.write_at(at, &data, WriteFlags::default()).unwrap();
             }
         }
@@ -371,5 +401,81 @@ fn a_cut_while_creating_leaves_an_empty_image_or_none() {
                 assert!(read_all(&disk).iter().all(|b| *b == 0));
             }
         }
+    }
+}
+
+/// Runs `change` on an image with content and cuts its log after each operation: no image is
+/// damaged, and `judge` says whether what an image holds (none if it cannot be read) is right.
+fn cut_everywhere(
+    name: &str,
+    image: Vec<u8>,
+    change: impl FnOnce(&Qcow2),
+    judge: impl Fn(&Qcow2) -> bool,
+) {
+    let file = Volatile::holding(image);
+    let start = file.forget_log();
+    let disk = open(Arc::clone(&file) as Arc<dyn Node>, None);
+    change(&disk);
+    drop(disk);
+    let log = std::mem::take(&mut file.0.lock().unwrap().1);
+    let mut random = Random(3);
+    for cut in 0..=log.len() {
+        for what in [Survivors::None, Survivors::All, Survivors::Half, Survivors::Few] {
+            let left = remains(&start, &log, cut, what, &mut random);
+            let image = Volatile::holding(left);
+            // Opening for writing repairs what the image says was under way.
+            let disk = open(Arc::clone(&image) as Arc<dyn Node>, None);
+            assert!(judge(&disk), "{name} cut {cut} {what:?}: the content is wrong");
+            drop(disk);
+            let report = Qcow2::check(&*image, name).unwrap();
+            assert_eq!(report.corruptions, 0, "{name} cut {cut} {what:?}: {:?}", report.findings);
+        }
+    }
+}
+
+/// An image of `size` bytes with the number of each sector in it.
+fn numbered(options: &CreateOptions) -> Vec<u8> {
+    let file = Volatile::holding(fresh(options));
+    let disk = open(Arc::clone(&file) as Arc<dyn Node>, None);
+    let sectors = options.size / SECTOR as u64;
+    let content: Vec<u8> = (1..=sectors).flat_map(|i| i.to_le_bytes().repeat(SECTOR / 8)).collect();
+    disk.write_at(0, &content, WriteFlags::default()).unwrap();
+    drop(disk);
+    file.forget_log()
+}
+
+/// Each sector holds its number or, from sector `from` on, zeroes.
+fn numbers_up_to(disk: &Qcow2, from: usize) -> bool {
+    let right = |(i, tag): (usize, u64)| tag == i as u64 + 1 || (i >= from && tag == 0);
+    tags(&read_all(disk)).into_iter().enumerate().all(right)
+}
+
+#[test]
+fn no_cut_while_growing_or_shrinking_damages() {
+    for options in [
+        CreateOptions { cluster_size: 512, ..CreateOptions::new(100 << 10) },
+        CreateOptions { version: 2, cluster_size: 1024, ..CreateOptions::new(100 << 10) },
+        CreateOptions { cluster_size: 16384, extended_l2: true, ..CreateOptions::new(100 << 10) },
+    ] {
+        let image = numbered(&options);
+        let sizes = [100 << 10, 3 << 20, 50 << 10];
+        cut_everywhere(
+            "growing",
+            image.clone(),
+            |disk| disk.resize(3 << 20, Preallocation::Off).unwrap(),
+            |disk| sizes.contains(&disk.size()) && numbers_up_to(disk, 200),
+        );
+        cut_everywhere(
+            "growing with metadata",
+            image.clone(),
+            |disk| disk.resize(200 << 10, Preallocation::Metadata).unwrap(),
+            |disk| numbers_up_to(disk, 200),
+        );
+        cut_everywhere(
+            "shrinking",
+            image,
+            |disk| disk.resize(50 << 10, Preallocation::Off).unwrap(),
+            |disk| sizes.contains(&disk.size()) && numbers_up_to(disk, 100),
+        );
     }
 }

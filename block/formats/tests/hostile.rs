@@ -117,8 +117,8 @@ fn bad_fields_are_named() {
     assert_eq!(with(48, &0x1001u64.to_be_bytes()), text);
     assert_eq!(with(60, &[0xff; 4]), field("nb_snapshots", "0xffffffff: too large"));
     assert_eq!(with(96, &[0, 0, 0, 7]), field("refcount_order", "0x7: too large"));
-    assert_eq!(with(35, &[2]), "x.qcow2: not supported yet: qcow2 with LUKS encryption");
-    let text = "x.qcow2: not supported yet: qcow2 with an external data file";
+    assert_eq!(with(35, &[2]), field("crypt_method", "0x2: there is no LUKS header"));
+    let text = "x.qcow2: 'data-file' is required for this image";
     assert_eq!(with(79, &[4]), text);
     let text = "x.qcow2: qcow2: Image is corrupt; cannot be opened read/write";
     assert_eq!(with(79, &[2]), text);

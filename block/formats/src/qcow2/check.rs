@@ -102,7 +102,7 @@ impl Qcow2 {
             for i in 0..self.layout.l2_entries {
                 let guest = index as u64 * covered + i * self.layout.cluster;
                 let Ok(entry) = meta.entry(file, guest) else { continue };
-                let Some(host) = entry.host else { continue };
+                let Some(host) = entry.host.filter(|_| !self.layout.external) else { continue };
                 let alone = meta.refcount(file, host >> self.layout.cluster_bits)? == 1;
                 if alone != entry.copied {
                     meta.set_entry(file, guest, Entry { copied: alone, ..entry })?;
@@ -213,6 +213,9 @@ impl<'a> Walk<'a> {
         self.report.allocated_clusters += u64::from(active);
         if !host.is_multiple_of(self.layout.cluster) {
             damage(&mut self.report, format!("data cluster offset {host:#x} is not aligned"));
+            return Ok(());
+        }
+        if self.layout.external {
             return Ok(());
         }
         self.refer(host, 1, times, "data cluster");

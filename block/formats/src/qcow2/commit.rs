@@ -11,7 +11,8 @@
 //!    counts of those blocks themselves, are now stable). If the table has moved: sync, then the
 //!    header's two fields for it, which share a sector;
 //! 3. sync: counts, guest data, and the initial content of new L2 tables are stable;
-//! 4. L2 slices and L1 entries, in any order. A new L1 entry may become stable before the slices
+//! 4. L2 slices and L1 entries, in any order. If the L1 table has moved, its content went out with
+//!    step 1 and now the header's two fields for it follow, which share a sector. A new L1 entry may become stable before the slices
 //!    of its table: the table then is what step 3 made stable, zeroes or the copied original;
 //! 5. sync, if clusters are to be freed: no stable entry refers to them any more;
 //! 6. in memory: lower the counts of freed clusters, which makes them available; pass discards on.
@@ -27,6 +28,7 @@ use std::io;
 use graph::WriteFlags;
 
 use super::Qcow2;
+use super::codec::table_bytes;
 use super::header;
 use super::meta::Batch;
 
@@ -42,7 +44,15 @@ impl Qcow2 {
             meta.take_batch()
         };
         let written = self.write_batch(&batch);
-        let unused = self.meta().settle(&*self.file, &batch, written.is_ok())?;
+        let unused = {
+            let mut meta = self.meta();
+            let unused = meta.settle(&*self.file, &batch, written.is_ok())?;
+            if !unused.is_empty() {
+                // Before anybody can put something else there.
+                self.unpacker.clear();
+            }
+            unused
+        };
         written?;
         self.pass_discards(&unused);
         Ok(())
@@ -53,6 +63,9 @@ impl Qcow2 {
         let plain = WriteFlags::default();
         for (at, bytes) in &batch.refcounts {
             file.write_at(*at, bytes, plain)?;
+        }
+        if let Some((offset, table)) = &batch.l1_moved {
+            file.write_at(*offset, &table_bytes(table), plain)?;
         }
         if !batch.reftable.is_empty() {
             file.flush()?;
@@ -65,16 +78,25 @@ impl Qcow2 {
             file.flush()?;
             let mut fields = offset.to_be_bytes().to_vec();
             fields.extend(clusters.to_be_bytes());
-            file.write_at(header::at::REFTABLE_OFFSET, &fields, plain)?;
+            file.write_at(header::AT_REFTABLE, &fields, plain)?;
+            let mut header = self.header();
+            (header.reftable_offset, header.reftable_clusters) = (offset, clusters);
         }
-        if !batch.l2.is_empty() || !batch.l1.is_empty() {
+        if !batch.l2.is_empty() || !batch.l1.is_empty() || batch.l1_moved.is_some() {
             file.flush()?;
             for (at, bytes) in &batch.l2 {
                 file.write_at(*at, bytes, plain)?;
             }
             for (index, entry) in &batch.l1 {
-                let at = self.l1_offset + *index as u64 * 8;
+                let at = batch.l1_offset + *index as u64 * 8;
                 file.write_at(at, &entry.to_be_bytes(), plain)?;
+            }
+            if let Some((offset, table)) = &batch.l1_moved {
+                let mut fields = (table.len() as u32).to_be_bytes().to_vec();
+                fields.extend(offset.to_be_bytes());
+                file.write_at(header::AT_L1, &fields, plain)?;
+                let mut header = self.header();
+                (header.l1_offset, header.l1_size) = (*offset, table.len() as u32);
             }
         }
         if !batch.frees.is_empty() {
@@ -85,11 +107,7 @@ impl Qcow2 {
 
     /// Tells the file about clusters that nobody uses, in runs. A failed discard costs only space.
     fn pass_discards(&self, unused: &[u64]) {
-        if unused.is_empty() {
-            return;
-        }
-        self.unpacker.clear();
-        if !self.discard {
+        if unused.is_empty() || !self.discard {
             return;
         }
         let mut unused = unused.to_vec();

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use graph::{Node, OpenError, WriteFlags};
 
 use super::header::{
-    COMPATIBLE_LAZY, Compression, Header, INCOMPATIBLE_EXTENDED_L2, first_cluster,
+    AUTOCLEAR_RAW_DATA, COMPATIBLE_LAZY, CRYPT_NONE, Compression, Header, INCOMPATIBLE_DATA_FILE,
+    INCOMPATIBLE_EXTENDED_L2, Unknown, first_cluster,
 };
 use super::layout::Layout;
 use super::meta::put_refcount;
@@ -34,6 +35,10 @@ pub struct CreateOptions {
     pub backing_file: Option<String>,
     /// Format of the backing file.
     pub backing_format: Option<String>,
+    /// Name of an external data file, stored as given.
+    pub data_file: Option<String>,
+    /// The external data file is a raw image of the disk.
+    pub data_file_raw: bool,
 }
 
 impl CreateOptions {
@@ -49,6 +54,8 @@ impl CreateOptions {
             compression: Compression::Zlib,
             backing_file: None,
             backing_format: None,
+            data_file: None,
+            data_file_raw: false,
         }
     }
 }
@@ -63,7 +70,9 @@ pub fn create(file: &Arc<dyn Node>, path: &str, options: &CreateOptions) -> Resu
     let plan = Plan::new(&layout, header.size);
     header.l1_size = plan.l1_entries as u32;
     if plan.l1_entries * 8 > 32 << 20 {
-        return Err(refuse("Image size too large for file format; try a larger cluster size"));
+        return Err(refuse(
+            "The image size is too large for file format 'qcow2' (try using a larger cluster size)",
+        ));
     }
     header.reftable_offset = layout.cluster;
     header.reftable_clusters = plan.table_clusters as u32;
@@ -105,10 +114,16 @@ fn header_for(options: &CreateOptions) -> Result<Header, OpenError> {
              (use version=v3 or greater)",
         ));
     }
-    if !v3 && (options.lazy_refcounts || options.extended_l2) {
+    if !v3 && options.lazy_refcounts {
         return Err(refuse(
-            "Lazy refcounts and extended L2 entries are only supported with compatibility level \
-             1.1 and above (use version=v3 or greater)",
+            "Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 \
+             or greater)",
+        ));
+    }
+    if !v3 && options.extended_l2 {
+        return Err(refuse(
+            "Extended L2 entries are only supported with compatibility level 1.1 and above (use \
+             version=v3 or greater)",
         ));
     }
     if options.extended_l2 && cluster < 16384 {
@@ -122,11 +137,24 @@ fn header_for(options: &CreateOptions) -> Result<Header, OpenError> {
              (use version=v3 or greater)",
         ));
     }
+    if !v3 && options.data_file.is_some() {
+        return Err(refuse(
+            "External data files are only supported with compatibility level 1.1 and above (use \
+             version=v3 or greater)",
+        ));
+    }
+    if options.data_file_raw && options.data_file.is_none() {
+        return Err(refuse("data-file-raw requires data-file"));
+    }
+    if options.data_file_raw && options.backing_file.is_some() {
+        return Err(refuse("Backing file and data-file-raw cannot be used at the same time"));
+    }
     if options.backing_file.as_ref().is_some_and(|name| name.len() > 1023) {
         return Err(refuse("Backing file name too long"));
     }
     let size = options.size.checked_next_multiple_of(512).filter(|s| *s <= i64::MAX as u64);
     let compressed = u64::from(options.compression != Compression::Zlib) << 3;
+    let external = if options.data_file.is_some() { INCOMPATIBLE_DATA_FILE } else { 0 };
     let extended = if options.extended_l2 { INCOMPATIBLE_EXTENDED_L2 } else { 0 };
     Ok(Header {
         version: if v3 { 3 } else { 2 },
@@ -138,14 +166,18 @@ fn header_for(options: &CreateOptions) -> Result<Header, OpenError> {
         reftable_clusters: 0,
         snapshots: 0,
         snapshots_offset: 0,
-        incompatible: compressed | extended,
+        incompatible: compressed | extended | external,
         compatible: if options.lazy_refcounts { COMPATIBLE_LAZY } else { 0 },
-        autoclear: 0,
+        autoclear: if options.data_file_raw { AUTOCLEAR_RAW_DATA } else { 0 },
         refcount_order: options.refcount_bits.trailing_zeros(),
         compression: options.compression,
         bitmaps: None,
+        crypt_method: CRYPT_NONE,
+        crypt_header: None,
         backing_file: options.backing_file.clone(),
         backing_format: options.backing_format.clone(),
+        data_file: options.data_file.clone(),
+        unknown: Unknown::default(),
     })
 }
 
@@ -189,7 +221,8 @@ impl Plan {
             let (at, shift) = ((bits / 8) as usize, (bits % 8) as u32);
             put_refcount(&mut counts, at, shift, layout.refcount_order, 1);
         }
-        let l1 = vec![0; (self.l1_clusters * cluster) as usize];
+        // The rest of the last cluster lies behind the end of the file.
+        let l1 = vec![0; (self.l1_entries * 8) as usize];
         let plain = WriteFlags::default();
         file.write_at(cluster, &table, plain)?;
         file.write_at(first_block, &counts, plain)?;

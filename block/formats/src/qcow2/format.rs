@@ -15,6 +15,11 @@ pub struct Qcow2Format;
 const CREATE_OPTIONS: &[ImageOption] = &[
     ImageOption::with("cluster_size", ValueKind::Size, "65536", "qcow2 cluster size"),
     ImageOption::with("extended_l2", ValueKind::Switch, "off", "Extended L2 tables"),
+    ImageOption::new(
+        "preallocation",
+        ValueKind::Text,
+        "Preallocation mode (allowed values: off, metadata, falloc, full)",
+    ),
     ImageOption::with(
         "compression_type",
         ValueKind::Text,
@@ -25,6 +30,12 @@ const CREATE_OPTIONS: &[ImageOption] = &[
     ImageOption::new("compat", ValueKind::Text, "Compatibility level (v2 [0.10] or v3 [1.1])"),
     ImageOption::new("backing_file", ValueKind::Text, "File name of a base image"),
     ImageOption::new("backing_fmt", ValueKind::Text, "Image format of the base image"),
+    ImageOption::new("data_file", ValueKind::Text, "File name of an external data file"),
+    ImageOption::new(
+        "data_file_raw",
+        ValueKind::Switch,
+        "The external data file must stay valid as a raw image",
+    ),
     ImageOption::with("lazy_refcounts", ValueKind::Switch, "off", "Postpone refcount updates"),
     ImageOption::with(
         "refcount_bits",
@@ -60,12 +71,15 @@ impl Format for Qcow2Format {
 
     fn references(&self, file: &dyn Node, path: &str) -> Result<Vec<Reference>, OpenError> {
         let header = Header::read(file, path)?;
+        let external = header.external();
         let backing = header.backing_file.map(|name| Reference {
             role: Role::Backing,
             name,
             format: header.backing_format,
         });
-        Ok(backing.into_iter().collect())
+        let data = header.data_file.filter(|_| external);
+        let data = data.map(|name| Reference { role: Role::Data, name, format: None });
+        Ok(data.into_iter().chain(backing).collect())
     }
 
     fn open(&self, request: OpenRequest<'_>) -> Result<Arc<dyn Node>, OpenError> {
@@ -79,6 +93,7 @@ impl Format for Qcow2Format {
         let options = Options {
             read_only: request.read_only,
             backing: request.child(Role::Backing),
+            data_file: request.child(Role::Data),
             pass_discards: pass,
         };
         Ok(Arc::new(Qcow2::open(request.file, request.path, options)?))
@@ -90,8 +105,24 @@ impl Format for Qcow2Format {
 
     fn create(&self, request: &CreateRequest<'_>) -> Result<(), OpenError> {
         let options = create_options(request.options)?;
-        request.with_file(request.path, 0, Preallocation::Off, |file| {
-            create(&file, request.path, &options)
+        let how = preallocation(request.options, &options)?;
+        let fill = |file: Arc<dyn Node>, data: Option<Arc<dyn Node>>| {
+            create(&file, request.path, &options)?;
+            if how == Preallocation::Off && data.is_none() {
+                return Ok(());
+            }
+            let options = Options { data_file: data, ..Options::default() };
+            let image = Qcow2::open(file, request.path, options)?;
+            image.fill_new(how).map_err(|source| {
+                let operation = format!("{}: Could not preallocate", request.path);
+                OpenError::Host { operation, source }
+            })
+        };
+        request.with_file(request.path, 0, Preallocation::Off, |file| match &options.data_file {
+            None => fill(file, None),
+            Some(name) => {
+                request.with_file(name, 0, Preallocation::Off, |data| fill(file, Some(data)))
+            }
         })
     }
 
@@ -102,6 +133,26 @@ impl Format for Qcow2Format {
         }
         Qcow2::check(&*request.file, request.path).map(Some)
     }
+}
+
+/// The preallocation mode of a new image.
+fn preallocation(
+    options: &ImageOptions,
+    create: &CreateOptions,
+) -> Result<Preallocation, OpenError> {
+    let name = options.text("preallocation").unwrap_or("off");
+    let Some(how) = Preallocation::named(name) else {
+        let text = format!("Parameter 'preallocation' does not accept value '{name}'");
+        return Err(OpenError::Option(text));
+    };
+    if how != Preallocation::Off && create.backing_file.is_some() && !create.extended_l2 {
+        let text = "Backing file and preallocation can only be used at the same time if \
+                    extended_l2 is on";
+        return Err(OpenError::Option(text.to_owned()));
+    }
+    // A raw data file has all its clusters in place.
+    let raw = create.data_file_raw && how == Preallocation::Off;
+    Ok(if raw { Preallocation::Metadata } else { how })
 }
 
 /// What the options say about a new image.
@@ -135,6 +186,8 @@ fn create_options(options: &ImageOptions) -> Result<CreateOptions, OpenError> {
         compression,
         backing_file: backing_file.map(str::to_owned),
         backing_format: backing_format.map(str::to_owned),
+        data_file: options.text("data_file").map(str::to_owned),
+        data_file_raw: options.switch("data_file_raw"),
         ..base
     })
 }

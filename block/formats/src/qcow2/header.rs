@@ -22,8 +22,10 @@ const MAX_BACKING_NAME: u32 = 1023;
 pub(super) const INCOMPATIBLE_DIRTY: u64 = 1 << 0;
 /// The image is damaged and must not be written.
 pub(super) const INCOMPATIBLE_CORRUPT: u64 = 1 << 1;
-const INCOMPATIBLE_DATA_FILE: u64 = 1 << 2;
-const INCOMPATIBLE_COMPRESSION: u64 = 1 << 3;
+/// Guest data is in a file of its own.
+pub(super) const INCOMPATIBLE_DATA_FILE: u64 = 1 << 2;
+/// Clusters are compressed by another method than zlib.
+pub(super) const INCOMPATIBLE_COMPRESSION: u64 = 1 << 3;
 /// L2 entries have a bitmap of 32 subclusters.
 pub(super) const INCOMPATIBLE_EXTENDED_L2: u64 = 1 << 4;
 const INCOMPATIBLE_KNOWN: u64 = 0x1f;
@@ -31,18 +33,29 @@ const INCOMPATIBLE_KNOWN: u64 = 0x1f;
 pub(super) const COMPATIBLE_LAZY: u64 = 1 << 0;
 /// The bitmaps extension is consistent.
 pub(super) const AUTOCLEAR_BITMAPS: u64 = 1 << 0;
+/// The external data file is a valid raw image of the disk.
+pub(super) const AUTOCLEAR_RAW_DATA: u64 = 1 << 1;
 
-/// Byte offsets of fields that are written alone.
-pub(super) mod at {
-    pub const REFTABLE_OFFSET: u64 = 48;
-    pub const INCOMPATIBLE: u64 = 72;
-    pub const AUTOCLEAR: u64 = 88;
-}
+/// Byte offset of the features that must be understood; they are written alone.
+pub(super) const AT_INCOMPATIBLE: u64 = 72;
+/// Byte offset of the L1 table's two fields: length, then offset.
+pub(super) const AT_L1: u64 = 36;
+/// Byte offset of the refcount table's two fields: offset, then length.
+pub(super) const AT_REFTABLE: u64 = 48;
+
+/// `crypt_method`: guest data is plain.
+pub(super) const CRYPT_NONE: u32 = 0;
+/// `crypt_method`: AES-128-CBC with the passphrase as key.
+pub(super) const CRYPT_AES: u32 = 1;
+/// `crypt_method`: LUKS, with its header where an extension says.
+pub(super) const CRYPT_LUKS: u32 = 2;
 
 const EXT_END: u32 = 0;
 const EXT_BACKING_FORMAT: u32 = 0xe279_2aca;
 const EXT_FEATURES: u32 = 0x6803_f857;
 const EXT_BITMAPS: u32 = 0x2385_2875;
+const EXT_CRYPT: u32 = 0x0537_be77;
+const EXT_DATA_FILE: u32 = 0x4441_5441;
 
 /// Features with type (0 incompatible, 1 compatible, 2 autoclear), bit and name.
 pub(super) const FEATURES: &[(u8, u8, &str)] = &[
@@ -85,10 +98,26 @@ pub struct Header {
     pub(super) refcount_order: u32,
     pub(super) compression: Compression,
     pub(super) bitmaps: Option<BitmapsExtension>,
+    pub(super) crypt_method: u32,
+    /// Offset and length of the LUKS header in the file.
+    pub(super) crypt_header: Option<(u64, u64)>,
     /// Name of the backing file as stored in the image.
     pub backing_file: Option<String>,
     /// Format of the backing file as stored in the image.
     pub backing_format: Option<String>,
+    /// Name of the external data file as stored in the image.
+    pub data_file: Option<String>,
+    /// Header fields behind those we know, and extensions likewise: kept as they are.
+    pub(super) unknown: Unknown,
+}
+
+/// Bytes of the header that must survive when it is written again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unknown {
+    fields: Vec<u8>,
+    extensions: Vec<(u32, Vec<u8>)>,
+    /// The backing file's name, if it is not the text that [`Header::backing_file`] shows.
+    backing_name: Option<(String, Vec<u8>)>,
 }
 
 /// Where the directory of persistent bitmaps is.
@@ -167,8 +196,12 @@ impl Header {
             refcount_order: 4,
             compression: Compression::Zlib,
             bitmaps: None,
+            crypt_method: be32(&padded, 32),
+            crypt_header: None,
             backing_file: None,
             backing_format: None,
+            data_file: None,
+            unknown: Unknown::default(),
         };
         let mut length = V2_LENGTH;
         if version == 3 {
@@ -176,7 +209,7 @@ impl Header {
         }
         let names = header.parse_extensions(&padded, length, &check)?;
         header.check_features(&names, path)?;
-        header.check_crypt(be32(&padded, 32), &check)?;
+        header.check_crypt(&check)?;
         header.check_tables(file_size, &check)?;
         header.parse_backing(&padded, &check)?;
         Ok(header)
@@ -190,6 +223,9 @@ impl Header {
         let most = (1 << self.cluster_bits).min(b.len() as u64);
         let length =
             check.bounded("header_length", be32(b, 100).into(), V3_LENGTH.into(), most)? as u32;
+        if length > V3_LENGTH + 8 {
+            self.unknown.fields = b[V3_LENGTH as usize + 8..length as usize].to_vec();
+        }
         if length > V3_LENGTH {
             self.compression = match b[104] {
                 0 => Compression::Zlib,
@@ -254,7 +290,9 @@ impl Header {
                         directory_offset: be64(data, 16),
                     });
                 }
-                _ => {}
+                EXT_CRYPT if len >= 16 => self.crypt_header = Some((be64(data, 0), be64(data, 8))),
+                EXT_DATA_FILE => self.data_file = Some(text(data)),
+                _ => self.unknown.extensions.push((kind, data.to_vec())),
             }
             at += 8 + len.next_multiple_of(8);
         }
@@ -277,21 +315,26 @@ impl Header {
             let why = format!("Unsupported qcow2 feature(s): {}", listed.join(", "));
             return Err(OpenError::Image { path: path.to_owned(), why });
         }
-        if self.incompatible & INCOMPATIBLE_DATA_FILE != 0 {
-            let what = "qcow2 with an external data file".to_owned();
-            return Err(OpenError::NotSupported { path: path.to_owned(), what });
-        }
         Ok(())
     }
 
-    fn check_crypt(&self, method: u32, check: &Checker<'_>) -> Result<(), OpenError> {
-        let what = match method {
-            0 => return Ok(()),
-            1 => "qcow2 with AES encryption",
-            2 => "qcow2 with LUKS encryption",
-            other => return Err(check.bad("crypt_method", other.into(), "unknown method")),
-        };
-        Err(OpenError::NotSupported { path: check.path.to_owned(), what: what.to_owned() })
+    fn check_crypt(&self, check: &Checker<'_>) -> Result<(), OpenError> {
+        let method = self.crypt_method;
+        if method > CRYPT_LUKS {
+            return Err(check.bad("crypt_method", method.into(), "unknown method"));
+        }
+        match self.crypt_header {
+            None if method == CRYPT_LUKS => {
+                Err(check.bad("crypt_method", method.into(), "there is no LUKS header"))
+            }
+            Some((offset, _)) if !offset.is_multiple_of(1 << self.cluster_bits) => {
+                Err(check.bad("encryption header offset", offset, "not aligned to a cluster"))
+            }
+            Some((_, length)) if !(1024..=1 << 30).contains(&length) => {
+                Err(check.bad("encryption header length", length, "not a LUKS header's"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_tables(&self, file_size: u64, check: &Checker<'_>) -> Result<(), OpenError> {
@@ -346,7 +389,11 @@ impl Header {
             .and_then(|at| b.get(at..))
             .and_then(|rest| rest.get(..len as usize))
             .ok_or_else(|| check.bad("backing_file_offset", offset, "not in the first cluster"))?;
-        self.backing_file = Some(text(name));
+        let shown = text(name);
+        if shown.as_bytes() != name {
+            self.unknown.backing_name = Some((shown.clone(), name.to_vec()));
+        }
+        self.backing_file = Some(shown);
         Ok(())
     }
 
@@ -360,7 +407,12 @@ impl Header {
         if self.extended_l2() { 16 } else { 8 }
     }
 
-    /// The first cluster of a new image, without trailing zeroes.
+    /// Whether guest data is in an external file.
+    pub(super) fn external(&self) -> bool {
+        self.incompatible & INCOMPATIBLE_DATA_FILE != 0
+    }
+
+    /// The first cluster, without trailing zeroes.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut b = Vec::new();
         let put32 = |b: &mut Vec<u8>, v: u32| b.extend(v.to_be_bytes());
@@ -371,21 +423,39 @@ impl Header {
         put32(&mut b, 0);
         put32(&mut b, self.cluster_bits);
         put64(&mut b, self.size);
-        put32(&mut b, 0);
+        put32(&mut b, self.crypt_method);
         put32(&mut b, self.l1_size);
         put64(&mut b, self.l1_offset);
         put64(&mut b, self.reftable_offset);
         put32(&mut b, self.reftable_clusters);
-        put32(&mut b, 0);
-        put64(&mut b, 0);
+        put32(&mut b, self.snapshots);
+        put64(&mut b, self.snapshots_offset);
         if self.version == 3 {
             put64(&mut b, self.incompatible);
             put64(&mut b, self.compatible);
             put64(&mut b, self.autoclear);
             put32(&mut b, self.refcount_order);
-            put32(&mut b, V3_LENGTH + 8);
+            put32(&mut b, V3_LENGTH + 8 + self.unknown.fields.len() as u32);
             put64(&mut b, u64::from(self.compression == Compression::Zstd) << 56);
+            b.extend(&self.unknown.fields);
         }
+        self.put_extensions(&mut b);
+        if let Some(name) = &self.backing_file {
+            let name = match &self.unknown.backing_name {
+                Some((shown, stored)) if shown == name => stored,
+                _ => name.as_bytes(),
+            };
+            let at = b.len() as u64;
+            b[8..16].copy_from_slice(&at.to_be_bytes());
+            b[16..20].copy_from_slice(&(name.len() as u32).to_be_bytes());
+            b.extend(name);
+        }
+        b
+    }
+
+    /// Those that change come first: as long as names are short they share the first sector with
+    /// the fields, so that both change in one write.
+    fn put_extensions(&self, b: &mut Vec<u8>) {
         let mut extension = |kind: u32, data: &[u8]| {
             b.extend(kind.to_be_bytes());
             b.extend((data.len() as u32).to_be_bytes());
@@ -395,17 +465,26 @@ impl Header {
         if let Some(format) = &self.backing_format {
             extension(EXT_BACKING_FORMAT, format.as_bytes());
         }
+        if let Some(name) = &self.data_file {
+            extension(EXT_DATA_FILE, name.as_bytes());
+        }
+        if let Some((offset, length)) = self.crypt_header {
+            extension(EXT_CRYPT, &[offset.to_be_bytes(), length.to_be_bytes()].concat());
+        }
+        if let Some(bitmaps) = &self.bitmaps {
+            let mut data = bitmaps.count.to_be_bytes().to_vec();
+            data.extend([0; 4]);
+            data.extend(bitmaps.directory_size.to_be_bytes());
+            data.extend(bitmaps.directory_offset.to_be_bytes());
+            extension(EXT_BITMAPS, &data);
+        }
         if self.version == 3 && self.cluster_bits > 9 {
             extension(EXT_FEATURES, &feature_table());
         }
-        extension(EXT_END, &[]);
-        if let Some(name) = &self.backing_file {
-            let at = b.len() as u64;
-            b[8..16].copy_from_slice(&at.to_be_bytes());
-            b[16..20].copy_from_slice(&(name.len() as u32).to_be_bytes());
-            b.extend(name.as_bytes());
+        for (kind, data) in &self.unknown.extensions {
+            extension(*kind, data);
         }
-        b
+        extension(EXT_END, &[]);
     }
 }
 

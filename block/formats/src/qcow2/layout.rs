@@ -30,6 +30,8 @@ pub(super) struct Layout {
     pub block_bits: u32,
     /// Version 3 images have a zero flag.
     pub zero_flag: bool,
+    /// Guest clusters are at their guest offset in an external file and have no refcounts.
+    pub external: bool,
 }
 
 impl Layout {
@@ -45,6 +47,7 @@ impl Layout {
             refcount_order: header.refcount_order,
             block_bits: header.cluster_bits + 3 - header.refcount_order,
             zero_flag: header.version >= 3,
+            external: header.external(),
         }
     }
 
@@ -111,7 +114,9 @@ impl Entry {
         if entry & COMPRESSED != 0 {
             return Self { packed: Some(packed(layout, entry)), ..Self::default() };
         }
-        let host = Some(entry & OFFSET).filter(|offset| *offset != 0);
+        // Only the first cluster of an external data file can be at offset zero.
+        let somewhere = entry & OFFSET != 0 || (layout.external && entry & COPIED != 0);
+        let host = Some(entry & OFFSET).filter(|_| somewhere);
         let copied = entry & COPIED != 0 && host.is_some();
         let (data, zero) = match layout.subs {
             1 => {
@@ -123,8 +128,11 @@ impl Entry {
         Self { host, copied, packed: None, data, zero: zero & !data }
     }
 
-    /// The entry and its bitmap as stored. Compressed entries are never written.
+    /// The entry and its bitmap as stored.
     pub fn encode(&self, layout: &Layout) -> (u64, u64) {
+        if let Some(packed) = self.packed {
+            return (packed.encode(layout), 0);
+        }
         let copied = if self.copied { COPIED } else { 0 };
         let entry = self.host.map_or(0, |host| host | copied);
         match layout.subs {
@@ -135,10 +143,27 @@ impl Entry {
 }
 
 fn packed(layout: &Layout, entry: u64) -> Packed {
-    let shift = 62 - (layout.cluster_bits - 8);
+    let shift = packed_shift(layout);
     let offset = entry & ((1 << shift) - 1);
     let sectors = (entry & (COMPRESSED - 1)) >> shift;
     Packed { offset, len: (sectors + 1) * 512 - offset % 512 }
+}
+
+/// Bits of the offset in a compressed cluster descriptor.
+fn packed_shift(layout: &Layout) -> u32 {
+    62 - (layout.cluster_bits - 8)
+}
+
+impl Packed {
+    fn encode(&self, layout: &Layout) -> u64 {
+        let sectors = (self.offset % 512 + self.len - 1) / 512;
+        COMPRESSED | sectors << packed_shift(layout) | self.offset
+    }
+
+    /// Whether the place can be described: offsets of compressed clusters have fewer bits.
+    pub fn fits(&self, layout: &Layout) -> bool {
+        self.offset >> packed_shift(layout) == 0
+    }
 }
 
 #[cfg(test)]
@@ -157,6 +182,7 @@ mod tests {
             refcount_order: 4,
             block_bits: cluster_bits - 1,
             zero_flag: true,
+            external: false,
         }
     }
 

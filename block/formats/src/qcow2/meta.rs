@@ -10,13 +10,15 @@ use graph::{Node, OpenError, WriteFlags};
 
 use super::codec::{be64, damaged, read_padded, read_table, table_bytes};
 use super::header::Header;
-use super::layout::{COPIED, Entry, Layout, OFFSET};
+use super::layout::{COPIED, Entry, Layout, OFFSET, Packed};
 use super::slices::Slices;
 
 /// Memory for L2 slices: enough for a 256 GiB disk at the default cluster size.
 const L2_CACHE: u64 = 32 << 20;
 /// Memory for refcount slices.
 const REFCOUNT_CACHE: u64 = 4 << 20;
+/// Largest L1 table in bytes.
+const MAX_L1: u64 = 32 << 20;
 /// Clusters are numbered up to here: the offset field has 56 bits.
 const MAX_OFFSET: u64 = 1 << 56;
 /// Clusters beyond the end of the file that may be counted as used (a crash can leave some).
@@ -70,6 +72,8 @@ pub(super) struct Meta {
     pub l1_offset: u64,
     /// L1 entries that differ from the file.
     pub l1_dirty: BTreeSet<usize>,
+    /// The table has moved and the header does not say so yet.
+    pub l1_moved: bool,
     pub l2: Slices,
     pub reftable: Vec<u64>,
     pub reftable_offset: u64,
@@ -86,6 +90,8 @@ pub(super) struct Meta {
     hint: u64,
     /// From this byte offset on the file was never written.
     fresh_from: u64,
+    /// Where the next packed cluster goes; at the start of a cluster there is no room left.
+    packing: u64,
 }
 
 /// What a commit has to write, in the order of `commit.rs`.
@@ -97,6 +103,9 @@ pub(super) struct Batch {
     pub reftable_moved: Option<(u64, u32)>,
     pub l2: Vec<(u64, Vec<u8>)>,
     pub l1: BTreeMap<usize, u64>,
+    pub l1_offset: u64,
+    /// New place and whole content of an L1 table that has moved.
+    pub l1_moved: Option<(u64, Vec<u64>)>,
     pub frees: Vec<u64>,
 }
 
@@ -114,6 +123,7 @@ impl Meta {
             l1,
             l1_offset: header.l1_offset,
             l1_dirty: BTreeSet::new(),
+            l1_moved: false,
             l2: Slices::new(layout.cluster, L2_CACHE),
             reftable,
             reftable_offset: header.reftable_offset,
@@ -124,6 +134,7 @@ impl Meta {
             kinds: HashMap::new(),
             hint: 0,
             fresh_from: file.size().next_multiple_of(layout.cluster),
+            packing: 0,
         };
         meta.note_tables(file.size());
         Ok(meta)
@@ -169,6 +180,7 @@ impl Meta {
         self.l2.is_dirty()
             || self.refcounts.is_dirty()
             || !self.l1_dirty.is_empty()
+            || self.l1_moved
             || !self.reftable_dirty.is_empty()
             || self.reftable_moved.is_some()
             || !self.frees.is_empty()
@@ -185,7 +197,12 @@ impl Meta {
             reftable_offset: self.reftable_offset,
             reftable_moved: self.reftable_moved.take(),
             l2: self.l2.take_dirty(),
+            l1_moved: std::mem::take(&mut self.l1_moved).then(|| {
+                self.l1_dirty.clear();
+                (self.l1_offset, self.l1.clone())
+            }),
             l1: pick(&mut self.l1_dirty, &self.l1),
+            l1_offset: self.l1_offset,
             frees: std::mem::take(&mut self.frees),
         }
     }
@@ -202,6 +219,7 @@ impl Meta {
         self.l2.written(&batch.l2, success);
         if !success {
             self.l1_dirty.extend(batch.l1.keys());
+            self.l1_moved |= batch.l1_moved.is_some();
             self.reftable_dirty.extend(batch.reftable.keys());
             self.reftable_moved = self.reftable_moved.or(batch.reftable_moved);
             self.frees.extend(&batch.frees);
@@ -311,6 +329,22 @@ impl Meta {
         Ok(())
     }
 
+    /// Forgets the L2 table of an L1 entry; what its entries refer to is the caller's to free.
+    pub fn drop_l2(&mut self, index: usize) {
+        let table = self.l1[index] & OFFSET;
+        let cluster = table >> self.layout.cluster_bits;
+        self.kinds.remove(&cluster);
+        self.l2.forget(table, self.layout.cluster);
+        self.frees.push(cluster);
+        self.l1[index] = 0;
+        self.l1_dirty.insert(index);
+    }
+
+    /// The file was cut: what lies behind `end` was never written.
+    pub fn ends_at(&mut self, end: u64) {
+        self.fresh_from = end;
+    }
+
     /// Gives out up to `wanted` (at least one) free clusters in a row, with refcount one.
     pub fn allocate(&mut self, file: &dyn Node, wanted: u64) -> io::Result<Run> {
         let mut at = self.hint;
@@ -346,6 +380,90 @@ impl Meta {
         let fresh = host >= self.fresh_from;
         self.fresh_from = self.fresh_from.max((at + clusters) << self.layout.cluster_bits);
         Ok(Run { host, clusters, fresh })
+    }
+
+    /// Gives out room for a packed cluster of `len` bytes, at most a cluster, behind the last one.
+    pub fn allocate_packed(&mut self, file: &dyn Node, len: u64) -> io::Result<Packed> {
+        let place = match self.room_behind(file, len)? {
+            Some(place) => place,
+            None => Packed { offset: self.allocate(file, 1)?.host, len },
+        };
+        if !place.fits(&self.layout) {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.packing = place.offset + len;
+        Ok(place)
+    }
+
+    /// Room behind the last packed cluster, reaching into the next host cluster if that is free.
+    fn room_behind(&mut self, file: &dyn Node, len: u64) -> io::Result<Option<Packed>> {
+        let offset = self.packing;
+        let within = offset % self.layout.cluster;
+        let cluster = offset >> self.layout.cluster_bits;
+        if within == 0 {
+            return Ok(None);
+        }
+        let count = self.refcount(file, cluster)?;
+        if count == self.layout.max_refcount() {
+            return Ok(None);
+        }
+        if within + len > self.layout.cluster {
+            let next = cluster + 1;
+            if self.block_of(next)?.is_none() || self.refcount(file, next)? != 0 {
+                return Ok(None);
+            }
+            self.forbid_overlap(next << self.layout.cluster_bits)?;
+            self.set_refcount(file, next, 1)?;
+            self.fresh_from = self.fresh_from.max((next + 1) << self.layout.cluster_bits);
+        }
+        self.set_refcount(file, cluster, count + 1)?;
+        Ok(Some(Packed { offset, len }))
+    }
+
+    /// Makes the L1 table have at least `entries` entries, in a new place if need be.
+    pub fn grow_l1(&mut self, file: &dyn Node, entries: u64) -> io::Result<()> {
+        if entries <= self.l1.len() as u64 {
+            return Ok(());
+        }
+        if entries * 8 > MAX_L1 {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let bits = self.layout.cluster_bits;
+        let clusters = |entries: u64| (entries * 8).div_ceil(self.layout.cluster);
+        let (old, wanted) = (clusters(self.l1.len() as u64), clusters(entries));
+        let first = self.l1_offset >> bits;
+        if wanted > old || old == 0 {
+            self.l1_offset = self.allocate_table(file, wanted)?;
+            for cluster in first..first + old {
+                self.kinds.remove(&cluster);
+                self.frees.push(cluster);
+            }
+            self.note(self.l1_offset, wanted << bits, Kind::L1);
+        }
+        self.l1.resize(entries as usize, 0);
+        // In the same place the header's new length follows content that is all zero there.
+        self.l1_moved = true;
+        Ok(())
+    }
+
+    /// Gives out exactly `clusters` clusters in a row, for a table.
+    pub fn allocate_table(&mut self, file: &dyn Node, clusters: u64) -> io::Result<u64> {
+        let hint = self.hint;
+        let mut first = self.allocate(file, clusters)?;
+        let mut left_over = Vec::new();
+        while first.clusters < clusters {
+            let more = self.allocate(file, clusters - first.clusters)?;
+            if first.host + (first.clusters << self.layout.cluster_bits) == more.host {
+                first.clusters += more.clusters;
+            } else {
+                left_over.push(std::mem::replace(&mut first, more));
+            }
+        }
+        for run in &left_over {
+            self.release(file, *run)?;
+        }
+        self.hint = if left_over.is_empty() { self.hint } else { self.hint.min(hint) };
+        Ok(first.host)
     }
 
     /// Looks for a free cluster from `at` on, as far as one slice of its refcount block goes.
@@ -387,6 +505,9 @@ impl Meta {
 
     /// Refuses to store guest data at a host offset where it would destroy something.
     pub fn forbid_data(&self, host: u64) -> io::Result<()> {
+        if self.layout.external {
+            return Ok(());
+        }
         if host >= self.fresh_from {
             return Err(damaged(format!("qcow2: data cluster {host:#x} is beyond the file")));
         }
@@ -396,7 +517,7 @@ impl Meta {
     /// Queues the clusters of an entry that nothing in memory refers to any more.
     pub fn free_entry(&mut self, entry: &Entry) {
         let bits = self.layout.cluster_bits;
-        if let Some(host) = entry.host {
+        if let Some(host) = entry.host.filter(|_| !self.layout.external) {
             self.frees.push(host >> bits);
         }
         if let Some(packed) = entry.packed {
@@ -435,6 +556,9 @@ impl Meta {
         self.set_refcount(file, cluster, now - 1)?;
         if now == 1 {
             self.hint = self.hint.min(cluster);
+            if self.packing >> self.layout.cluster_bits == cluster {
+                self.packing = 0;
+            }
         }
         Ok(now - 1)
     }

@@ -3,12 +3,11 @@
 //!
 //! Layout: a header with extensions in the first cluster; a two-level table (L1, L2) from guest to
 //! host clusters; a two-level table of refcounts of host clusters; data, plain or compressed.
-//! Supported: every cluster size and refcount width, zero clusters, zlib and zstd clusters
-//! (reading), backing files, extended L2 entries, refcounts shared with internal snapshots.
-//! Lazy refcounts are kept up to date like any others, so we never set the dirty bit; an image
-//! that has it set is repaired when opened for writing. Persistent bitmaps are marked stale when
-//! the image is written. Not yet: encryption, external data files, resizing, writing compressed
-//! clusters, snapshot operations.
+//! Supported: every cluster size and refcount width, zero clusters, zlib and zstd clusters, backing
+//! files, extended L2 entries, external data files, resizing, refcounts shared with internal
+//! snapshots. Lazy refcounts are kept up to date like any others, so the dirty bit is only set
+//! while snapshots change; an image that has it set is repaired when opened for writing.
+//! Persistent bitmaps are marked stale when the image is written. Not yet: encryption.
 //!
 //! `commit.rs` states the order of writes to the file.
 
@@ -21,18 +20,20 @@ mod format;
 mod header;
 mod layout;
 mod meta;
+mod preallocate;
 mod read;
+mod resize;
 mod slices;
 mod snapshots;
 mod write;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use graph::{
-    Child, Extent, Limits, Node, NodeInfo, OpenError, Property, RangeGuard, RangeLocks, Role,
-    Sharing, WriteFlags, ZeroFlags, check_range,
+    Child, Extent, Image, Limits, Node, NodeInfo, OpenError, Preallocation, Property, RangeGuard,
+    RangeLocks, Role, Sharing, WriteFlags, ZeroFlags, check_range,
 };
 
 pub use create::{CreateOptions, create};
@@ -50,6 +51,8 @@ pub struct Options {
     pub read_only: bool,
     /// What answers for unallocated clusters, opened by the caller.
     pub backing: Option<Arc<dyn Node>>,
+    /// The external data file, for images that have one; without, only metadata can be read.
+    pub data_file: Option<Arc<dyn Node>>,
     /// Freed clusters are discarded in the file.
     pub pass_discards: bool,
 }
@@ -57,16 +60,20 @@ pub struct Options {
 /// An open qcow2 image.
 pub struct Qcow2 {
     file: Arc<dyn Node>,
+    /// Where guest data is: `file`, or an external data file.
+    data: Arc<dyn Node>,
     backing: Option<Arc<dyn Node>>,
     path: String,
-    header: Header,
+    /// As the file has it, apart from the fields of tables that a commit is about to move.
+    header: Mutex<Header>,
     layout: Layout,
-    size: u64,
-    l1_offset: u64,
+    size: AtomicU64,
     read_only: bool,
     discard: bool,
     meta: Mutex<Meta>,
     committing: Mutex<()>,
+    /// One change of the image's structure at a time.
+    changing: Mutex<()>,
     ranges: RangeLocks,
     unpacker: Unpacker,
     /// Damage was found: nothing is written any more.
@@ -85,6 +92,23 @@ impl Qcow2 {
             let why = "qcow2: Image is corrupt; cannot be opened read/write".to_owned();
             return Err(OpenError::Image { path: path.to_owned(), why });
         }
+        let data = match (&options.data_file, header.external()) {
+            (Some(data), true) => Arc::clone(data),
+            (None, true) => {
+                let why = "'data-file' is required for this image".to_owned();
+                return Err(OpenError::Image { path: path.to_owned(), why });
+            }
+            (Some(_), false) => {
+                let why = "'data-file' can only be set for images with an external data file";
+                return Err(OpenError::Image { path: path.to_owned(), why: why.to_owned() });
+            }
+            (None, false) => Arc::clone(&file),
+        };
+        if header.crypt_method != header::CRYPT_NONE {
+            let method = if header.crypt_method == header::CRYPT_AES { "AES" } else { "LUKS" };
+            let what = format!("qcow2 with {method} encryption");
+            return Err(OpenError::NotSupported { path: path.to_owned(), what });
+        }
         let mut meta = Meta::load(&*file, &header, path)?;
         let (list, table_len) = snapshots::read(&*file, &header, path)?;
         if !list.is_empty() {
@@ -95,18 +119,19 @@ impl Qcow2 {
         }
         let layout = Layout::of(&header);
         let image = Self {
-            size: header.size,
-            l1_offset: header.l1_offset,
+            size: AtomicU64::new(header.size),
             unpacker: Unpacker::new(header.compression, layout.cluster),
             file,
+            data,
             backing: options.backing,
             path: path.to_owned(),
-            header,
+            header: Mutex::new(header),
             layout,
             read_only,
             discard: options.pass_discards,
             meta: Mutex::new(meta),
             committing: Mutex::default(),
+            changing: Mutex::default(),
             ranges: RangeLocks::default(),
             corrupt: AtomicBool::new(false),
         };
@@ -118,20 +143,51 @@ impl Qcow2 {
 
     /// Repairs an image that was not closed, and marks stale what we do not maintain.
     fn prepare_for_writing(&self) -> io::Result<()> {
-        if self.header.incompatible & header::INCOMPATIBLE_DIRTY != 0 {
+        let (dirty, stale) = {
+            let header = self.header();
+            let dirty = header.incompatible & header::INCOMPATIBLE_DIRTY != 0;
+            (dirty, header.autoclear & !header::AUTOCLEAR_RAW_DATA != 0)
+        };
+        if dirty {
             self.repair()?;
-            let features = self.header.incompatible & !header::INCOMPATIBLE_DIRTY;
-            self.write_field(header::at::INCOMPATIBLE, features)?;
         }
-        if self.header.autoclear != 0 {
-            self.write_field(header::at::AUTOCLEAR, 0)?;
+        if dirty || stale {
+            self.update_header(|header| {
+                header.incompatible &= !header::INCOMPATIBLE_DIRTY;
+                header.autoclear &= header::AUTOCLEAR_RAW_DATA;
+            })?;
         }
         Ok(())
     }
 
-    fn write_field(&self, at: u64, value: u64) -> io::Result<()> {
-        self.file.write_at(at, &value.to_be_bytes(), WriteFlags::default())?;
-        self.file.flush()
+    /// Changes the header, in the file first; stable on return.
+    ///
+    /// Fields and, as long as names are short, extensions are in the first sector: the change is
+    /// there as a whole or not at all.
+    fn update_header(&self, change: impl FnOnce(&mut Header)) -> io::Result<()> {
+        let mut header = self.header();
+        let mut changed = header.clone();
+        change(&mut changed);
+        let mut bytes = changed.to_bytes();
+        bytes.resize(bytes.len().next_multiple_of(512), 0);
+        if bytes.len() as u64 > self.layout.cluster {
+            let text = "the names and extensions do not fit into the header's cluster";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        self.file.flush()?;
+        self.file.write_at(0, &bytes, WriteFlags::default())?;
+        self.file.flush()?;
+        *header = changed;
+        Ok(())
+    }
+
+    fn header(&self) -> MutexGuard<'_, Header> {
+        lock(&self.header)
+    }
+
+    /// Length of the disk in bytes.
+    fn disk_size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
     }
 
     fn meta(&self) -> MutexGuard<'_, Meta> {
@@ -161,10 +217,14 @@ impl Qcow2 {
     fn note_damage(&self, error: io::Error) -> io::Error {
         let overlap = error.get_ref().is_some_and(|e| e.is::<Overlap>());
         if overlap && !self.corrupt.swap(true, Ordering::AcqRel) && self.layout.zero_flag {
-            let features = self.header.incompatible | header::INCOMPATIBLE_CORRUPT;
-            let features = features & !header::INCOMPATIBLE_DIRTY;
+            let mut header = self.header();
+            header.incompatible |= header::INCOMPATIBLE_CORRUPT;
+            header.incompatible &= !header::INCOMPATIBLE_DIRTY;
+            let features = header.incompatible.to_be_bytes();
             // The write is refused whether or not the mark can be made.
-            let _ = self.write_field(header::at::INCOMPATIBLE, features);
+            let at = header::AT_INCOMPATIBLE;
+            let marked = self.file.write_at(at, &features, WriteFlags::default());
+            let _ = marked.and_then(|()| self.file.flush());
         }
         if overlap {
             let text = format!("{}: qcow2: Marking image as corrupt: {error}", self.path);
@@ -174,7 +234,7 @@ impl Qcow2 {
     }
 
     fn writable(&self, offset: u64, len: u64) -> io::Result<()> {
-        check_range(offset, len, self.size)?;
+        check_range(offset, len, self.disk_size())?;
         if self.read_only {
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
@@ -192,17 +252,17 @@ impl Qcow2 {
 
 impl Node for Qcow2 {
     fn size(&self) -> u64 {
-        self.size
+        self.disk_size()
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        check_range(offset, buf.len() as u64, self.size)?;
+        check_range(offset, buf.len() as u64, self.disk_size())?;
         let _range = self.hold(offset, offset + buf.len() as u64, Sharing::Shared);
         self.read_held(offset, buf)
     }
 
     fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
-        check_range(offset, buf.len() as u64, self.size).is_ok()
+        check_range(offset, buf.len() as u64, self.disk_size()).is_ok()
             && self.read_now(offset, buf).is_ok()
     }
 
@@ -227,12 +287,19 @@ impl Node for Qcow2 {
         if self.read_only {
             return Ok(());
         }
+        if self.layout.external {
+            self.data.flush()?;
+        }
         self.commit()?;
         self.file.flush()
     }
 
+    fn truncate(&self, size: u64) -> io::Result<()> {
+        self.resize(size, Preallocation::Off)
+    }
+
     fn block_status(&self, offset: u64, len: u64) -> io::Result<Extent> {
-        check_range(offset, len, self.size)?;
+        check_range(offset, len, self.disk_size())?;
         let _range = self.hold(offset, offset + len, Sharing::Shared);
         self.status(offset, len)
     }
@@ -247,15 +314,18 @@ impl Node for Qcow2 {
     }
 
     fn children(&self) -> Vec<Child> {
-        let file = Child { role: Role::File, node: Arc::clone(&self.file) };
-        let backing = self.backing.as_ref();
-        let backing = backing.map(|b| Child { role: Role::Backing, node: Arc::clone(b) });
-        std::iter::once(file).chain(backing).collect()
+        let child = |role, node: &Arc<dyn Node>| Child { role, node: Arc::clone(node) };
+        let mut children = vec![child(Role::File, &self.file)];
+        if self.layout.external {
+            children.push(child(Role::Data, &self.data));
+        }
+        children.extend(self.backing.as_ref().map(|backing| child(Role::Backing, backing)));
+        children
     }
 
     fn info(&self) -> NodeInfo {
         let file = self.file.info();
-        let header = &self.header;
+        let header = self.header();
         let lazy = header.compatible & header::COMPATIBLE_LAZY != 0;
         let corrupt = self.corrupt.load(Ordering::Acquire)
             || header.incompatible & header::INCOMPATIBLE_CORRUPT != 0;
@@ -268,6 +338,11 @@ impl Node for Qcow2 {
             vec![("compat", compat.into()), ("compression-type", compression.into())];
         if header.version >= 3 {
             specific.push(("lazy-refcounts", lazy.into()));
+        }
+        if let Some(name) = &header.data_file {
+            specific.push(("data-file", name.as_str().into()));
+            let raw = header.autoclear & header::AUTOCLEAR_RAW_DATA != 0;
+            specific.push(("data-file-raw", raw.into()));
         }
         specific.push(("refcount-bits", (1u64 << header.refcount_order).into()));
         if header.version >= 3 {
@@ -286,6 +361,10 @@ impl Node for Qcow2 {
             encrypted: false,
             specific,
         }
+    }
+
+    fn image(&self) -> Option<&dyn Image> {
+        Some(self)
     }
 }
 

@@ -110,6 +110,7 @@ impl Qcow2 {
         let end = guest + buf.len() as u64;
         let _range = self.try_hold(guest, end).ok_or_else(waiting)?;
         let file = Cached(&*self.file);
+        let data = Cached(&*self.data);
         let mut done = 0;
         while done < buf.len() {
             let at = guest + done as u64;
@@ -120,7 +121,7 @@ impl Qcow2 {
             };
             let part = &mut buf[done..done + len as usize];
             match (source, &self.backing) {
-                (Source::Data(host), _) => read_padded(&file, host, part)?,
+                (Source::Data(host), _) => read_padded(&data, host, part)?,
                 (Source::Backing, Some(backing)) => read_padded(&Cached(&**backing), at, part)?,
                 (Source::Zero | Source::Backing, _) => part.fill(0),
                 (Source::Packed(..), _) => return Err(waiting()),
@@ -132,7 +133,7 @@ impl Qcow2 {
 
     fn fetch(&self, source: Source, guest: u64, buf: &mut [u8]) -> io::Result<()> {
         match source {
-            Source::Data(host) => read_padded(&*self.file, host, buf),
+            Source::Data(host) => read_padded(&*self.data, host, buf),
             Source::Packed(place, within) => {
                 let content = self.unpacker.read(&*self.file, place)?;
                 let from = within as usize;
@@ -181,7 +182,7 @@ impl Qcow2 {
         let (source, len) = self.resolve(&mut self.meta(), guest, len)?;
         let (kind, host_offset) = match source {
             Source::Data(host) => (ExtentKind::Data, Some(host)),
-            Source::Packed(..) => (ExtentKind::Data, None),
+            Source::Packed(..) => (ExtentKind::Compressed, None),
             Source::Zero => (ExtentKind::Zero, None),
             Source::Backing => (ExtentKind::Unallocated, None),
         };

@@ -74,7 +74,7 @@ impl Qcow2 {
         let mut done = 0;
         for (host, len) in places {
             let part = &buf[done..done + len as usize];
-            self.file.write_at(host, part, WriteFlags::default())?;
+            self.data.write_at(host, part, WriteFlags::default())?;
             done += len as usize;
         }
         Ok(true)
@@ -111,14 +111,14 @@ impl Qcow2 {
             let mut meta = self.meta();
             if let Some((host, len)) = self.place_of(&mut meta, guest, end)? {
                 drop(meta);
-                self.file.write_at(host, &buf[..len as usize], WriteFlags::default())?;
+                self.data.write_at(host, &buf[..len as usize], WriteFlags::default())?;
                 return Ok(len);
             }
             self.plan_piece(&mut meta, guest, end).map_err(|e| self.note_damage(e))?
         };
         let len = piece.end - piece.start;
         if let Err(e) = self.store_piece(&piece, &buf[..len as usize]) {
-            if piece.allocated {
+            if piece.allocated && !self.layout.external {
                 self.meta().release(&*self.file, piece.run)?;
             }
             return Err(e);
@@ -153,7 +153,11 @@ impl Qcow2 {
             old.push(entry);
             at += layout.cluster;
         }
-        let run = meta.allocate(&*self.file, old.len() as u64)?;
+        let run = if layout.external {
+            Run { host: first, clusters: old.len() as u64, fresh: false }
+        } else {
+            meta.allocate(&*self.file, old.len() as u64)?
+        };
         old.truncate(run.clusters as usize);
         let stop = (first + run.clusters * layout.cluster).min(end);
         let from = self.edges(&old[0], guest, stop.min(first + layout.cluster)).0;
@@ -192,16 +196,16 @@ impl Qcow2 {
             if from == to {
                 return Ok(false);
             }
-            let inside = to.min(self.size).saturating_sub(from);
+            let inside = to.min(self.disk_size()).saturating_sub(from);
             Ok(!piece.run.fresh || !self.reads_zero(&mut self.meta(), from, inside)?)
         };
         let (with_head, with_tail) = (needed(head)?, needed(tail)?);
         if !with_head && !with_tail {
-            return self.file.write_at(host(piece.start), buf, plain);
+            return self.data.write_at(host(piece.start), buf, plain);
         }
         let edge = |(from, to): (u64, u64)| -> io::Result<Vec<u8>> {
             let mut bytes = vec![0; (to - from) as usize];
-            let inside = to.min(self.size).saturating_sub(from) as usize;
+            let inside = to.min(self.disk_size()).saturating_sub(from) as usize;
             self.read_held(from, &mut bytes[..inside])?;
             Ok(bytes)
         };
@@ -210,12 +214,12 @@ impl Qcow2 {
         let start = piece.start - head_bytes.len() as u64;
         if buf.len() as u64 <= ASSEMBLE {
             let whole = [&head_bytes, buf, &tail_bytes].concat();
-            return self.file.write_at(host(start), &whole, plain);
+            return self.data.write_at(host(start), &whole, plain);
         }
         for (at, bytes) in [(start, &head_bytes[..]), (piece.start, buf), (piece.end, &tail_bytes)]
         {
             if !bytes.is_empty() {
-                self.file.write_at(host(at), bytes, plain)?;
+                self.data.write_at(host(at), bytes, plain)?;
             }
         }
         Ok(())
@@ -252,7 +256,7 @@ impl Qcow2 {
         let end = guest + len;
         let cluster = self.layout.cluster;
         // The last cluster counts as whole if the disk ends inside it.
-        let whole_end = if end == self.size { end.next_multiple_of(cluster) } else { end };
+        let whole_end = if end == self.disk_size() { end.next_multiple_of(cluster) } else { end };
         let from = guest.next_multiple_of(cluster);
         let to = whole_end - whole_end % cluster;
         if from >= to {
@@ -267,7 +271,7 @@ impl Qcow2 {
     pub(super) fn discard_range(&self, guest: u64, len: u64) -> io::Result<()> {
         let end = guest + len;
         let cluster = self.layout.cluster;
-        let whole_end = if end == self.size { end.next_multiple_of(cluster) } else { end };
+        let whole_end = if end == self.disk_size() { end.next_multiple_of(cluster) } else { end };
         let (from, to) = (guest.next_multiple_of(cluster), whole_end - whole_end % cluster);
         if from >= to {
             return Ok(());
@@ -307,7 +311,7 @@ impl Qcow2 {
                 }
             }
             for guest in by_hand {
-                self.write_zero_bytes(guest, (guest + self.layout.cluster).min(self.size))?;
+                self.write_zero_bytes(guest, (guest + self.layout.cluster).min(self.disk_size()))?;
             }
             at = stop;
         }
@@ -319,8 +323,14 @@ impl Qcow2 {
         let layout = self.layout;
         let old = self.entry_of(meta, guest)?;
         let all = layout.all_subs();
+        if let Some(host) = old.host.filter(|_| self.raw_data()) {
+            // The file must read as zeroes by itself.
+            let inside = (guest + layout.cluster).min(self.disk_size()) - guest;
+            self.data.write_zeroes(host, inside, ZeroFlags { unmap, fua: false })?;
+            return Ok(true);
+        }
         if old.packed.is_none() && old.data == 0 {
-            let inside = (guest + layout.cluster).min(self.size) - guest;
+            let inside = (guest + layout.cluster).min(self.disk_size()) - guest;
             let zero_already = self.reads_zero(meta, guest, inside)?;
             if zero_already && (old.host.is_none() || !unmap) {
                 return Ok(true);
@@ -342,12 +352,21 @@ impl Qcow2 {
         meta.set_entry(&*self.file, guest, entry)?;
         if !keeps {
             meta.free_entry(&old);
+            if let Some(host) = old.host.filter(|_| layout.external && self.discard) {
+                // Whatever the entry says after a crash: old content or zeroes.
+                self.data.discard(host, layout.cluster)?;
+            }
         }
         Ok(true)
     }
 
+    /// Whether the external data file must be a raw image of the disk.
+    pub(super) fn raw_data(&self) -> bool {
+        self.layout.external && self.header().autoclear & super::header::AUTOCLEAR_RAW_DATA != 0
+    }
+
     /// Writes zeroes where something else is.
-    fn write_zero_bytes(&self, from: u64, to: u64) -> io::Result<()> {
+    pub(super) fn write_zero_bytes(&self, from: u64, to: u64) -> io::Result<()> {
         let mut at = from;
         let mut zeroes = Vec::new();
         while at < to {

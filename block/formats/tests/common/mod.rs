@@ -7,7 +7,8 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use formats::qcow2::{Options, Qcow2};
-use graph::Node;
+use formats::{CreateRequest, DriveOptions, FILE_OPTIONS, HostFiles, format_named, open_drive};
+use graph::{ImageOptions, NoSecrets, Node, OpenError, Registry};
 use protocols::{Access, File, FileOptions};
 
 /// A folder that is removed with the value. Tests that have one run one after the other: while one
@@ -73,8 +74,38 @@ pub fn open_file(path: &str, read_only: bool) -> Arc<dyn Node> {
 }
 
 pub fn open(path: &str, read_only: bool, backing: Option<Arc<dyn Node>>) -> Qcow2 {
-    let options = Options { read_only, backing, pass_discards: true };
+    let options = Options { read_only, backing, pass_discards: true, ..Options::default() };
     Qcow2::open(open_file(path, read_only), path, options).unwrap()
+}
+
+/// Creates an image as `-o` of the tools would.
+pub fn try_create(format: &str, path: &str, options: &str) -> Result<(), OpenError> {
+    let format = format_named(format).unwrap();
+    let mut values = ImageOptions::new(&[format.create_options(), FILE_OPTIONS]);
+    for pair in options.split(',').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap();
+        values.set(name, value)?;
+    }
+    let request = CreateRequest { path, options: &values, gate: &HostFiles, secrets: &NoSecrets };
+    format.create(&request)
+}
+
+/// The same where it has to succeed.
+pub fn create_image(format: &str, path: &str, options: &str) {
+    try_create(format, path, options).unwrap_or_else(|e| panic!("{options}: {e}"));
+}
+
+/// Opens an image with all the files it names, as `-drive` does.
+pub fn open_named(path: &str, format: &str, read_only: bool) -> Arc<dyn Node> {
+    let options = DriveOptions {
+        file: Some(path.to_owned()),
+        format: Some(format.to_owned()),
+        read_only: Some(read_only),
+        discard: true,
+        ..DriveOptions::default()
+    };
+    let opened = open_drive(&options, &HostFiles, &mut Registry::default());
+    Arc::clone(opened.unwrap_or_else(|e| panic!("{path}: {e}")).disk.node())
 }
 
 /// Our own checker has nothing to say.
