@@ -89,3 +89,17 @@ fn an_aclint_sets_the_supervisor_software_interrupt_of_the_other_hart() {
     let guest = virt_board("rv64", 2, p.bytes(), |config| config.aclint = true);
     assert_eq!(guest.runs_to(), Asked::End(0x20));
 }
+
+#[test]
+fn setting_the_time_ends_a_wait_for_the_supervisor_timer() {
+    let (menvcfg, stimecmp) = (0x30a, 0x14d);
+    let mut p = Program::default();
+    // The supervisor timer is on, and a day away.
+    p.addi(T0, ZERO, 1).slli(T0, T0, 63).csrw(menvcfg, T0);
+    p.addi(A0, ZERO, 1).slli(A0, A0, 40).csrw(stimecmp, A0);
+    p.addi(T1, ZERO, 0x20).csrw(MIE, T1);
+    p.li(T0, 0x0200_bff8).sd(A0, 0, T0).wfi();
+    p.csrr(A1, MIP).srli(A1, A1, 5).finish(A1);
+    let guest = virt_board("rv64", 1, p.bytes(), |_| {});
+    assert_eq!(guest.runs_to(), Asked::End(1));
+}

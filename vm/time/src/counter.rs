@@ -1,8 +1,14 @@
 //! A counter on a clock, such as the `mtime` of RISC-V.
 
 use crate::{Clock, ticks_to_ns};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// What waits for a counter to reach a value, and is told when the counter is set.
+pub trait Follower: Send + Sync {
+    /// The counter was set: deadlines have moved.
+    fn counter_set(&self);
+}
 
 /// Counts at a fixed rate with the virtual clock; software may set it. Clones are the same
 /// counter: processors read it without a lock while a device owns it.
@@ -10,14 +16,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counter {
     clock: Clock,
     hertz: u64,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
     /// Added to the clock's ticks, wrapping.
-    offset: Arc<AtomicU64>,
+    offset: AtomicU64,
+    followers: Mutex<Vec<Weak<dyn Follower>>>,
+}
+
+impl Shared {
+    fn followers(&self) -> MutexGuard<'_, Vec<Weak<dyn Follower>>> {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Counter {
     /// A counter that runs at `hertz` and shows the clock's own ticks until it is set.
     pub fn new(clock: Clock, hertz: u64) -> Self {
-        Self { clock, hertz, offset: Arc::default() }
+        Self { clock, hertz, shared: Arc::default() }
+    }
+
+    /// Tells `follower`, as long as it exists, whenever the counter is set from now on.
+    pub fn follow(&self, follower: Weak<dyn Follower>) {
+        let mut followers = self.shared.followers();
+        followers.retain(|known| known.strong_count() > 0);
+        followers.push(follower);
     }
 
     /// Present value.
@@ -32,12 +57,14 @@ impl Counter {
 
     /// What is added to the clock's ticks: the part to save.
     pub fn offset(&self) -> u64 {
-        self.offset.load(Ordering::Acquire)
+        self.shared.offset.load(Ordering::Acquire)
     }
 
     /// See [`Counter::offset`].
     pub fn set_offset(&self, offset: u64) {
-        self.offset.store(offset, Ordering::Release);
+        self.shared.offset.store(offset, Ordering::Release);
+        let followers = self.shared.followers().clone();
+        followers.iter().filter_map(Weak::upgrade).for_each(|follower| follower.counter_set());
     }
 
     /// When, in ns of the clock, the counter will have reached `value`; `u64::MAX` when not in this
@@ -65,6 +92,28 @@ impl Counter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicU64);
+
+    impl Follower for Count {
+        fn counter_set(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn followers_hear_of_every_setting_while_they_exist() {
+        let counter = Counter::new(Clock::manual(), 10_000_000);
+        let [first, second] = [(); 2].map(|()| Arc::new(Count::default()));
+        for follower in [&first, &second] {
+            counter.follow(Arc::downgrade(follower) as Weak<dyn Follower>);
+        }
+        counter.set(7);
+        drop(second);
+        counter.clone().set_offset(3);
+        assert_eq!(first.0.load(Ordering::Relaxed), 2);
+    }
 
     #[test]
     fn a_set_counter_goes_on_from_there() {

@@ -7,7 +7,7 @@
 mod counter;
 mod reading;
 
-pub use counter::Counter;
+pub use counter::{Counter, Follower};
 
 use reading::Reading;
 use std::collections::BTreeMap;
