@@ -473,8 +473,8 @@ pub trait Guest: Send + Sync + Sized + 'static {
     /// Whether a halted processor goes on: an interrupt is pending and individually enabled.
     fn wakes(cpu: &mut Cpu<'_, Self>) -> bool;
 
-    /// Text of `info registers`.
-    fn dump(&self, state: &Self::State) -> String {
+    /// Text of `info registers`; `lines` are the levels of the processor's interrupt inputs.
+    fn dump(&self, state: &Self::State, _lines: u64) -> String {
         let mut text = format!(" pc       {:016x}\n", self.mode(state).pc);
         for (row, info) in Self::registers().iter().enumerate() {
             let value = Self::reg(state, GuestReg(row as u8));

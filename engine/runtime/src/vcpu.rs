@@ -445,7 +445,7 @@ where
             trace::log!(Exec, "Trace {pc:#018x} [{:08x}]", self.mode.flags);
         }
         if trace::enabled_at(trace::Item::Cpu, pc) {
-            trace::log!(Cpu, "{}", self.guest.dump(self.state_ref()));
+            trace::log!(Cpu, "{}", self.guest.dump(self.state_ref(), self.shared.lines()));
         }
     }
 
@@ -724,7 +724,11 @@ where
     fn reset(&mut self) {
         *self.state() = self.guest.reset();
         self.engine.flush_all();
-        trace::log!(CpuReset, "CPU Reset\n{}", self.guest.dump(self.state_ref()));
+        trace::log!(
+            CpuReset,
+            "CPU Reset\n{}",
+            self.guest.dump(self.state_ref(), self.shared.lines())
+        );
     }
 
     fn pc(&self) -> u64 {
@@ -764,7 +768,7 @@ where
     }
 
     fn dump(&self) -> String {
-        self.guest.dump(self.state_ref())
+        self.guest.dump(self.state_ref(), self.shared.lines())
     }
 
     fn debug_translate(&mut self, gva: u64) -> Option<u64> {

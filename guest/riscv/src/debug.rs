@@ -1,22 +1,21 @@
 //! Registers as text, in the form of QEMU's `info registers`.
-//!
-//! `mip` shows what software wrote: input lines are not part of a hart's state.
 
 use crate::csr;
 use crate::hart::Riscv;
 use crate::model::Feature;
 use crate::state::{F_NAMES, State, X_NAMES};
+use crate::trap;
 use std::fmt::{self, Write};
 
-/// Text of `info registers`.
-pub(crate) fn dump(hart: &Riscv, state: &State) -> String {
+/// Text of `info registers`, with these levels of the input lines.
+pub(crate) fn dump(hart: &Riscv, state: &State, lines: u64) -> String {
     let mut text = String::new();
     // Writing to a string succeeds.
-    let _ = write_all(&mut text, hart, state);
+    let _ = write_all(&mut text, hart, state, lines);
     text
 }
 
-fn write_all(out: &mut String, hart: &Riscv, s: &State) -> fmt::Result {
+fn write_all(out: &mut String, hart: &Riscv, s: &State, lines: u64) -> fmt::Result {
     let supervisor = hart.has(Feature::S);
     let status = csr::mstatus_value(hart, s);
     let (cause, mode) = (csr::shown_cause, hart.is_rv32());
@@ -25,7 +24,7 @@ fn write_all(out: &mut String, hart: &Riscv, s: &State) -> fmt::Result {
         ("mhartid", true, hart.wiring.hart_id),
         ("mstatus", true, hart.value(status)),
         ("mstatush", mode, status >> 32),
-        ("mip", true, s.mip),
+        ("mip", true, trap::pending_with(hart, s, lines)),
         ("mie", true, s.mie),
         ("mideleg", supervisor, s.mideleg),
         ("medeleg", supervisor, s.medeleg),
@@ -90,14 +89,17 @@ mod tests {
     fn registers_are_listed_as_the_monitor_shows_them() {
         let mut b = Bench::new("rv64");
         b.state.x[10] = 0x1234;
-        let text = b.hart.dump(&b.state);
+        let text = b.hart.dump(&b.state, 0);
         assert!(text.starts_with(" pc       0000000000001000\n mhartid  0000000000000000\n"));
         assert!(text.contains("\n mstatus  0000000a00000000\n mip      0000000000000000\n"));
         let row = " x8/s0    0000000000000000 x9/s1    0000000000000000 x10/a0   0000000000001234 ";
         assert!(text.contains(row), "{text}");
         assert!(text.ends_with(" f31/ft11 0000000000000000\n"));
+        b.state.mip = 2;
+        let text = b.hart.dump(&b.state, 1 << 7 | 1 << 9 | 1 << 40);
+        assert!(text.contains("\n mip      0000000000000282\n"), "{text}");
         let b = Bench::new("rv32i");
-        let text = b.hart.dump(&b.state);
+        let text = b.hart.dump(&b.state, 0);
         assert!(text.contains(" mstatush ") && !text.contains("satp") && !text.contains("fcsr"));
     }
 }

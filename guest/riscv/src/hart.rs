@@ -244,8 +244,8 @@ impl Guest for Riscv {
         trap::wakes(cpu)
     }
 
-    fn dump(&self, state: &State) -> String {
-        debug::dump(self, state)
+    fn dump(&self, state: &State, lines: u64) -> String {
+        debug::dump(self, state, lines)
     }
 
     fn rounding(state: &State) -> HostRounding {

@@ -55,6 +55,8 @@ helpers! {
     Sret "sret" sys::sret, float: false;
     /// Checks that `wfi` (instruction) is allowed.
     Wfi "wfi" sys::wfi, float: false;
+    /// `wrs.nto`, `wrs.sto` (instruction, set of translations).
+    Wrs "wrs" atomic::wrs, float: false;
     /// `sfence.vma`, `sinval.vma` (instruction, rs1's value, rs2's value).
     SfenceVma "sfence_vma" sys::sfence_vma, float: false;
     /// `sfence.w.inval`, `sfence.inval.ir` (instruction): checks the privilege.

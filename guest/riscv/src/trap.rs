@@ -135,10 +135,17 @@ pub(crate) fn pending(cpu: &mut Cpu<'_, Riscv>) -> u64 {
     if cpu.guest.wiring.software.take() {
         cpu.state.mip |= SSIP;
     }
-    let timer = if cpu.state.menvcfg & STCE == 0 { cpu.state.mip & STIP } else { lines & STIP };
-    let software = cpu.state.mip & (SSIP | SEIP | LCOFIP);
+    pending_with(cpu.guest, cpu.state, lines)
+}
+
+/// The same with these levels of the input lines, changing nothing: an edge of SSIP that the hart has
+/// not taken yet counts.
+pub(crate) fn pending_with(hart: &Riscv, state: &State, lines: u64) -> u64 {
+    let edge = if hart.wiring.software.seen() { SSIP } else { 0 };
+    let timer = if state.menvcfg & STCE == 0 { state.mip & STIP } else { lines & STIP };
+    let software = state.mip & (SSIP | SEIP | LCOFIP) | edge;
     let all = software | timer | lines & (MSIP | MTIP | MEIP | SEIP);
-    if cpu.guest.has(Feature::S) { all } else { all & (MSIP | MTIP | MEIP) }
+    if hart.has(Feature::S) { all } else { all & (MSIP | MTIP | MEIP) }
 }
 
 /// The interrupts of `pending` to choose from now, and whether they go to S-mode.

@@ -2,7 +2,8 @@
 
 mod processor;
 
-use processor::{Board, CODE, HANDLER, RAM, WFI, change, run};
+use processor::{Board, CODE, ECALL, HANDLER, RAM, WFI, change, run};
+use riscv::Privilege;
 
 const CELL: u64 = RAM + 0x4000;
 /// Successes of each hart.
@@ -84,5 +85,78 @@ fn reservations_and_updates_lose_nothing() {
     for interpret in [true, false] {
         let board = race("max", interpret, &code);
         assert_eq!((board.get_u64(CELL), board.get_u64(CELL + 8)), (2 * TIMES, 6 * TIMES));
+    }
+}
+
+const LR: u32 = 0x1005_25af; // lr.w a1, (a0)
+const STORE: u32 = 0x00c5_2023; // sw a2, 0(a0)
+const WRS_NTO: u32 = 0x00d0_0073;
+const WRS_STO: u32 = 0x01d0_0073;
+
+#[test]
+fn a_wait_on_a_reservation_ends_when_it_does_or_traps_if_asked_to() {
+    const STIP: u64 = 1 << 5;
+    let waited = [LR, WRS_NTO];
+    let cases = [
+        // Code, privilege, TW, mie, whether it is illegal at last. The timer's interrupt is pending,
+        // but S-mode lets none in.
+        (&waited[..], Privilege::Machine, true, 0, false),
+        (&waited, Privilege::Supervisor, false, 0, false),
+        (&waited, Privilege::User, false, 0, false),
+        (&waited, Privilege::Supervisor, true, 0, true),
+        (&waited, Privilege::User, true, 0, true),
+        (&[LR, STORE, WRS_NTO], Privilege::User, true, 0, false),
+        (&[WRS_NTO], Privilege::User, true, 0, false),
+        (&[LR, WRS_STO], Privilege::User, true, 0, false),
+        (&waited, Privilege::Supervisor, true, 1 << 1, true),
+        (&waited, Privilege::Supervisor, true, STIP, false),
+    ];
+    for (code, privilege, tw, mie, illegal) in cases {
+        for interpret in [true, false] {
+            let board = Board::new(interpret);
+            board.put(CODE, &[code, &[ECALL]].concat());
+            let mut vcpu = board.processor("max", 0);
+            change(&mut vcpu, |s| {
+                (s.privilege, s.mie, s.mtvec) = (privilege, mie, HANDLER);
+                s.mstatus |= u64::from(tw) << 21;
+                (s.mip, s.mideleg) = (STIP, STIP);
+                (s.x[10], s.x[12]) = (CELL, 1);
+                (s.pmpcfg[0], s.pmpaddr[0]) = (0x1f, u64::MAX >> 10);
+            });
+            let state = run(&mut vcpu);
+            let name = format!("{code:x?} {privilege:?} {tw} {mie}");
+            assert_eq!(state.mcause == 2, illegal, "{name}: {:#x}", state.mcause);
+            assert_eq!(state.mtval, if illegal { u64::from(WRS_NTO) } else { 0 }, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_hart_that_waits_sees_the_store_of_the_other() {
+    let waiter = [
+        LR,
+        0x0005_9663, // bnez a1, 3 on
+        WRS_NTO,
+        0xff5f_f06f, // j back to the load
+        WFI,
+    ];
+    for interpret in [true, false] {
+        let board = Board::new(interpret);
+        board.put(CODE, &waiter);
+        board.put(CODE + 0x100, &[STORE, WFI]);
+        std::thread::scope(|scope| {
+            for (id, pc) in [(0, CODE), (1, CODE + 0x100)] {
+                let mut vcpu = board.processor("max", id);
+                change(&mut vcpu, |s| {
+                    s.pc = pc;
+                    (s.x[10], s.x[12]) = (CELL, 7);
+                });
+                let board = &board;
+                scope.spawn(move || {
+                    let state = run(&mut vcpu);
+                    assert_eq!(if id == 0 { state.x[11] } else { board.get_u64(CELL) }, 7);
+                });
+            }
+        });
     }
 }

@@ -13,10 +13,12 @@ use time::{Clock, Counter};
 /// Where RAM begins.
 pub const RAM: u64 = 0x8000_0000;
 const RAM_LEN: u64 = 256 << 10;
-/// Where exceptions go: the processor halts there.
+/// Where exceptions go: the processor disables interrupts and halts there.
 pub const HANDLER: u64 = RAM;
 /// Where programs begin.
 pub const CODE: u64 = RAM + 0x1000;
+/// `ecall`.
+pub const ECALL: u32 = 0x73;
 /// `wfi`.
 pub const WFI: u32 = 0x1050_0073;
 
@@ -39,7 +41,7 @@ impl Board {
         let options = Options { code_bytes: 4 << 20, interpret, ..default };
         let cache = CodeCache::new(Riscv::registers(), options).expect("the host has memory");
         let board = Self { space, ram, clock: Clock::manual(), cache };
-        board.put(HANDLER, &[WFI]);
+        board.put(HANDLER, &[0x3040_1073, WFI]);
         board
     }
 
