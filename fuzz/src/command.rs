@@ -140,6 +140,7 @@ impl Catalog for Parts {
             name: class.name.into(),
             alias: class.aliases.first().map(|alias| (*alias).into()),
             category: "Misc".into(),
+            ancestors: vec!["device".into()],
             bus: class.bus.name().into(),
             description: "".into(),
             properties: class.properties.iter().map(row).collect(),
@@ -153,6 +154,9 @@ impl Catalog for Parts {
     fn objects(&self) -> Vec<ObjectInfo> {
         let properties = vec![property("filename", "string")];
         vec![ObjectInfo { name: "rng-random".into(), properties }]
+    }
+    fn cpu_suffix(&self) -> plan::Name {
+        "-riscv-cpu".into()
     }
     fn product(&self) -> String {
         "Fuzzed".to_owned()

@@ -126,6 +126,15 @@ impl Chardevs {
         channel.read_ring(most)
     }
 
+    /// Lets the front ends of `id` see a break on their line; `false` when there is no such back end.
+    pub fn send_break(&self, id: &str) -> bool {
+        let channels = lock(&self.channels);
+        let found = channels.iter().find(|(config, _)| config.id == id);
+        let channel = found.map(|(_, channel)| Arc::clone(channel));
+        drop(channels);
+        channel.inspect(|channel| channel.event(Event::Break)).is_some()
+    }
+
     /// Ids and descriptions, newest first, as `info chardev` shows them.
     pub fn list(&self) -> Vec<(String, String)> {
         let channels = lock(&self.channels);

@@ -143,7 +143,8 @@ fn pty(id: &str, link: Option<String>, notice: &dyn Fn(&str)) -> io::Result<Part
     let failed = |e: rustix::io::Errno| {
         io::Error::new(io::Error::from(e).kind(), format!("Failed to create PTY: {e}"))
     };
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).map_err(failed)?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags).map_err(failed)?;
     grantpt(&master).map_err(failed)?;
     unlockpt(&master).map_err(failed)?;
     let name = ptsname(&master, Vec::new()).map_err(failed)?.to_string_lossy().into_owned();
@@ -155,7 +156,6 @@ fn pty(id: &str, link: Option<String>, notice: &dyn Fn(&str)) -> io::Result<Part
     rustix::termios::tcsetattr(&slave, rustix::termios::OptionalActions::Now, &modes)
         .map_err(failed)?;
     rustix::io::ioctl_fionbio(&master, true).map_err(failed)?;
-    rustix::io::fcntl_setfd(&master, rustix::io::FdFlags::CLOEXEC).map_err(failed)?;
     if let Some(link) = &link {
         std::os::unix::fs::symlink(&name, link).map_err(|e| could_not_open(link, &e))?;
     }

@@ -17,6 +17,14 @@ pub fn lock_shared(file: &File, start: u64, len: u64) -> io::Result<()> {
     set(file, libc::F_RDLCK, start, len)
 }
 
+/// Takes a write lock on the whole file; fails at once if someone holds any lock.
+///
+/// # Errors
+/// As [`lock_shared`].
+pub fn lock_exclusive(file: &File) -> io::Result<()> {
+    set(file, libc::F_WRLCK, 0, 0)
+}
+
 /// Gives up the lock on `len` bytes from `start` on.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! Operating-system calls that the standard library and rustix do not wrap.
 
+pub mod daemon;
 pub mod file;
 pub mod inherited;
 pub mod signals;

@@ -65,6 +65,10 @@ impl Sink for Front {
     }
 
     fn event(&self, event: Event) {
+        // A command of this very monitor may have sent it.
+        if event == Event::Break {
+            return;
+        }
         let mut state = self.lock();
         let shared = self.port.is_shared();
         let out = match (event, state.greeted) {

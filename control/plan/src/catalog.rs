@@ -98,6 +98,8 @@ pub struct DeviceInfo {
     pub alias: Option<Name>,
     /// Heading of `-device help` it stands under: `Storage`, `Network`, `Misc` ….
     pub category: Name,
+    /// Names of the classes above it, for `-global`.
+    pub ancestors: Vec<Name>,
     /// Bus it plugs into; empty for none.
     pub bus: Name,
     /// One line about it; may be empty.
@@ -132,6 +134,12 @@ pub trait Catalog {
     fn cpus(&self) -> Vec<CpuInfo>;
     /// Every device class that `-device` can make.
     fn devices(&self) -> Vec<DeviceInfo>;
+    /// Parts that boards have by themselves and `-global` can set properties of.
+    fn parts(&self) -> Vec<DeviceInfo> {
+        Vec::new()
+    }
+    /// What the class of a CPU model is called after the model's name: `-riscv-cpu`.
+    fn cpu_suffix(&self) -> Name;
     /// Every accelerator, best first.
     fn accels(&self) -> Vec<AccelInfo>;
     /// Every type of `-object`.

@@ -60,8 +60,8 @@ option_group! {
         "guest" => guest: Option<String>,
         /// Name of the process.
         "process" => process: Option<String>,
-        /// Whether threads get names.
-        "debug-threads" => debug_threads: bool = false,
+        /// Whether threads get names; they always have some.
+        "debug-threads" => _debug_threads: bool = false,
     }
 }
 

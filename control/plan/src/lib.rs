@@ -10,6 +10,7 @@ mod catalog;
 mod chardevs;
 mod devices;
 mod drives;
+mod globals;
 mod host;
 mod lists;
 mod log;
@@ -23,8 +24,8 @@ mod smp;
 mod table;
 
 pub use catalog::{
-    AccelInfo, Catalog, CpuInfo, DeviceInfo, DriveSupport, MachineInfo, ObjectInfo, PropertyInfo,
-    TopologyLevels,
+    AccelInfo, Catalog, CpuInfo, DeviceInfo, DriveSupport, MachineInfo, Name, ObjectInfo,
+    PropertyInfo, TopologyLevels,
 };
 pub use model::*;
 pub use planner::{Environment, Outcome, plan};

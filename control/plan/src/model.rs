@@ -62,8 +62,8 @@ pub struct Plan {
     pub actions: Actions,
     /// Name of the guest.
     pub name: Option<String>,
-    /// Whether threads get names (`-name debug-threads=on`).
-    pub debug_threads: bool,
+    /// Name of the process (`-name process=`).
+    pub process: Option<String>,
     /// UUID of the machine.
     pub uuid: Option<[u8; 16]>,
     /// Real-time clock.

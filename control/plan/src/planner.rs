@@ -85,7 +85,7 @@ struct Planner<'a> {
     gdb: Option<Given>,
     actions: Actions,
     name: Option<String>,
-    debug_threads: bool,
+    process: Option<String>,
     uuid: Option<[u8; 16]>,
     rtc: Rtc,
     log: Log,
@@ -276,7 +276,7 @@ impl<'a> Planner<'a> {
                 watchdog: WatchdogAction::Reset,
             },
             name: None,
-            debug_threads: false,
+            process: None,
             uuid: None,
             rtc: Rtc { base: RtcBase::Utc, clock: RtcClock::Host },
             log: Log::default(),
@@ -514,7 +514,7 @@ impl<'a> Planner<'a> {
     fn name(&mut self, text: &str) -> Result<()> {
         let given = host::NameOptions::from_list(&List::parse(text, Grammar::loose("guest"))?)?;
         self.name = given.guest.or(self.name.take());
-        self.debug_threads = given.debug_threads;
+        self.process = given.process.or(self.process.take());
         Ok(())
     }
 

@@ -51,6 +51,7 @@ impl Catalog for Parts {
             name: name.into(),
             alias: name.strip_suffix("-pci").map(Into::into),
             category: category.into(),
+            ancestors: vec!["virtio-pci".into()],
             bus: "PCI".into(),
             description: "".into(),
             properties,
@@ -72,6 +73,10 @@ impl Catalog for Parts {
                 vec![property("netdev", "str"), property("mac", "str")],
             ),
         ]
+    }
+
+    fn cpu_suffix(&self) -> Name {
+        "-riscv-cpu".into()
     }
 
     fn accels(&self) -> Vec<AccelInfo> {

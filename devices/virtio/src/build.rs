@@ -44,6 +44,11 @@ pub trait Backends {
     fn mac(&self) -> Mac {
         [0x52, 0x54, 0x00, 0x12, 0x34, 0x56]
     }
+    /// The threads of an `-object iothread`.
+    fn iothread(&self, id: &str) -> Option<Arc<Executor>> {
+        let _ = id;
+        None
+    }
     /// Processors of the machine: how many queues are worth having.
     fn cpus(&self) -> u16 {
         1
@@ -65,10 +70,15 @@ pub fn build(
     Ok(match kind(class) {
         "blk" => {
             let drive = drive(&props, backends)?;
-            let config = blk::Config::parse(&props, drive.disk, drive.executor, queues)?;
+            let executor = iothread(&props, backends)?.unwrap_or(drive.executor);
+            let config = blk::Config::parse(&props, drive.disk, executor, queues)?;
             Box::new(blk::Blk::new(config))
         }
-        "scsi" => Box::new(scsi::ScsiHost::new(scsi::Config::parse(&props, queues)?)),
+        "scsi" => {
+            let executor = iothread(&props, backends)?;
+            let config = scsi::Config { executor, ..scsi::Config::parse(&props, queues)? };
+            Box::new(scsi::ScsiHost::new(config))
+        }
         "rng" => Box::new(rng::Rng::new(rng::Config::parse(&props, |id| backends.rng(id))?)),
         "serial" => Box::new(console::Console::new(console::Config::parse(&props)?)),
         "balloon" => Box::new(balloon::Balloon::new(balloon::Config::parse(&props)?)),
@@ -138,6 +148,23 @@ fn drive(props: &Props<'_>, backends: &dyn Backends) -> Result<Drive, BuildError
     match props.text("drive") {
         "" => Err(BuildError::new("drive property not set")),
         id => backends.drive(id).ok_or_else(|| missing(props, "drive", id)),
+    }
+}
+
+/// The threads that `iothread=` names, if it does.
+fn iothread(
+    props: &Props<'_>,
+    backends: &dyn Backends,
+) -> Result<Option<Arc<Executor>>, BuildError> {
+    if !props.text("iothread-vq-mapping").is_empty() {
+        return Err(BuildError::new("not supported yet: iothread-vq-mapping"));
+    }
+    match props.text("iothread") {
+        "" => Ok(None),
+        id => match backends.iothread(id) {
+            Some(executor) => Ok(Some(executor)),
+            None => Err(BuildError::new(format!("Device '{id}' is no iothread"))),
+        },
     }
 }
 

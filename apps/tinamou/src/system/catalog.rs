@@ -1,8 +1,8 @@
 //! What exists for `qemu-system-riscv64`: the lists that planning and help texts draw on.
 
 use plan::{
-    AccelInfo, Catalog, CpuInfo, DeviceInfo, DriveSupport, Interface, MachineInfo, ObjectInfo,
-    PropertyInfo, TopologyLevels,
+    AccelInfo, Catalog, CpuInfo, DeviceInfo, DriveSupport, Interface, MachineInfo, Name,
+    ObjectInfo, PropertyInfo, TopologyLevels,
 };
 use riscv::model;
 
@@ -29,6 +29,24 @@ impl Catalog for Riscv64 {
         virtio::CLASSES.iter().map(|class| device(class)).collect()
     }
 
+    fn parts(&self) -> Vec<DeviceInfo> {
+        let legacy =
+            PropertyInfo::new("force-legacy", "bool", "Slots speak the old form of the interface");
+        vec![DeviceInfo {
+            name: "virtio-mmio".into(),
+            alias: None,
+            category: "Misc".into(),
+            ancestors: vec!["sys-bus-device".into(), "device".into()],
+            bus: "System".into(),
+            description: "".into(),
+            properties: vec![legacy],
+        }]
+    }
+
+    fn cpu_suffix(&self) -> Name {
+        "-riscv-cpu".into()
+    }
+
     fn accels(&self) -> Vec<AccelInfo> {
         let property = PropertyInfo::new;
         let tcg = AccelInfo {
@@ -47,6 +65,7 @@ impl Catalog for Riscv64 {
     fn objects(&self) -> Vec<ObjectInfo> {
         let file = PropertyInfo::new("filename", "string", "File that random numbers come from");
         vec![
+            ObjectInfo { name: "iothread".into(), properties: iothread() },
             ObjectInfo { name: "rng-builtin".into(), properties: Vec::new() },
             ObjectInfo { name: "rng-random".into(), properties: vec![file] },
         ]
@@ -55,6 +74,19 @@ impl Catalog for Riscv64 {
     fn product(&self) -> String {
         format!("Tinamou {}", env!("CARGO_PKG_VERSION"))
     }
+}
+
+/// Tuning that QEMU's event loops have; threads here wait for work without polling.
+fn iothread() -> Vec<PropertyInfo> {
+    let names = [
+        "aio-max-batch",
+        "poll-grow",
+        "poll-max-ns",
+        "poll-shrink",
+        "thread-pool-max",
+        "thread-pool-min",
+    ];
+    names.map(|name| PropertyInfo::new(name, "int", "")).into()
 }
 
 fn virt() -> MachineInfo {
@@ -107,6 +139,23 @@ fn spike() -> MachineInfo {
     }
 }
 
+/// The classes above one, as `-global` knows them. The parts of a virtio device, its transport and
+/// what is behind it, are one class here.
+fn ancestors(class: &device::DeviceClass) -> Vec<Name> {
+    let bare = class.name.strip_prefix("virtio-").and_then(|rest| rest.split('-').next());
+    let mut names: Vec<Name> = vec!["device".into()];
+    if let Some(bare) = bare {
+        names.extend([format!("virtio-{bare}-device").into(), "virtio-device".into()]);
+    }
+    names.extend(match class.bus {
+        device::Bus::Pci => vec!["virtio-pci".into(), "pci-device".into()],
+        device::Bus::Scsi => vec!["scsi-disk-base".into(), "scsi-device".into()],
+        device::Bus::VirtioSerial => vec!["virtio-serial-port".into()],
+        _ => Vec::new(),
+    });
+    names
+}
+
 fn device(class: &device::DeviceClass) -> DeviceInfo {
     let property = |p: &device::Property| PropertyInfo {
         name: p.name.into(),
@@ -118,6 +167,7 @@ fn device(class: &device::DeviceClass) -> DeviceInfo {
         name: class.name.into(),
         alias: class.aliases.first().map(|a| (*a).into()),
         category: format!("{:?}", class.category).into(),
+        ancestors: ancestors(class),
         bus: class.bus.name().into(),
         description: class.description.into(),
         properties: class.properties.iter().map(property).collect(),

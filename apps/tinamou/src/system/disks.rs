@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 
 /// Threads that serve the disks of a machine.
-const WORKERS: usize = 4;
+pub const WORKERS: usize = 4;
 
 /// The open disks of a machine.
 pub struct Disks {

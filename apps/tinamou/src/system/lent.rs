@@ -1,7 +1,8 @@
 //! What the machine lends to its devices: disks, character back ends, networks, entropy.
 
-use crate::system::disks::Disks;
+use crate::system::disks::{self, Disks};
 use chardev::Chardevs;
+use graph::Executor;
 use netdev::NetBackend;
 use plan::Plan;
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ pub struct Lent<'a> {
     chardevs: &'a Chardevs,
     plan: &'a Plan,
     rngs: HashMap<String, Arc<dyn RngBackend>>,
+    iothreads: HashMap<String, Arc<Executor>>,
     next_mac: AtomicU8,
 }
 
@@ -35,7 +37,12 @@ pub fn lend<'a>(
     chardevs: &'a Chardevs,
 ) -> Result<Lent<'a>, String> {
     let mut rngs: HashMap<String, Arc<dyn RngBackend>> = HashMap::new();
+    let mut iothreads = HashMap::new();
     for object in &plan.objects {
+        if object.kind == "iothread" {
+            iothreads.insert(object.id.clone(), Executor::new(&object.id, disks::WORKERS));
+            continue;
+        }
         let source: Arc<dyn RngBackend> = match object.kind.as_str() {
             "rng-builtin" => Arc::new(BuiltinRng),
             "rng-random" => {
@@ -55,7 +62,7 @@ pub fn lend<'a>(
         let note = "not supported yet: it discards all that is sent";
         eprintln!("{program}: warning: {}: {note}", net.origin);
     }
-    Ok(Lent { disks, chardevs, plan, rngs, next_mac: AtomicU8::new(FIRST_MAC) })
+    Ok(Lent { disks, chardevs, plan, rngs, iothreads, next_mac: AtomicU8::new(FIRST_MAC) })
 }
 
 impl Backends for Lent<'_> {
@@ -64,6 +71,9 @@ impl Backends for Lent<'_> {
     }
     fn rng(&self, id: &str) -> Option<Arc<dyn RngBackend>> {
         self.rngs.get(id).cloned()
+    }
+    fn iothread(&self, id: &str) -> Option<Arc<Executor>> {
+        self.iothreads.get(id).cloned()
     }
     fn chardev(&self, id: &str) -> Option<chardev::Port> {
         self.chardevs.port(id)

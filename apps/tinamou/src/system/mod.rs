@@ -7,12 +7,15 @@ mod files;
 mod lent;
 mod life;
 mod monitor;
+mod process;
 mod show;
 mod start;
 mod testing;
 mod views;
 
+use host::daemon::{self, Side};
 use plan::{Environment, Outcome, Plan};
+use process::PidFile;
 use std::process::ExitCode;
 
 /// Runs a system emulator called `program`.
@@ -41,13 +44,24 @@ pub fn run(program: &str, args: &[String]) -> ExitCode {
 }
 
 fn run_plan(program: &str, plan: Plan) -> Result<ExitCode, String> {
+    let waiting = match plan.daemonize.then(daemon::split).transpose() {
+        Ok(None) => None,
+        Ok(Some(Side::Front(code))) => return Ok(code),
+        Ok(Some(Side::Back(waiting))) => Some(waiting),
+        Err(e) => return Err(format!("-daemonize: {}", show::plain(&e))),
+    };
+    process::set_name(plan.process.as_deref());
     for warning in &plan.warnings {
         eprintln!("{program}: {warning}");
     }
     configure_log(&plan)?;
+    let _pid_file = plan.pidfile.as_deref().map(PidFile::create).transpose()?;
     let (events, inbox) = machine::Events::channel();
     let started = start::start(program, &plan, &events)?;
     let Some(started) = started else { return Ok(ExitCode::SUCCESS) };
+    if let Some(waiting) = waiting {
+        waiting.release().map_err(|e| format!("-daemonize: {}", show::plain(&e)))?;
+    }
     Ok(control::run(&plan, started, inbox))
 }
 

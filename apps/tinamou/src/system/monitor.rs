@@ -136,7 +136,12 @@ impl MonitorTarget for Target {
             // RISC-V boards have no power button: as with the original, nothing happens.
             Action::PowerDown => {}
             Action::Commit(_) => return Err("not supported yet: commit".into()),
-            Action::SendBreak(id) => return Err(format!("not supported yet: a break on '{id}'")),
+            Action::SendBreak(id) => {
+                let chardevs = self.chardevs.upgrade().ok_or_else(ended)?;
+                if !chardevs.send_break(&id) {
+                    return Err(format!("Chardev '{id}' not found"));
+                }
+            }
             Action::Log(names) => trace::set_items(&log_items(&names)?),
             Action::LogFile(path) => {
                 let file = std::fs::File::create(&path);
@@ -237,7 +242,6 @@ fn name(topic: Topic) -> &'static str {
         Topic::Pci => "pci",
         Topic::Qdm => "qdm",
         Topic::Qtree => "qtree",
-        Topic::Tlb => "tlb",
         Topic::Uuid => "uuid",
         Topic::Virtio => "virtio",
         _ => "this",

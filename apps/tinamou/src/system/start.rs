@@ -201,6 +201,8 @@ fn inputs<'a>(
     config.rng_seed = seed(plan)?;
     config.aia = aia;
     set_interrupts(&mut config, plan)?;
+    let legacy = plan.globals.iter().rev().find(|g| g.driver == "virtio-mmio");
+    config.modern_slots = legacy.is_some_and(|g| options::parse_bool(&g.value) == Some(false));
     Ok(Inputs {
         config,
         cpu,

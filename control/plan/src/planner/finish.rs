@@ -2,9 +2,10 @@
 
 use super::{DEFAULT, Planner};
 use crate::chardevs::Short;
+use crate::globals::{self, Reach};
 use crate::machine::AccelOption;
 use crate::refusal::{Refusal, Result};
-use crate::{Device, Display, Monitor, MonitorMode, Netdev, Plan, Qtest};
+use crate::{CharBackend, Chardev, Device, Display, Monitor, MonitorMode, Netdev, Plan, Qtest};
 use crate::{chardevs, devices, drives, host, machine, memory, smp};
 use options::List;
 
@@ -30,7 +31,7 @@ impl Planner<'_> {
         let smp = smp::plan(&self.smp.0, &self.smp.1, &info)?;
         host::boot(&self.boot_options, &mut self.boot)?;
         self.check_boot()?;
-        let (cpu, cpu_properties) = match &self.cpu {
+        let (cpu, mut cpu_properties) = match &self.cpu {
             Some(text) => machine::cpu(text, &catalog.cpus())?,
             None => (info.default_cpu.to_string(), Vec::new()),
         };
@@ -38,6 +39,15 @@ impl Planner<'_> {
         let (drives, implied) = drives::plan(&self.drives, self.snapshot, &info)?;
         let (mut planned, netdevs) = self.plan_devices(&classes)?;
         planned.extend(implied);
+        let reach = Reach {
+            classes: &classes,
+            parts: &catalog.parts(),
+            cpus: &catalog.cpus(),
+            cpu_suffix: &catalog.cpu_suffix(),
+        };
+        let of_cpu = (cpu.as_str(), &mut cpu_properties);
+        let ignored = globals::apply(&self.globals, &reach, &mut planned, of_cpu)?;
+        self.warnings.extend(ignored);
         let objects = self.plan_objects()?;
         let qtest = self.plan_qtest()?;
         if let Some((place, _)) = &self.gdb {
@@ -67,7 +77,7 @@ impl Planner<'_> {
             no_defaults: self.no_defaults,
             actions: self.actions,
             name: self.name,
-            debug_threads: self.debug_threads,
+            process: self.process,
             uuid: self.uuid,
             rtc: self.rtc,
             log: self.log,
@@ -85,6 +95,9 @@ impl Planner<'_> {
             snapshot: self.snapshot,
             warnings: self.warnings,
         };
+        if plan.daemonize {
+            terminal_is_gone(&plan.chardevs)?;
+        }
         devices::check_references(&plan, &classes)?;
         let unused = devices::unused(&plan);
         plan.warnings.extend(unused);
@@ -120,6 +133,9 @@ impl Planner<'_> {
         if self.daemonize && self.display == Display::Nographic {
             return Err(Refusal::new("-nographic cannot be used with -daemonize")
                 .hint("Use -display none and a -serial that needs no terminal."));
+        }
+        if self.icount.is_some() {
+            return Err(Refusal::new("not supported yet: -icount: time follows the host"));
         }
         Ok(())
     }
@@ -274,5 +290,14 @@ impl Planner<'_> {
         let chardev =
             self.back_end("qtest", &place, &text, &mut Vec::new()).map_err(|r| r.at(&place))?;
         Ok(chardev.map(|chardev| Qtest { chardev, log: self.qtest_log.take() }))
+    }
+}
+
+/// Refuses back ends on a terminal that the process in the background does not have.
+fn terminal_is_gone(chardevs: &[Chardev]) -> Result<()> {
+    let is_stdio = |c: &&Chardev| matches!(c.backend, CharBackend::Stdio { .. });
+    match chardevs.iter().find(is_stdio) {
+        Some(chardev) => Err(Refusal::new("cannot use stdio with -daemonize").at(&chardev.origin)),
+        None => Ok(()),
     }
 }

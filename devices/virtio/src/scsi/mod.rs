@@ -15,11 +15,12 @@ use crate::inbox::Inbox;
 use crate::props::{BuildError, Props};
 use crate::ring::{Chain, MAX_CHAIN, Token};
 use device::guest_error;
-use graph::{Completion, Op, Request, WriteFlags, ZeroFlags};
+use graph::{Completion, Executor, Op, Request, WriteFlags, ZeroFlags};
 use lun::{Lun, Outcome, Parameters};
 use sense::{INVALID_FIELD, NO_LUN, READ_ERROR, Sense};
 use state::{RestoreError, SavedState, Value};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 const F_HOTPLUG: u64 = 1 << 1;
 const F_CHANGE: u64 = 1 << 2;
@@ -48,7 +49,7 @@ const PIECE: u64 = 1 << 20;
 const MAX_PARAMETERS: u64 = 8 + 255 * 16;
 
 /// What the user chooses of the adapter.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// Common ring properties.
     pub rings: RingOptions,
@@ -66,6 +67,8 @@ pub struct Config {
     pub hotplug: bool,
     /// Offers parameter changes.
     pub param_change: bool,
+    /// Threads that serve the units, in place of those that come with their disks.
+    pub executor: Option<Arc<Executor>>,
 }
 
 impl Config {
@@ -99,6 +102,7 @@ impl Config {
             seg_max_adjust: props.bool("seg_max_adjust")?,
             hotplug: props.bool("hotplug")?,
             param_change: props.bool("param_change")?,
+            executor: None,
         })
     }
 }
@@ -200,7 +204,10 @@ impl ScsiHost {
     ///
     /// # Errors
     /// The place is taken.
-    pub fn add_unit(&mut self, config: LunConfig) -> Result<(), BuildError> {
+    pub fn add_unit(&mut self, mut config: LunConfig) -> Result<(), BuildError> {
+        if let Some(executor) = &self.config.executor {
+            config.executor = Arc::clone(executor);
+        }
         let taken = |t: u8, l: u16| self.units.iter().any(|u| (u.target, u.lun) == (t, l));
         let lun = config.lun.unwrap_or(0);
         let target = match config.target {

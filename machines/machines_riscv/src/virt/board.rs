@@ -131,7 +131,11 @@ pub fn build(inputs: Inputs<'_>) -> Result<Board, BuildError> {
     let has_flash = inputs.flash[0].is_some();
     add_flash(&mut b, inputs.flash)?;
     let pci = add_pci(&mut b, &inputs.config, irq);
-    let plugs = plug_devices(&mut b, &pci, &inputs.devices, inputs.backends, irq)?;
+    let legacy = !inputs.config.modern_slots;
+    let slots = (0..VIRTIO_SLOTS)
+        .map(|n| VirtioMmio::new(irq(VIRTIO_IRQ + n), Arc::clone(&b.space), legacy))
+        .collect();
+    let plugs = plug_devices(&mut b, &pci, slots, &inputs.devices, inputs.backends)?;
 
     let fdt = load_files(&mut b, &inputs.config, &inputs.boot, has_flash, &fw_cfg)?;
     let machine = b.build().map_err(host("cannot start a thread"))?;
@@ -178,13 +182,10 @@ fn add_pci(b: &mut Builder, config: &VirtConfig, irq: impl Fn(u32) -> Wire) -> A
 fn plug_devices(
     b: &mut Builder,
     pci: &Arc<PciHost>,
+    slots: Vec<Arc<VirtioMmio>>,
     given: &[DeviceSpec],
     backends: &dyn Backends,
-    irq: impl Fn(u32) -> Wire,
 ) -> Result<Plugs, BuildError> {
-    let slots: Vec<_> = (0..VIRTIO_SLOTS)
-        .map(|n| VirtioMmio::new(irq(VIRTIO_IRQ + n), Arc::clone(&b.space), true))
-        .collect();
     let mut plugs = Plugs::new(Arc::clone(&b.space), Some(Arc::clone(pci)), slots);
     for spec in given {
         let problem = |error: virtio::BuildError| {

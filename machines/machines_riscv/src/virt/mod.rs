@@ -48,6 +48,8 @@ pub struct VirtConfig {
     pub aia_guests: u32,
     /// `aclint=`: ACLINT devices in place of a CLINT.
     pub aclint: bool,
+    /// `-global virtio-mmio.force-legacy=off`: the slots speak version 2 of their interface.
+    pub modern_slots: bool,
     /// Programmable performance counters, one bit each (3 to 31).
     pub counters: u32,
     /// Entropy for the kernel.
@@ -64,6 +66,7 @@ impl VirtConfig {
             aia: Aia::None,
             aia_guests: 0,
             aclint: false,
+            modern_slots: false,
             counters: 0x7fff8,
             rng_seed: [0; 32],
         }

@@ -43,7 +43,7 @@ pub fn qtree(config: &VirtConfig, plugs: &Plugs, brief: bool) -> String {
     out.text.push_str(&plugs.qtree_pci(4, brief));
     for slot in (0..VIRTIO_SLOTS).rev() {
         let base = VIRTIO.base + VIRTIO.len * u64::from(slot);
-        let lines = [irq(1), "force-legacy = true".into()];
+        let lines = [irq(1), format!("force-legacy = {}", !config.modern_slots)];
         out.device("virtio-mmio", "", &lines, &[at(base, virtio::MMIO_LEN)]);
         out.text.push_str(&plugs.qtree_slot(slot as usize, 4, brief));
     }
