@@ -26,6 +26,8 @@ enum Kind {
     Integer,
     Calls,
     Float,
+    /// Compiled for vectors and run on a machine that has them.
+    Vectors,
     /// Not part of a mean.
     Alone,
 }
@@ -44,8 +46,21 @@ const PROGRAMS: &[(&str, Kind)] = &[
     ("mandelbrot", Kind::Float),
     ("matmul", Kind::Float),
     ("fourier", Kind::Float),
+    ("vcopy", Kind::Vectors),
+    ("vsaxpy", Kind::Vectors),
+    ("vdot", Kind::Vectors),
+    ("vchacha", Kind::Vectors),
+    ("vstrlen", Kind::Vectors),
+    ("vmatmul", Kind::Vectors),
     ("cold", Kind::Alone),
 ];
+
+/// The processor that programs for vectors run on.
+const VECTOR_CPU: &str = "rv64,v=true,vlen=256";
+
+fn kind_of(name: &str) -> Kind {
+    PROGRAMS.iter().find(|(known, _)| *known == name).map_or(Kind::Alone, |(_, kind)| *kind)
+}
 
 /// How many instructions `cold` runs, once each.
 const COLD_INSTRUCTIONS: f64 = 1e6;
@@ -130,6 +145,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         eprintln!("round {round} of {}", options.rounds);
         for (emulator, peer) in emulators.into_iter().zip(&mut peers) {
             stage.programs(emulator, peer)?;
+            stage.vectors(emulator, peer)?;
         }
         for (emulator, peer) in emulators.into_iter().zip(&mut peers) {
             stage.parallel(emulator, peer)?;
@@ -173,6 +189,8 @@ struct Stage {
     /// A program for the bare machine that ends it.
     end: PathBuf,
     names: Vec<String>,
+    /// Those for vectors.
+    vectors: Vec<String>,
 }
 
 impl Stage {
@@ -189,9 +207,10 @@ impl Stage {
         tools::write_whole(&initrd, &data)?;
         let all = || PROGRAMS.iter().map(|(name, _)| name.to_string()).collect();
         let names = if names.is_empty() { all() } else { names.to_vec() };
+        let (vectors, names) = names.into_iter().partition(|name| kind_of(name) == Kind::Vectors);
         let end = folder.join("end.bin");
         tools::write_whole(&end, &end_program())?;
-        Ok(Self { kernel: guest.join("kernel"), initrd, end, names })
+        Ok(Self { kernel: guest.join("kernel"), initrd, end, names, vectors })
     }
 
     fn boot(&self, emulator: &Emulator, cpus: &str, append: &str) -> Command {
@@ -215,13 +234,32 @@ impl Stage {
         peer.add("ready user", seen.user);
         peer.add("ready resident", seen.resident);
         peer.add("ready beyond", seen.resident - seen.guest_ram);
-        for name in &self.names {
+        self.each(&self.names, &mut session, peer)?;
+        finish(&mut session, peer)
+    }
+
+    /// The programs for vectors, if any are wanted.
+    fn vectors(&self, emulator: &Emulator, peer: &mut Peer) -> Result<()> {
+        if self.vectors.is_empty() {
+            return Ok(());
+        }
+        let args = self.vectors.join(",");
+        let mut command =
+            self.boot(emulator, "1", &format!("guest.run=/bench/all guest.args={args}"));
+        let mut session = Session::start(command.args(["-cpu", VECTOR_CPU]))?;
+        self.each(&self.vectors, &mut session, peer)?;
+        finish(&mut session, peer)
+    }
+
+    /// Waits for programs one after the other.
+    fn each(&self, names: &[String], session: &mut Session, peer: &mut Peer) -> Result<()> {
+        for name in names {
             session.wait_for(&format!("BEGIN {name}"), PATIENCE)?;
             let begin = measure::busy(session.id())?;
             session.wait_for(&format!("BENCH {name} "), PATIENCE)?;
             peer.add(&format!("{name} busy"), (measure::busy(session.id())? - begin) * 1e3);
         }
-        finish(&mut session, peer)
+        Ok(())
     }
 
     /// The same work once, then twice at a time, on two virtual CPUs.
@@ -268,6 +306,9 @@ fn overlay(folder: &Path) -> Result<Vec<u8>> {
     for name in PROGRAMS.iter().map(|(name, _)| *name).chain(["parallel"]) {
         let program = folder.join(name);
         let mut compile = Command::new("riscv64-linux-gnu-gcc");
+        if kind_of(name) == Kind::Vectors {
+            compile.arg("-march=rv64gcv_zba");
+        }
         compile.args(["-std=gnu11", "-O2", "-Wall", "-Wextra", "-static", "-s", "-o"]);
         compile.arg(&program).arg(source.join(format!("{name}.c"))).arg("-lm");
         tools::output(&mut compile)?;

@@ -207,6 +207,50 @@ pub trait Services<G: Guest> {
         }
         Ok(())
     }
+    /// Loads elements that lie one after the other, each as [`Services::load`] of `mem` does; as bytes.
+    ///
+    /// # Errors
+    /// The trap of the first element that cannot be loaded, and how many bytes were before it.
+    fn load_run(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        mem: MemOp,
+        gva: u64,
+        bytes: &mut [u8],
+    ) -> Result<(), (usize, G::Trap)> {
+        let size = mem.size() as usize;
+        for (i, element) in bytes.chunks_exact_mut(size).enumerate() {
+            let done = i * size;
+            let value = self.load(cpu, mmu, mem, gva.wrapping_add(done as u64));
+            let value = value.map_err(|trap| (done, trap))?;
+            element.copy_from_slice(&value.to_le_bytes()[..size]);
+        }
+        Ok(())
+    }
+    /// Stores elements one after the other, each as [`Services::store`] of `mem` does.
+    ///
+    /// # Errors
+    /// The trap of the first element that cannot be stored, and how many bytes were before it.
+    fn store_run(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        mem: MemOp,
+        gva: u64,
+        bytes: &[u8],
+    ) -> Result<(), (usize, G::Trap)> {
+        let size = mem.size() as usize;
+        for (i, element) in bytes.chunks_exact(size).enumerate() {
+            let done = i * size;
+            let mut value = [0; 8];
+            value[..size].copy_from_slice(element);
+            let value = u64::from_le_bytes(value);
+            let stored = self.store(cpu, mmu, mem, gva.wrapping_add(done as u64), value);
+            stored.map_err(|trap| (done, trap))?;
+        }
+        Ok(())
+    }
     /// Forgets cached address translations.
     fn flush_translations(&mut self, which: Flush);
     /// Levels of the processor's interrupt inputs.
@@ -338,6 +382,34 @@ impl<'a, G: Guest> Cpu<'a, G> {
         self.with(|s, cpu| s.zero(cpu, mmu, gva, len))
     }
 
+    /// See [`Services::load_run`].
+    ///
+    /// # Errors
+    /// The trap to take, and how many bytes were loaded.
+    pub fn load_run(
+        &mut self,
+        mmu: u8,
+        mem: MemOp,
+        gva: u64,
+        bytes: &mut [u8],
+    ) -> Result<(), (usize, G::Trap)> {
+        self.with(|s, cpu| s.load_run(cpu, mmu, mem, gva, bytes))
+    }
+
+    /// See [`Services::store_run`].
+    ///
+    /// # Errors
+    /// The trap to take, and how many bytes were stored.
+    pub fn store_run(
+        &mut self,
+        mmu: u8,
+        mem: MemOp,
+        gva: u64,
+        bytes: &[u8],
+    ) -> Result<(), (usize, G::Trap)> {
+        self.with(|s, cpu| s.store_run(cpu, mmu, mem, gva, bytes))
+    }
+
     /// See [`Services::phys_load`].
     pub fn phys_load(&mut self, gpa: u64, size: u32) -> Option<u64> {
         self.with(|s, _| s.phys_load(gpa, size))
@@ -372,6 +444,9 @@ pub struct Helper<G: Guest> {
     /// such helpers the engine brings the state's flags up to date before and takes the rounding
     /// mode over afterwards.
     pub float: bool,
+    /// Whether it leaves pinned registers, the mode and interrupts as they are, unless the unit ends
+    /// with a look at the mode right behind it.
+    pub quiet: bool,
 }
 
 /// Floating-point exception flags that the host's units collected.

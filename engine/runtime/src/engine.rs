@@ -674,6 +674,81 @@ impl<G: Guest> Services<G> for Engine<G> {
         Ok(())
     }
 
+    fn load_run(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        mem: MemOp,
+        gva: u64,
+        bytes: &mut [u8],
+    ) -> Result<(), (usize, G::Trap)> {
+        let size = mem.size() as usize;
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = gva.wrapping_add(done as u64);
+            let within = run_within(at, size, bytes.len() - done);
+            let place = match within {
+                0 => None,
+                len => self.place(cpu, mmu, Access::Load, (at, len as u32)).ok(),
+            };
+            let here = &mut bytes[done..];
+            let len = match place {
+                Some(Place::Host { at, .. }) if !mem.is_big_endian() => {
+                    read_run(at, size, &mut here[..within]);
+                    within
+                }
+                // One element across two pages, registers, or what faults somewhere.
+                _ => {
+                    let value = self.load(cpu, mmu, mem, at).map_err(|trap| (done, trap))?;
+                    here[..size].copy_from_slice(&value.to_le_bytes()[..size]);
+                    size
+                }
+            };
+            done += len;
+        }
+        Ok(())
+    }
+
+    fn store_run(
+        &mut self,
+        cpu: &mut Cpu<'_, G>,
+        mmu: u8,
+        mem: MemOp,
+        gva: u64,
+        bytes: &[u8],
+    ) -> Result<(), (usize, G::Trap)> {
+        let size = mem.size() as usize;
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = gva.wrapping_add(done as u64);
+            let within = run_within(at, size, bytes.len() - done);
+            let place = match within {
+                0 => None,
+                len => self.place(cpu, mmu, Access::Store, (at, len as u32)).ok(),
+            };
+            let here = &bytes[done..];
+            let len = match place {
+                Some(Place::Host { at: host, slow }) if !mem.is_big_endian() => {
+                    write_run(host, size, &here[..within]);
+                    if slow {
+                        self.code_stored(mmu, at, host, within as u32);
+                    }
+                    within
+                }
+                // One element across two pages, registers, or what faults somewhere.
+                _ => {
+                    let mut value = [0; 8];
+                    value[..size].copy_from_slice(&here[..size]);
+                    let value = u64::from_le_bytes(value);
+                    self.store(cpu, mmu, mem, at, value).map_err(|trap| (done, trap))?;
+                    size
+                }
+            };
+            done += len;
+        }
+        Ok(())
+    }
+
     fn phys_load(&mut self, gpa: u64, size: u32) -> Option<u64> {
         let size64 = u64::from(size);
         if let Some(w) = &self.window
@@ -732,6 +807,68 @@ impl<G: Guest> Services<G> for Engine<G> {
     fn lines(&self) -> u64 {
         self.shared.lines()
     }
+}
+
+/// Bytes of whole elements of `size` bytes that lie in the page of `gva`, `len` at most.
+fn run_within(gva: u64, size: usize, len: usize) -> usize {
+    let page = (PAGE - gva % PAGE) as usize;
+    page.min(len) / size * size
+}
+
+/// Bytes before the aligned words of a run, and in them.
+fn head_and_words(at: u64, len: usize) -> (usize, usize) {
+    let head = (at.wrapping_neg() % 8).min(len as u64) as usize;
+    (head, (len - head) / 8 * 8)
+}
+
+/// The widest access at an address, of at most `left` bytes, that parts no aligned element of `size`
+/// bytes.
+fn widest(at: u64, size: usize, left: usize) -> usize {
+    let most = size.min(1 << at.trailing_zeros().min(3));
+    if most <= left { most } else { 1 << left.ilog2() }
+}
+
+/// Reads guest RAM at a host address from the TLB: elements of `size` bytes, one after the other.
+fn read_run(at: u64, size: usize, bytes: &mut [u8]) {
+    let (head, words) = head_and_words(at, bytes.len());
+    let narrow = |at: u64, bytes: &mut [u8]| {
+        let mut done = 0;
+        while done < bytes.len() {
+            let from = at + done as u64;
+            let len = widest(from, size, bytes.len() - done);
+            let value = read_host(from, len as u32).to_le_bytes();
+            bytes[done..done + len].copy_from_slice(&value[..len]);
+            done += len;
+        }
+    };
+    narrow(at, &mut bytes[..head]);
+    let (chunks, _) = bytes[head..head + words].as_chunks_mut::<8>();
+    for (i, chunk) in chunks.iter_mut().enumerate() {
+        *chunk = read_host(at + (head + 8 * i) as u64, 8).to_le_bytes();
+    }
+    narrow(at + (head + words) as u64, &mut bytes[head + words..]);
+}
+
+/// Writes guest RAM at a host address from the TLB: elements of `size` bytes, one after the other.
+fn write_run(at: u64, size: usize, bytes: &[u8]) {
+    let (head, words) = head_and_words(at, bytes.len());
+    let narrow = |at: u64, bytes: &[u8]| {
+        let mut done = 0;
+        while done < bytes.len() {
+            let to = at + done as u64;
+            let len = widest(to, size, bytes.len() - done);
+            let mut value = [0; 8];
+            value[..len].copy_from_slice(&bytes[done..done + len]);
+            write_host(to, len as u32, u64::from_le_bytes(value));
+            done += len;
+        }
+    };
+    narrow(at, &bytes[..head]);
+    let (chunks, _) = bytes[head..head + words].as_chunks::<8>();
+    for (i, chunk) in chunks.iter().enumerate() {
+        write_host(at + (head + 8 * i) as u64, 8, u64::from_le_bytes(*chunk));
+    }
+    narrow(at + (head + words) as u64, &bytes[head + words..]);
 }
 
 /// Reads guest RAM at a host address from the TLB, in one piece when aligned.

@@ -10,7 +10,7 @@ use ir::HelperId;
 use isa::Helper;
 
 macro_rules! helpers {
-    ($($(#[$doc:meta])* $id:ident $name:literal $run:path, float: $float:literal;)*) => {
+    ($($(#[$doc:meta])* $id:ident $name:literal $run:path, float: $float:literal $(, quiet: $quiet:literal)?;)*) => {
         /// Row of a helper in the table.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u16)]
@@ -18,7 +18,7 @@ macro_rules! helpers {
 
         /// Every helper.
         pub static HELPERS: &[Helper<Riscv>] =
-            &[$(Helper { name: $name, run: $run, float: $float }),*];
+            &[$(Helper { name: $name, run: $run, float: $float, quiet: false $(|| $quiet)? }),*];
     };
 }
 
@@ -74,29 +74,29 @@ helpers! {
     /// A floating-point instruction (instruction, rounding mode): its result.
     Float "float" float::float, float: true;
     /// `clmul` (instruction, rs1, rs2).
-    Clmul "clmul" bits::clmul, float: false;
+    Clmul "clmul" bits::clmul, float: false, quiet: true;
     /// `clmulh` (instruction, rs1, rs2).
-    Clmulh "clmulh" bits::clmulh, float: false;
+    Clmulh "clmulh" bits::clmulh, float: false, quiet: true;
     /// `clmulr` (instruction, rs1, rs2).
-    Clmulr "clmulr" bits::clmulr, float: false;
+    Clmulr "clmulr" bits::clmulr, float: false, quiet: true;
     /// `zip` (instruction, rs1).
-    Zip "zip" bits::zip, float: false;
+    Zip "zip" bits::zip, float: false, quiet: true;
     /// `unzip` (instruction, rs1).
-    Unzip "unzip" bits::unzip, float: false;
+    Unzip "unzip" bits::unzip, float: false, quiet: true;
     /// `xperm4` (instruction, rs1, rs2).
-    Xperm4 "xperm4" crypto::xperm4, float: false;
+    Xperm4 "xperm4" crypto::xperm4, float: false, quiet: true;
     /// `xperm8` (instruction, rs1, rs2).
-    Xperm8 "xperm8" crypto::xperm8, float: false;
+    Xperm8 "xperm8" crypto::xperm8, float: false, quiet: true;
     /// `aes32esi` and its kin (instruction, rs1, rs2).
-    Aes32 "aes32" crypto::aes32, float: false;
+    Aes32 "aes32" crypto::aes32, float: false, quiet: true;
     /// `aes64es` and its kin (instruction, rs1, rs2).
-    Aes64 "aes64" crypto::aes64, float: false;
+    Aes64 "aes64" crypto::aes64, float: false, quiet: true;
     /// `aes64im` (instruction, rs1).
-    Aes64Im "aes64im" crypto::aes64im, float: false;
+    Aes64Im "aes64im" crypto::aes64im, float: false, quiet: true;
     /// `aes64ks1i` (instruction, rs1).
-    Aes64Ks1 "aes64ks1" crypto::aes64ks1, float: false;
+    Aes64Ks1 "aes64ks1" crypto::aes64ks1, float: false, quiet: true;
     /// `sm4ed`, `sm4ks` (instruction, rs1, rs2).
-    Sm4 "sm4" crypto::sm4, float: false;
+    Sm4 "sm4" crypto::sm4, float: false, quiet: true;
     /// `amocas.q` (instruction, address, set of translations).
     AmocasQ "amocas_q" atomic::amocas_q, float: false;
 
@@ -104,13 +104,15 @@ helpers! {
     /// `vsetvli` and its kin (instruction, rs1, rs2): the new length.
     VectorConfigure "vector_configure" vector::configure, float: false;
     /// An integer, fixed-point, mask or permutation instruction (instruction, rs1): for rd.
-    Vector "vector" vector::operate, float: false;
+    Vector "vector" vector::operate, float: false, quiet: true;
     /// A floating-point instruction (instruction, bits of rs1): for rd.
-    VectorFloat "vector_float" vector::operate_float, float: true;
+    VectorFloat "vector_float" vector::operate_float, float: true, quiet: true;
     /// A load (instruction, rs1, rs2).
-    VectorLoad "vector_load" vector::load, float: false;
+    VectorLoad "vector_load" vector::load, float: false, quiet: true;
+    /// A load that may shorten `vl` (instruction, rs1, rs2).
+    VectorLoadFirst "vector_load_first" vector::load, float: false;
     /// A store (instruction, rs1, rs2).
-    VectorStore "vector_store" vector::store, float: false;
+    VectorStore "vector_store" vector::store, float: false, quiet: true;
     /// A cryptographic instruction (instruction).
-    VectorCrypto "vector_crypto" vector::operate_crypto, float: false;
+    VectorCrypto "vector_crypto" vector::operate_crypto, float: false, quiet: true;
 }

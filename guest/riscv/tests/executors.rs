@@ -4,17 +4,16 @@
 //! Code goes forwards, but for one loop that counts, and everything around it waits for an interrupt:
 //! all ends.
 
-use cpu::{Exit, VirtualCpu};
+mod engine;
+
+use cpu::Exit;
+use engine::{Engine, count, differences, hart, listing};
 use irgen::{Random, float32, float64, integer};
 use isa::Guest;
-use memory::{AddressSpace, Ram};
-use riscv::decode::{Ext, ExtSet, INSNS, InsnInfo, disassemble_plain};
-use riscv::{Config, Riscv, State, Wiring, Xlen};
-use runtime::{CodeCache, Options, Vcpu};
-use state::SavedState;
+use riscv::decode::{INSNS, InsnInfo};
+use riscv::{Riscv, State, Xlen};
+use runtime::Options;
 use std::fmt::Write;
-use std::sync::Arc;
-use time::{Clock, Counter};
 
 /// Where code is, and traps go.
 const CODE: (u64, u64) = (0x9123_0000, 0x3000);
@@ -32,67 +31,6 @@ const CSRS: [u32; 11] =
 /// What goes backwards, or where registers say.
 const NOT_FORWARDS: [&str; 8] =
     ["jalr", "c.jr", "c.jalr", "cm.jt", "cm.jalt", "mret", "sret", "mnret"];
-
-/// A hart and what it runs.
-struct Engine {
-    vcpu: Vcpu<Riscv>,
-    code: Arc<Ram>,
-    data: Arc<Ram>,
-}
-
-/// A block of RAM: where and how long.
-type Block = (u64, u64);
-
-impl Engine {
-    /// A hart with code and data there.
-    fn new(hart: Riscv, code: Block, data: Block, interpret: bool) -> Self {
-        let space = AddressSpace::new("test");
-        let block = |name, (base, len)| {
-            let ram = Ram::new(name, len).expect("the host has memory");
-            space.map_ram(base, &ram);
-            ram
-        };
-        let (code, data) = (block("code", code), block("data", data));
-        let options = Options { interpret, code_bytes: 8 << 20, ..Options::default() };
-        let cache = CodeCache::new(Riscv::registers(), options).expect("the host has memory");
-        Self { vcpu: Vcpu::new(Arc::new(hart), space, cache), code, data }
-    }
-
-    /// Puts the hart into a state, its code and its data into memory.
-    fn load(&mut self, state: &State, code: &[u8], data: &[u8]) {
-        self.vcpu.restore(&state.save()).expect("a state fits itself");
-        assert!(self.code.write(0, code) && self.data.write(0, data), "there is room");
-    }
-
-    /// Runs until the hart waits for an interrupt.
-    fn run(&mut self) -> Exit {
-        self.vcpu.run()
-    }
-
-    /// The state it is in.
-    fn state(&self) -> State {
-        let mut state = State::default();
-        state.restore(&self.vcpu.save()).expect("a state fits itself");
-        state
-    }
-
-    /// The data.
-    fn data(&self) -> Vec<u8> {
-        let mut bytes = vec![0; self.data.len() as usize];
-        assert!(self.data.read(0, &mut bytes), "as much as there is");
-        bytes
-    }
-}
-
-fn hart(xlen: Xlen) -> Riscv {
-    let (model, other) = match xlen {
-        Xlen::Rv64 => ("rv64", &[Ext::Rv32, Ext::Zcf][..]),
-        Xlen::Rv32 => ("rv32", &[Ext::Rv64][..]),
-    };
-    let ext = other.iter().fold(ExtSet::all(), |set, e| set.without(*e));
-    let config = Config { ext, ..riscv::model::parse(model).expect("a known model") };
-    Riscv { config, wiring: Wiring::new(0, CODE.0, Counter::new(Clock::manual(), 10_000_000)) }
-}
 
 /// Random operands for an encoding.
 fn encode(random: &mut Random<'_>, info: &InsnInfo) -> u32 {
@@ -217,35 +155,14 @@ fn start(random: &mut Random<'_>, hart: &Riscv) -> State {
     state
 }
 
-fn listing(hart: &Riscv, words: &[u32]) -> String {
-    let mut text = String::new();
-    for word in words {
-        let shown = disassemble_plain(*word, 0, hart.config.ext);
-        let _ = writeln!(text, "    {word:08x}  {}", shown.unwrap_or_default());
-    }
-    text
-}
-
-/// What differs between the states.
-fn differences(expected: &State, found: &State) -> String {
-    let mut text = String::new();
-    let (expected, found) = (format!("{expected:#x?}"), format!("{found:#x?}"));
-    for (number, (a, b)) in expected.lines().zip(found.lines()).enumerate() {
-        if a != b {
-            let _ = writeln!(text, "    line {number}: expected {}, found {}", a.trim(), b.trim());
-        }
-    }
-    text
-}
-
 fn compare(xlen: Xlen, seeds: std::ops::Range<u64>) {
     if Options::default().interpret {
         // The host has no code generator.
         return;
     }
     let [mut reference, mut compiled] =
-        [true, false].map(|interpret| Engine::new(hart(xlen), CODE, DATA, interpret));
-    let hart = hart(xlen);
+        [true, false].map(|interpret| Engine::new(hart(xlen, 128), CODE, DATA, interpret));
+    let hart = hart(xlen, 128);
     let usable =
         |info: &&InsnInfo| info.available(hart.config.ext) && !NOT_FORWARDS.contains(&info.name);
     // Vector instructions are many, and helpers all.
@@ -276,10 +193,6 @@ fn compare(xlen: Xlen, seeds: std::ops::Range<u64>) {
             panic!("{xlen:?}, seed {seed}:\n{text}");
         }
     }
-}
-
-fn count() -> u64 {
-    std::env::var("TINAMOU_INSN_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(4000)
 }
 
 #[test]

@@ -34,8 +34,12 @@ pub fn report(their: &Peer, our: &Peer, busy: bool) -> String {
         "\n### Programs in the guest (milliseconds of {clock}; QEMU / Tinamou: more is better)\n\n"
     ));
     text.push_str(&head("program", "QEMU / Tinamou"));
-    let groups =
-        [(Kind::Integer, "integers"), (Kind::Calls, "calls"), (Kind::Float, "floating point")];
+    let groups = [
+        (Kind::Integer, "integers"),
+        (Kind::Calls, "calls"),
+        (Kind::Float, "floating point"),
+        (Kind::Vectors, "vectors"),
+    ];
     for (kind, title) in groups {
         let rows: Vec<Row> = PROGRAMS
             .iter()

@@ -95,8 +95,11 @@ instructions! {
     }
     VMemory {
     vector_load {
-        vlm_v VfromX, vle_v VLoad, vleff_v VLoad, vlse_v VLoadStrided, vluxei_v VLoadIndexed,
+        vlm_v VfromX, vle_v VLoad, vlse_v VLoadStrided, vluxei_v VLoadIndexed,
         vloxei_v VLoadIndexed, vlre_v VLoadWhole,
+    }
+    vector_load_first {
+        vleff_v VLoad,
     }
     vector_store {
         vsm_v VStoreMask, vse_v VStore, vsse_v VStoreStrided, vsuxei_v VStoreIndexed,
@@ -246,6 +249,10 @@ impl Translator<'_, '_> {
         self.vector_memory(HelperIndex::VectorLoad);
     }
 
+    fn vector_load_first(&mut self) {
+        self.vector_memory(HelperIndex::VectorLoadFirst);
+    }
+
     fn vector_store(&mut self) {
         self.vector_memory(HelperIndex::VectorStore);
     }
@@ -259,9 +266,7 @@ impl Translator<'_, '_> {
         let strided = self.insn >> 26 & 3 == 2;
         let stride = if strided { self.x(self.field(20)) } else { self.imm(0) };
         self.call_effect(helper, &[insn, base, stride]);
-        let fault_only_first = helper == HelperIndex::VectorLoad && self.insn >> 20 & 0x1f == 0x10;
-        if fault_only_first && self.insn >> 26 & 3 == 0 && !self.marked {
-            // The length may have changed.
+        if helper == HelperIndex::VectorLoadFirst && !self.marked {
             self.exit_loop(ExitKind::Recheck, self.next);
         }
     }

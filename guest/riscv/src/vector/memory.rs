@@ -6,7 +6,7 @@
 use super::{Group, Vector};
 use crate::hart::Riscv;
 use crate::mmu;
-use crate::state::VILL;
+use crate::state::{VILL, VLENB_MAX};
 use crate::trap::Trap;
 use ir::MemOp;
 use isa::Cpu;
@@ -33,6 +33,9 @@ struct Transfer {
     fault_only_first: bool,
 }
 
+/// Bytes of the largest register group.
+const MOST_BYTES: usize = 8 * VLENB_MAX;
+
 const MEM: [MemOp; 4] = [MemOp::U8, MemOp::U16, MemOp::U32, MemOp::U64];
 
 /// A load (instruction, base, rs2).
@@ -50,6 +53,10 @@ fn run(cpu: &mut Cpu<'_, Riscv>, insn: u64, base: u64, rs2: u64, loads: bool) ->
     let transfer = v.transfer(rs2, loads)?;
     let set = mmu::data_set(v.cpu.state);
     let mem = MEM[transfer.data.eew.clamp(0, 3) as usize];
+    if let Some((at, place)) = v.run_of(&transfer) {
+        let moved = v.move_run(set, mem, at, place, loads);
+        return v.end_of_run(moved, &transfer);
+    }
     for i in v.vstart..transfer.count {
         if !v.active(i) {
             continue;
@@ -71,6 +78,66 @@ fn run(cpu: &mut Cpu<'_, Riscv>, insn: u64, base: u64, rs2: u64, loads: bool) ->
 }
 
 impl Vector<'_, '_> {
+    /// The address and the bytes of the registers of a transfer that has all its elements one after
+    /// the other in both.
+    fn run_of(&self, transfer: &Transfer) -> Option<(u64, std::ops::Range<usize>)> {
+        let data = transfer.data;
+        let size = 1_u64 << data.eew.clamp(0, 3);
+        let packed = matches!(transfer.addressing, Addressing::Stride(stride) if stride == size);
+        let (first, end) = (self.vstart as u64 * size, transfer.count as u64 * size);
+        let at = self.cpu.guest.address(self.x.wrapping_add(first));
+        let len = end.checked_sub(first)?;
+        // Addresses do not wrap.
+        let last = at.checked_add(len)?;
+        let fits = packed && transfer.fields == 1 && self.unmasked();
+        let start = data.first * self.vlenb;
+        let place = start + first as usize..start + end as usize;
+        (fits && self.cpu.guest.address(last) == last).then_some((at, place))
+    }
+
+    /// Moves the bytes between memory and the registers; on a fault, how many elements were before it.
+    fn move_run(
+        &mut self,
+        set: u8,
+        mem: MemOp,
+        at: u64,
+        place: std::ops::Range<usize>,
+        loads: bool,
+    ) -> Result<(), (usize, Trap)> {
+        let mut buffer = [0; MOST_BYTES];
+        let fault = |(done, trap)| (done / mem.size() as usize, trap);
+        let Some(bytes) = buffer.get_mut(..place.len()) else { return Ok(()) };
+        let Some(registers) = self.cpu.state.v.0.get_mut(place.clone()) else { return Ok(()) };
+        if !loads {
+            bytes.copy_from_slice(registers);
+            return self.cpu.store_run(set, mem, at, bytes).map_err(fault);
+        }
+        let loaded = self.cpu.load_run(set, mem, at, bytes);
+        let done = loaded.as_ref().map_or_else(|(done, _)| *done, |()| bytes.len());
+        self.cpu.state.v.0[place][..done].copy_from_slice(&bytes[..done]);
+        loaded.map_err(fault)
+    }
+
+    fn end_of_run(
+        &mut self,
+        moved: Result<(), (usize, Trap)>,
+        transfer: &Transfer,
+    ) -> Result<u64, Trap> {
+        let first = self.vstart;
+        self.cpu.state.vstart = 0;
+        match moved {
+            Ok(()) => Ok(0),
+            Err((done, _)) if transfer.fault_only_first && first + done > 0 => {
+                self.cpu.state.vl = (first + done) as u64;
+                Ok(0)
+            }
+            Err((done, trap)) => {
+                self.cpu.state.vstart = (first + done) as u64;
+                Err(trap)
+            }
+        }
+    }
+
     fn element(
         &mut self,
         transfer: &Transfer,
