@@ -42,7 +42,7 @@ pub(super) fn operate(v: &mut Vector<'_, '_>) -> Done {
 fn groups(v: &Vector<'_, '_>, sew: i32, size: usize) -> Result<Group, crate::trap::Trap> {
     let whole = v.vl.is_multiple_of(size) && v.vstart.is_multiple_of(size);
     v.require(v.sew == sew && whole && v.vlmax() >= size)?;
-    v.group(v.vd(), sew)
+    Ok(v.group(v.vd(), sew)?)
 }
 
 /// The numbers of the element groups that take part.

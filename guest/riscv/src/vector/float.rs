@@ -195,7 +195,7 @@ fn binary<F: Lane>(v: &mut Vector<'_, '_>, env: &mut Env, op: Binary<F>) -> Done
 
 /// vd.mask[i] = op(vs2[i], second[i])
 fn compare<F: Lane>(v: &mut Vector<'_, '_>, env: &mut Env, op: Compare<F>) -> Done {
-    let dest = Vector::mask_register(v.vd());
+    let dest = Group::mask(v.vd());
     let (first, second) = (v.source(dest, v.vs2(), F::EEW)?, second::<F>(v, dest)?);
     v.each(|v, i| {
         let value = op(env, lane::<F>(v.get(first, i)), element::<F>(v, second, i));

@@ -199,7 +199,7 @@ fn with_carry(v: &mut Vector<'_, '_>, op: Accumulate) -> Done {
 
 /// vd.mask[i] = op(vs2[i], second[i], v0.mask[i] or 0, SEW) for all elements.
 fn carry_out(v: &mut Vector<'_, '_>, op: fn(i64, i64, u128, u32) -> bool) -> Done {
-    let dest = Vector::mask_register(v.vd());
+    let dest = Group::mask(v.vd());
     let (first, second) = (v.source(dest, v.vs2(), v.sew)?, v.second(dest, v.sew)?);
     let bits = v.bits();
     for i in v.vstart..v.vl {
@@ -213,7 +213,7 @@ fn carry_out(v: &mut Vector<'_, '_>, op: fn(i64, i64, u128, u32) -> bool) -> Don
 
 /// vd.mask[i] = op(vs2[i], second[i])
 fn compare(v: &mut Vector<'_, '_>, op: Compare) -> Done {
-    let dest = Vector::mask_register(v.vd());
+    let dest = Group::mask(v.vd());
     let (first, second) = (v.source(dest, v.vs2(), v.sew)?, v.second(dest, v.sew)?);
     v.each(|v, i| {
         let value = op(v.get_signed(first, i), v.get_second(second, v.sew, i));

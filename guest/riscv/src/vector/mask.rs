@@ -80,7 +80,7 @@ fn around_first(v: &mut Vector<'_, '_>, value: fn(bool, bool) -> bool) -> Done {
 fn iota(v: &mut Vector<'_, '_>) -> Done {
     v.must_start()?;
     let dest = v.dest(v.sew)?;
-    let source = Vector::mask_register(v.vs2());
+    let source = Group::mask(v.vs2());
     v.require(!dest.overlaps(source))?;
     let mut count = 0;
     v.each(|v, i| {

@@ -12,44 +12,36 @@ mod mask;
 mod memory;
 mod permute;
 mod reduction;
+mod shape;
 
 pub(crate) use memory::{load, store};
+pub(crate) use shape::{Group, Shape};
 
 use crate::decode::Ext;
 use crate::hart::Riscv;
 use crate::state::VILL;
 use crate::trap::Trap;
 use isa::Cpu;
+use std::ops::Deref;
 
 type Done = Result<(), Trap>;
 
 /// A vector instruction under execution.
 struct Vector<'c, 'g> {
     cpu: &'c mut Cpu<'g, Riscv>,
-    word: u32,
+    shape: Shape,
     /// Value of the integer register in the place of rs1.
     x: u64,
-    /// Bytes of a register.
-    vlenb: usize,
-    /// log2 of the widest element in bytes.
-    elen: i32,
-    /// log2 of the selected element width in bytes.
-    sew: i32,
-    /// log2 of the register group multiplier.
-    lmul: i32,
     vl: usize,
     vstart: usize,
 }
 
-/// A register group as an operand: its registers and the width of its elements.
-#[derive(Clone, Copy)]
-struct Group {
-    first: usize,
-    count: usize,
-    /// log2 of the element width in bytes; −1 for a mask.
-    eew: i32,
-    /// log2 of the multiplier.
-    emul: i32,
+impl Deref for Vector<'_, '_> {
+    type Target = Shape;
+
+    fn deref(&self) -> &Shape {
+        &self.shape
+    }
 }
 
 /// The second source: a group, or one value for all elements.
@@ -62,19 +54,9 @@ enum Second {
 impl<'c, 'g> Vector<'c, 'g> {
     /// Any instruction.
     fn new(cpu: &'c mut Cpu<'g, Riscv>, insn: u64, x: u64) -> Self {
-        let vtype = cpu.state.vtype;
-        let lmul = vtype as i32 & 7;
-        Self {
-            word: insn as u32,
-            x,
-            vlenb: (cpu.guest.config.vlen / 8) as usize,
-            elen: (cpu.guest.config.elen / 8).max(1).ilog2() as i32,
-            sew: (vtype >> 3) as i32 & 7,
-            lmul: if lmul < 4 { lmul } else { lmul - 8 },
-            vl: cpu.state.vl as usize,
-            vstart: cpu.state.vstart as usize,
-            cpu,
-        }
+        let shape = Shape::new(&cpu.guest.config, insn as u32, cpu.state.vtype);
+        let (vl, vstart) = (cpu.state.vl as usize, cpu.state.vstart as usize);
+        Self { cpu, shape, x, vl, vstart }
     }
 
     /// An instruction that depends on `vtype`.
@@ -85,7 +67,7 @@ impl<'c, 'g> Vector<'c, 'g> {
     }
 
     fn illegal(&self) -> Trap {
-        Trap::illegal(u64::from(self.word))
+        self.shape.illegal().into()
     }
 
     /// Fails with an illegal-instruction exception unless it is allowed.
@@ -93,76 +75,8 @@ impl<'c, 'g> Vector<'c, 'g> {
         if allowed { Ok(()) } else { Err(self.illegal()) }
     }
 
-    // Fields of the instruction.
-
-    fn field(&self, at: u32, bits: u32) -> usize {
-        (self.word >> at & ((1 << bits) - 1)) as usize
-    }
-    fn vd(&self) -> usize {
-        self.field(7, 5)
-    }
-    fn vs1(&self) -> usize {
-        self.field(15, 5)
-    }
-    fn vs2(&self) -> usize {
-        self.field(20, 5)
-    }
-    fn funct3(&self) -> usize {
-        self.field(12, 3)
-    }
-    fn funct6(&self) -> usize {
-        self.field(26, 6)
-    }
-    /// Whether all elements are active.
-    fn unmasked(&self) -> bool {
-        self.field(25, 1) != 0
-    }
-    /// Width of elements in bits.
-    fn bits(&self) -> u32 {
-        8 << self.sew
-    }
-    /// Most elements of a group.
-    fn vlmax(&self) -> usize {
-        elements(self.vlenb, self.sew, self.lmul)
-    }
     fn has(&self, ext: Ext) -> bool {
         self.cpu.guest.config.ext.has(ext)
-    }
-
-    // Operands and the rules for them.
-
-    /// The group with elements of width `eew` that begins at a register.
-    fn group(&self, first: usize, eew: i32) -> Result<Group, Trap> {
-        let emul = self.lmul + eew - self.sew;
-        let count = 1 << emul.clamp(0, 3);
-        let fits = (0..=self.elen).contains(&eew) && (-3..=3).contains(&emul);
-        self.require(fits && first.is_multiple_of(count))?;
-        Ok(Group { first, count, eew, emul })
-    }
-
-    /// A register that holds a mask.
-    fn mask_register(first: usize) -> Group {
-        Group { first, count: 1, eew: -1, emul: 0 }
-    }
-
-    /// The destination group; not `v0` where that masks.
-    fn dest(&self, eew: i32) -> Result<Group, Trap> {
-        self.require(self.unmasked() || self.vd() != 0)?;
-        self.group(self.vd(), eew)
-    }
-
-    /// A group that is read; not `v0` where that masks, since a register has one element width.
-    fn operand(&self, first: usize, eew: i32) -> Result<Group, Trap> {
-        self.require(self.unmasked() || first != 0)?;
-        self.group(first, eew)
-    }
-
-    /// A source group and its overlap with the destination, which must not destroy elements that
-    /// are still to be read.
-    fn source(&self, dest: Group, first: usize, eew: i32) -> Result<Group, Trap> {
-        let source = if dest.eew < 0 { self.group(first, eew) } else { self.operand(first, eew) }?;
-        self.require(dest.may_overlap(source))?;
-        Ok(source)
     }
 
     /// Fails if a register is a source in two widths.
@@ -171,11 +85,6 @@ impl<'c, 'g> Vector<'c, 'g> {
             Second::Group(b) => self.require(a.eew == b.eew || !a.overlaps(b)),
             Second::Value(_) => Ok(()),
         }
-    }
-
-    /// Whether the second source is a register group.
-    fn second_is_group(&self) -> bool {
-        self.funct3() < 3
     }
 
     /// The second source: of width `eew`, or the integer register, or the signed immediate.
@@ -191,7 +100,7 @@ impl<'c, 'g> Vector<'c, 'g> {
     fn second_or_mask(&self) -> Result<Second, Trap> {
         match self.funct3() {
             0..3 => Ok(Second::Group(self.group(self.vs1(), self.sew)?)),
-            _ => self.second(Self::mask_register(0), self.sew),
+            _ => self.second(Group::mask(0), self.sew),
         }
     }
 
@@ -249,7 +158,8 @@ impl<'c, 'g> Vector<'c, 'g> {
     }
 
     fn set_bit(&mut self, register: usize, i: usize, value: bool) {
-        if let Some(byte) = self.cpu.state.v.0.get_mut(register * self.vlenb + i / 8) {
+        let at = register * self.vlenb + i / 8;
+        if let Some(byte) = self.cpu.state.v.0.get_mut(at) {
             *byte = *byte & !(1 << (i % 8)) | u8::from(value) << (i % 8);
         }
     }
@@ -273,34 +183,6 @@ impl<'c, 'g> Vector<'c, 'g> {
     fn must_start(&self) -> Done {
         self.require(self.vstart == 0)
     }
-}
-
-impl Group {
-    fn end(self) -> usize {
-        self.first + self.count
-    }
-
-    fn overlaps(self, other: Self) -> bool {
-        self.first < other.end() && other.first < self.end()
-    }
-
-    /// The rule of “Vector Operands” for a destination and a source.
-    fn may_overlap(self, source: Self) -> bool {
-        if !self.overlaps(source) || self.eew == source.eew {
-            return true;
-        }
-        if self.eew < source.eew {
-            self.first == source.first
-        } else {
-            source.emul >= 0 && self.end() == source.end()
-        }
-    }
-}
-
-/// Elements of a group of registers of `vlenb` bytes.
-fn elements(vlenb: usize, sew: i32, lmul: i32) -> usize {
-    let one = vlenb >> sew.clamp(0, 7);
-    if lmul < 0 { one >> -lmul } else { one << lmul }
 }
 
 fn sign_extend(value: u64, eew: i32) -> i64 {

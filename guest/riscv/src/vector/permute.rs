@@ -92,7 +92,7 @@ pub(super) fn compress(v: &mut Vector<'_, '_>) -> Done {
     v.must_start()?;
     v.require(v.unmasked())?;
     let (dest, source) = apart(v)?;
-    let mask = Vector::mask_register(v.vs1());
+    let mask = Group::mask(v.vs1());
     v.require(!dest.overlaps(mask))?;
     let mut to = 0;
     for i in 0..v.vl {
