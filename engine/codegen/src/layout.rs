@@ -124,12 +124,25 @@ pub struct VectorConsts {
     pub low_bytes: [u8; 32],
     /// By lane width from 8 bits up: the width less one, which takes counts modulo the width.
     pub count: [[u8; 32]; 4],
+    /// Of binary32 and binary64: the default NaN.
+    pub nan: [[u8; 32]; 2],
+    /// Half of the range of unsigned integers of the same width.
+    pub half_range: [[u8; 32]; 2],
+    /// All of that range.
+    pub range: [[u8; 32]; 2],
+    /// −1.
+    pub minus_one: [[u8; 32]; 2],
+    /// The integer 1.
+    pub one: [[u8; 32]; 2],
 }
 
 impl Default for VectorConsts {
     fn default() -> Self {
         let splat = |size: usize, value: u64| -> [u8; 32] {
             std::array::from_fn(|i| value.to_le_bytes()[i % size])
+        };
+        let floats = |single: f64, double: f64| {
+            [splat(4, (single as f32).to_bits().into()), splat(8, double.to_bits())]
         };
         let lane_bit = |size: usize| {
             std::array::from_fn(|i| {
@@ -146,6 +159,11 @@ impl Default for VectorConsts {
             sign: [1, 2, 4, 8].map(|size| splat(size, 1 << (8 * size - 1))),
             low_bytes: splat(2, 0xff),
             count: [1, 2, 4, 8].map(|size| splat(size, 8 * size as u64 - 1)),
+            nan: [splat(4, 0x7fc0_0000), splat(8, 0x7ff8_0000_0000_0000)],
+            half_range: floats(2_f64.powi(31), 2_f64.powi(63)),
+            range: floats(2_f64.powi(32), 2_f64.powi(64)),
+            minus_one: floats(-1.0, -1.0),
+            one: [splat(4, 1), splat(8, 1)],
         }
     }
 }

@@ -6,11 +6,11 @@ use softfloat::{Env, F32, F64, Flags, Float, MulAdd, Rounding, riscv};
 
 /// The floating-point unit while a unit runs.
 pub(crate) struct FloatUnit {
-    env: Env,
+    pub(crate) env: Env,
 }
 
 /// A format as values of the IR hold it.
-trait Bits: Float {
+pub(crate) trait Bits: Float {
     fn take(value: u64) -> Self::Bits;
     fn give(bits: Self::Bits) -> u64;
 }
@@ -96,19 +96,21 @@ impl FloatUnit {
             OpKind::FFromInt => F::from_i64(env, x.cast_signed()),
             OpKind::FFromUInt if op.aux == 32 => F::from_u32(env, x as u32),
             OpKind::FFromUInt => F::from_u64(env, x),
-            OpKind::FCompare => return u64::from(compare::<F>(env, op, a, b)),
+            OpKind::FCompare => {
+                return u64::from(compare::<F>(env, FpCond::from_code(op.aux), a, b));
+            }
             OpKind::FToInt => return to_int::<F>(env, op, a),
             other => unreachable!("{other:?} is no floating-point operation"),
         })
     }
 }
 
-fn form(aux: u16) -> MulAdd {
+pub(crate) fn form(aux: u16) -> MulAdd {
     MulAdd { negate_product: aux & 1 != 0, negate_addend: aux & 2 != 0 }
 }
 
-fn compare<F: Bits>(env: &mut Env, op: &Op, a: F::Bits, b: F::Bits) -> bool {
-    match FpCond::from_code(op.aux) {
+pub(crate) fn compare<F: Bits>(env: &mut Env, cond: FpCond, a: F::Bits, b: F::Bits) -> bool {
+    match cond {
         FpCond::EqQuiet => F::eq(env, a, b),
         FpCond::LtSignal => F::lt(env, a, b),
         FpCond::LeSignal => F::le(env, a, b),

@@ -8,6 +8,7 @@
 mod float;
 mod integer;
 mod vector;
+mod vector_float;
 
 use float::FloatUnit;
 use ir::{AmoOp, Effects, ExitKind, MemOp, Op, OpKind, Operand, Unit, Value, VectorBytes};

@@ -1,7 +1,7 @@
 //! Vector operations, lane by lane.
 
 use crate::Run;
-use ir::{Cond, Lane, Op, OpKind, Operand, Value, VectorBytes};
+use ir::{Cond, Effects, Lane, Op, OpKind, Operand, Value, VectorBytes};
 use isa::Guest;
 
 const ZERO: VectorBytes = [0; 32];
@@ -47,7 +47,7 @@ impl<G: Guest> Run<'_, '_, G> {
                 G::set_pc(self.cpu.state, self.pc);
                 return self.cpu.store_vector(mmu, mem, a.wrapping_add(b), &z);
             }
-            OpKind::VExtract => {
+            OpKind::VExtract | OpKind::VExtractF => {
                 self.write(op.dst, get(&x, op.lane(), op.lane_aux().into()));
                 return Ok(());
             }
@@ -55,6 +55,7 @@ impl<G: Guest> Run<'_, '_, G> {
                 self.write(op.dst, to_bits(op, &x));
                 return Ok(());
             }
+            _ if op.kind.effects().has(Effects::FLAGS) => self.float.vector(op, [&x, &y, &z]),
             _ => evaluate(op, [a, b], [&x, &y, &z]),
         };
         self.write_vector(op.dst, value);
@@ -63,7 +64,7 @@ impl<G: Guest> Run<'_, '_, G> {
 }
 
 /// Lane `index`, zero-extended.
-fn get(v: &VectorBytes, lane: Lane, index: usize) -> u64 {
+pub(crate) fn get(v: &VectorBytes, lane: Lane, index: usize) -> u64 {
     let size = lane.bytes();
     (0..size).fold(0, |value, i| value | u64::from(v[index * size + i]) << (8 * i))
 }
@@ -89,7 +90,7 @@ fn to_bits(op: &Op, a: &VectorBytes) -> u64 {
 }
 
 /// A vector whose lanes are the function's values.
-fn each(op: &Op, mut lane_of: impl FnMut(usize) -> u64) -> VectorBytes {
+pub(crate) fn each(op: &Op, mut lane_of: impl FnMut(usize) -> u64) -> VectorBytes {
     let mut result = ZERO;
     for i in 0..lanes(op) {
         set(&mut result, op.lane(), i, lane_of(i));
@@ -97,7 +98,7 @@ fn each(op: &Op, mut lane_of: impl FnMut(usize) -> u64) -> VectorBytes {
     result
 }
 
-fn all_ones_if(holds: bool) -> u64 {
+pub(crate) fn all_ones_if(holds: bool) -> u64 {
     if holds { u64::MAX } else { 0 }
 }
 
@@ -112,7 +113,7 @@ fn evaluate(op: &Op, [a, b]: [u64; 2], [x, y, z]: [&VectorBytes; 3]) -> VectorBy
         result
     };
     match op.kind {
-        OpKind::VSplat => each(op, |_| a),
+        OpKind::VSplat | OpKind::VSplatF => each(op, |_| a),
         OpKind::VInsert => {
             let mut result = *x;
             set(&mut result, lane, op.lane_aux().into(), b);

@@ -398,7 +398,7 @@ impl<'a> Builder<'a> {
         self.store_float(ty, mem, base, offset, value);
     }
 
-    /// A vector operation of one operand.
+    /// A vector operation of one operand, which may be an integer or a float by its form.
     pub fn vector1(&mut self, kind: OpKind, ty: Type, lane: Lane, a: Operand) -> Operand {
         self.emit(kind, ty, lane.with(0), [a, Operand::NONE, Operand::NONE])
     }
@@ -452,6 +452,47 @@ impl<'a> Builder<'a> {
         b: Operand,
     ) -> Operand {
         self.emit(OpKind::VCompare, ty, lane.with(cond as u16), [a, b, Operand::NONE])
+    }
+
+    /// Lane `index` as a float.
+    pub fn vextract_float(&mut self, ty: Type, lane: Lane, index: u16, a: Operand) -> Operand {
+        self.emit(OpKind::VExtractF, ty, lane.with(index), [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// ±(a · b) ± c with one rounding, lane by lane.
+    pub fn vfmuladd(
+        &mut self,
+        ty: Type,
+        lane: Lane,
+        (negate_product, negate_addend): (bool, bool),
+        [a, b, c]: [Operand; 3],
+    ) -> Operand {
+        let more = u16::from(negate_product) | u16::from(negate_addend) << 1;
+        self.emit(OpKind::VFMulAdd, ty, lane.with(more), [a, b, c])
+    }
+
+    /// Lanes of all ones where the condition holds of floats, else of zeros.
+    pub fn vfcompare(
+        &mut self,
+        ty: Type,
+        lane: Lane,
+        cond: FpCond,
+        a: Operand,
+        b: Operand,
+    ) -> Operand {
+        self.emit(OpKind::VFCompare, ty, lane.with(cond as u16), [a, b, Operand::NONE])
+    }
+
+    /// Floats as integers of the same width.
+    pub fn vfto_int(
+        &mut self,
+        ty: Type,
+        lane: Lane,
+        (signed, rounding): (bool, Rounding),
+        a: Operand,
+    ) -> Operand {
+        let kind = if signed { OpKind::VFToInt } else { OpKind::VFToUInt };
+        self.emit(kind, ty, lane.with(rounding as u16), [a, Operand::NONE, Operand::NONE])
     }
 
     /// `yes` where the lanes of `mask`, of any width, are all ones, `no` where they are zero.

@@ -307,6 +307,44 @@ operations! {
     /// zero: the lanes below a vector length.
     VBelow "vbelow" 2 NONE BELOW;
 
+    // Floating-point lanes. What is said of the scalar operations holds for each lane: rounding, the
+    // default NaN, and the flags, which are those of all lanes together.
+    /// The bits of float a in each lane.
+    VSplatF "vsplatf" 1 NONE FROM_FLOAT;
+    /// A lane of a as a float.
+    VExtractF "vextractf" 1 NONE TO_FLOAT;
+    /// a + b
+    VFAdd "vfadd" 2 FLAGS FLOAT2;
+    /// a − b
+    VFSub "vfsub" 2 FLAGS FLOAT2;
+    /// a · b
+    VFMul "vfmul" 2 FLAGS FLOAT2;
+    /// a / b
+    VFDiv "vfdiv" 2 FLAGS FLOAT2;
+    /// IEEE 754-2019 minimumNumber, as `FMin`.
+    VFMin "vfmin" 2 FLAGS FLOAT2;
+    /// IEEE 754-2019 maximumNumber, as `FMax`.
+    VFMax "vfmax" 2 FLAGS FLOAT2;
+    /// √a
+    VFSqrt "vfsqrt" 1 FLAGS FLOAT1;
+    /// ±(a · b) ± c, rounded once.
+    VFMulAdd "vfmuladd" 3 FLAGS FLOAT3;
+    /// All ones if the condition holds, else zero.
+    VFCompare "vfcompare" 2 FLAGS FLOAT_COMPARE;
+    /// To lanes of 64 bits: the binary32 lanes of the low half of a, as binary64. To lanes of 32 bits:
+    /// the binary64 lanes of a as binary32 in the low half of the result, whose high half is zero.
+    VFConvert "vfconvert" 1 FLAGS FLOAT1;
+    /// Signed integer to float of the same width.
+    VFFromInt "vffromint" 1 FLAGS FLOAT1;
+    /// Unsigned integer to float of the same width.
+    VFFromUInt "vffromuint" 1 FLAGS FLOAT1;
+    /// Float to signed integer of the same width, saturating, NaN to the maximum, both invalid and not
+    /// inexact.
+    VFToInt "vftoint" 1 FLAGS ROUND;
+    /// Float to unsigned integer of the same width, alike; what rounds to less than zero is zero and
+    /// invalid.
+    VFToUInt "vftouint" 1 FLAGS ROUND;
+
     /// Begins guest instruction at pc a (a constant); `aux` is its length in bytes. What follows in
     /// the list belongs to it, wherever control comes from.
     Insn "insn" 1 CONTROL;

@@ -112,6 +112,9 @@ impl Op {
     /// Whether the result is a floating-point value.
     pub fn result_is_float(&self) -> bool {
         use OpKind as K;
+        if let Some(form) = self.kind.form() {
+            return form.result == Slot::Float;
+        }
         match self.kind {
             K::Mov | K::Load => self.ty.is_float(),
             K::ToFloat | K::FBox | K::FUnbox | K::FAdd | K::FSub | K::FMul | K::FDiv => true,
@@ -123,6 +126,9 @@ impl Op {
     /// Whether operand `index` is a floating-point value.
     pub fn operand_is_float(&self, index: usize) -> bool {
         use OpKind as K;
+        if let Some(form) = self.kind.form() {
+            return form.operands[index] == Slot::Float;
+        }
         match self.kind {
             K::Mov => self.ty.is_float(),
             K::Store => index == 2 && self.ty.is_float(),
@@ -377,7 +383,10 @@ fn vector_problem(op: &Op) -> Option<&'static str> {
     match form.aux {
         _ if !op.ty.is_vector() => Some("operation is for vectors"),
         _ if !consts => Some("operand is no constant"),
-        Aux::Index if usize::from(op.lane_aux()) >= lanes => Some("lane does not exist"),
+        aux if aux.is_float() && op.lane().bits() < 32 => Some("lanes are no floats"),
+        Aux::Index | Aux::FloatIndex if usize::from(op.lane_aux()) >= lanes => {
+            Some("lane does not exist")
+        }
         _ => None,
     }
 }

@@ -1,6 +1,6 @@
 //! What vector operations take and give.
 
-use crate::ops::{Cond, packed_enum};
+use crate::ops::{Cond, FpCond, Rounding, packed_enum};
 
 packed_enum! {
     /// Width of the lanes of a vector operation.
@@ -46,6 +46,8 @@ pub enum Slot {
     Int,
     /// An integer constant.
     Const,
+    /// A floating-point value of the width of the lanes.
+    Float,
     /// A vector of the operation's type.
     Vector,
 }
@@ -61,6 +63,24 @@ pub enum Aux {
     Index,
     /// A [`Cond`] above that.
     Cond,
+    /// A [`Lane`] of 32 or 64 bits: binary32 or binary64.
+    Floats,
+    /// A lane's number above that.
+    FloatIndex,
+    /// An [`FpCond`] above that.
+    FloatCond,
+    /// Above that, bit 0 to negate a product, bit 1 to negate what is added to it.
+    Negate,
+    /// A [`Rounding`] above that.
+    Rounding,
+}
+
+impl Aux {
+    /// Whether lanes are floating-point values.
+    pub fn is_float(self) -> bool {
+        use Aux as A;
+        matches!(self, A::Floats | A::FloatIndex | A::FloatCond | A::Negate | A::Rounding)
+    }
 }
 
 /// What a vector operation takes and gives.
@@ -104,6 +124,20 @@ impl Form {
         Self::new(Slot::Vector, Slot::Vector, Slot::Vector, Slot::None, Aux::Cond);
     pub(crate) const BLEND: Self =
         Self::new(Slot::Vector, Slot::Vector, Slot::Vector, Slot::Vector, Aux::None);
+    pub(crate) const FROM_FLOAT: Self =
+        Self::new(Slot::Vector, Slot::Float, Slot::None, Slot::None, Aux::Floats);
+    pub(crate) const TO_FLOAT: Self =
+        Self::new(Slot::Float, Slot::Vector, Slot::None, Slot::None, Aux::FloatIndex);
+    pub(crate) const FLOAT1: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::None, Slot::None, Aux::Floats);
+    pub(crate) const FLOAT2: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::Vector, Slot::None, Aux::Floats);
+    pub(crate) const FLOAT3: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::Vector, Slot::Vector, Aux::Negate);
+    pub(crate) const FLOAT_COMPARE: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::Vector, Slot::None, Aux::FloatCond);
+    pub(crate) const ROUND: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::None, Slot::None, Aux::Rounding);
     pub(crate) const BELOW: Self =
         Self::new(Slot::Vector, Slot::Int, Slot::Const, Slot::None, Aux::Lanes);
 }
@@ -115,8 +149,10 @@ impl Aux {
         let more = aux >> Lane::SHIFT;
         match self {
             Self::None => String::new(),
-            Self::Lanes => lane().to_owned(),
-            Self::Index => format!("{}_{more}", lane()),
+            Self::Lanes | Self::Floats => lane().to_owned(),
+            Self::Index | Self::FloatIndex | Self::Negate => format!("{}_{more}", lane()),
+            Self::FloatCond => format!("{}_{}", lane(), FpCond::from_code(more).name()),
+            Self::Rounding => format!("{}_{}", lane(), Rounding::from_code(more).name()),
             Self::Cond => format!("{}_{}", lane(), Cond::from_code(more).name()),
         }
     }
@@ -132,8 +168,10 @@ impl Aux {
         let (lane, more) = text.split_once('_').unwrap_or((text, ""));
         let more = match self {
             Self::None => return text.is_empty().then_some(0),
-            Self::Lanes => more.is_empty().then_some(0)?,
-            Self::Index => more.parse::<u8>().ok()?.into(),
+            Self::Lanes | Self::Floats => more.is_empty().then_some(0)?,
+            Self::FloatCond => code!(FpCond, more)?,
+            Self::Rounding => code!(Rounding, more)?,
+            Self::Index | Self::FloatIndex | Self::Negate => more.parse::<u8>().ok()?.into(),
             Self::Cond => code!(Cond, more)?,
         };
         let lane = code!(Lane, lane)?;

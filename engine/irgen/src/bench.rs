@@ -4,7 +4,7 @@ use crate::Random;
 use crate::flat::Flat;
 use crate::generate::float_register;
 use crate::guest::{CODE, FLOATS, INTS, TestGuest, TestState, WINDOW, WINDOW_LEN};
-use crate::values::integer;
+use crate::values::{float32, float64, integer};
 use cpu::{Exit, VirtualCpu};
 use interp::{Interpreter, Outcome};
 use ir::{ExitKind, Unit};
@@ -36,7 +36,12 @@ impl Start {
             state.f[i] = float_register(random);
         }
         for word in state.v.0.chunks_exact_mut(8) {
-            word.copy_from_slice(&integer(random).to_le_bytes());
+            let value = match random.below(3) {
+                0 => integer(random),
+                1 => float64(random),
+                _ => u64::from(float32(random)) << 32 | u64::from(float32(random)),
+            };
+            word.copy_from_slice(&value.to_le_bytes());
         }
         (state.rounding, state.fflags) = (random.below(4), random.below(32));
         let mut filler = Random::new(random.number());

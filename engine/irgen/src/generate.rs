@@ -131,7 +131,7 @@ impl Maker<'_, '_> {
     }
 
     /// A floating-point operand; with `full`, one whose 64 bits are all specified.
-    fn float(&mut self, full: bool) -> Operand {
+    pub(crate) fn float(&mut self, full: bool) -> Operand {
         let fits: Vec<_> =
             self.floats.iter().filter(|t| t.full || !full).map(|t| t.operand).collect();
         match self.random.below(10) {
@@ -160,7 +160,7 @@ impl Maker<'_, '_> {
     }
 
     /// Pushes an operation with a floating-point result.
-    fn float_result(
+    pub(crate) fn float_result(
         &mut self,
         kind: OpKind,
         ty: Type,

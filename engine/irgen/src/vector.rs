@@ -2,7 +2,7 @@
 
 use crate::generate::{Maker, NONE};
 use crate::guest::VECTOR_BYTES;
-use ir::{Aux, Cond, Form, Lane, MemOp, OpKind, Operand, Slot, Type};
+use ir::{Aux, Cond, Form, FpCond, Lane, MemOp, OpKind, Operand, Rounding, Slot, Type};
 
 impl Maker<'_, '_> {
     pub(crate) fn vector(&mut self) {
@@ -78,12 +78,16 @@ impl Maker<'_, '_> {
         let all: Vec<(OpKind, Form)> =
             OpKind::ALL.iter().filter_map(|kind| Some((*kind, kind.form()?))).collect();
         let (kind, form) = self.random.pick(&all);
-        let lane = self.random.pick(Lane::ALL);
+        let float = form.aux.is_float();
+        let lane = self.random.pick(if float { &Lane::ALL[2..] } else { Lane::ALL });
         let lanes = (ty.bytes() / lane.bytes()) as u64;
         let aux = match form.aux {
             Aux::None => 0,
-            Aux::Lanes => lane.with(0),
-            Aux::Index => lane.with(self.random.below(lanes) as u16),
+            Aux::Lanes | Aux::Floats => lane.with(0),
+            Aux::FloatCond => lane.with(self.random.pick(FpCond::ALL) as u16),
+            Aux::Negate => lane.with(self.random.below(4) as u16),
+            Aux::Rounding => lane.with(self.random.pick(Rounding::ALL) as u16),
+            Aux::Index | Aux::FloatIndex => lane.with(self.random.below(lanes) as u16),
             Aux::Cond => lane.with(self.random.pick(Cond::ALL) as u16),
         };
         if matches!(kind, OpKind::VGet | OpKind::VPut) {
@@ -97,8 +101,12 @@ impl Maker<'_, '_> {
                 let first = self.random.below(2 * lanes);
                 self.constant(first)
             }
+            Slot::Float => self.float(lane == Lane::B64),
             Slot::Vector => self.vector_operand(ty),
         });
+        if form.result == Slot::Float {
+            return self.float_result(kind, ty, aux, (lane == Lane::B64, args));
+        }
         if form.result == Slot::Int {
             return self.int_result(kind, ty, aux, args);
         }

@@ -643,6 +643,11 @@ impl Asm {
         self.vex(Pp::None, Map::M0F, false, opcode, dst.0, a.0, b);
     }
 
+    /// A vector instruction d = a op b.
+    pub fn v(&mut self, wide: bool, insn: Vex, d: Xmm, a: Xmm, b: impl Into<Rm>) {
+        self.vector(wide, insn, d.0, a.0, b.into());
+    }
+
     /// vmovdqu xmm or ymm, [mem]
     pub fn vector_load(&mut self, wide: bool, dst: Xmm, mem: Mem) {
         self.vector(wide, Vex::new(Pp::F3, Map::M0F, 0x6f), dst.0, 0, mem.into());

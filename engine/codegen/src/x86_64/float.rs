@@ -109,7 +109,8 @@ impl Generator<'_> {
         Ok(())
     }
 
-    fn fix(
+    /// Code out of line that comes back.
+    pub(super) fn fix(
         &mut self,
         from: super::asm::Patch,
         back: usize,

@@ -344,6 +344,11 @@ impl<'a> Generator<'a> {
         self.take(Class::Int, Owner::Scratch).map(Gpr)
     }
 
+    /// A vector register for the present operation only.
+    pub(super) fn vector_scratch(&mut self) -> Result<Xmm, CompileError> {
+        self.take(Class::Vector, Owner::Scratch).map(Xmm)
+    }
+
     /// Empties a particular shared register for the present operation.
     pub(super) fn claim(&mut self, reg: Gpr) -> Result<(), CompileError> {
         let evict = self.alloc.evict(Class::Int, reg.0)?;

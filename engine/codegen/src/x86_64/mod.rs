@@ -15,6 +15,7 @@ mod memory;
 mod mxcsr;
 mod thunks;
 mod vector;
+mod vector_float;
 
 pub use lower::{Buffers, Generator};
 pub use mxcsr::{read_mxcsr, write_mxcsr};

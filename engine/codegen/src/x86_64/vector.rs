@@ -11,46 +11,46 @@ use super::lower::Generator;
 use super::thunks::{core_disp, core_mem, state_mem};
 use crate::CompileError;
 use crate::layout::{Consts, Core, Loc, SiteKind, VectorConsts};
-use ir::{Cond, Lane, Op, OpKind, Type};
+use ir::{Cond, Effects, Lane, Op, OpKind, Type};
 use std::mem::offset_of;
 
 const X0: Xmm = Xmm(0);
 const X1: Xmm = Xmm(1);
 
-const fn m0f(opcode: u8) -> Vex {
+pub(super) const fn m0f(opcode: u8) -> Vex {
     Vex::new(Pp::P66, Map::M0F, opcode)
 }
-const fn m38(opcode: u8) -> Vex {
+pub(super) const fn m38(opcode: u8) -> Vex {
     Vex::new(Pp::P66, Map::M0F38, opcode)
 }
-const fn m3a(opcode: u8) -> Vex {
+pub(super) const fn m3a(opcode: u8) -> Vex {
     Vex::new(Pp::P66, Map::M0F3A, opcode)
 }
 
-const PADD: [Vex; 4] = [m0f(0xfc), m0f(0xfd), m0f(0xfe), m0f(0xd4)];
-const PSUB: [Vex; 4] = [m0f(0xf8), m0f(0xf9), m0f(0xfa), m0f(0xfb)];
-const PCMPEQ: [Vex; 4] = [m0f(0x74), m0f(0x75), m0f(0x76), m38(0x29)];
+pub(super) const PADD: [Vex; 4] = [m0f(0xfc), m0f(0xfd), m0f(0xfe), m0f(0xd4)];
+pub(super) const PSUB: [Vex; 4] = [m0f(0xf8), m0f(0xf9), m0f(0xfa), m0f(0xfb)];
+pub(super) const PCMPEQ: [Vex; 4] = [m0f(0x74), m0f(0x75), m0f(0x76), m38(0x29)];
 const PCMPGT: [Vex; 4] = [m0f(0x64), m0f(0x65), m0f(0x66), m38(0x37)];
 const PMAXU: [Vex; 3] = [m0f(0xde), m38(0x3e), m38(0x3f)];
 const PMINU: [Vex; 3] = [m0f(0xda), m38(0x3a), m38(0x3b)];
-const PBROADCAST: [Vex; 4] = [m38(0x78), m38(0x79), m38(0x58), m38(0x59)];
+pub(super) const PBROADCAST: [Vex; 4] = [m38(0x78), m38(0x79), m38(0x58), m38(0x59)];
 const PMULLW: Vex = m0f(0xd5);
 const PMULUDQ: Vex = m0f(0xf4);
-const PAND: Vex = m0f(0xdb);
-const PANDN: Vex = m0f(0xdf);
-const POR: Vex = m0f(0xeb);
-const PXOR: Vex = m0f(0xef);
+pub(super) const PAND: Vex = m0f(0xdb);
+pub(super) const PANDN: Vex = m0f(0xdf);
+pub(super) const POR: Vex = m0f(0xeb);
+pub(super) const PXOR: Vex = m0f(0xef);
 const PSHUFB: Vex = m38(0x00);
-const PBLENDVB: Vex = m3a(0x4c);
+pub(super) const PBLENDVB: Vex = m3a(0x4c);
 const PBLENDW: Vex = m3a(0x0e);
 const PACKSSWB: Vex = m0f(0x63);
 const PERMQ: Vex = m3a(0x00).w();
-const INSERTI128: Vex = m3a(0x38);
-const EXTRACTI128: Vex = m3a(0x39);
+pub(super) const INSERTI128: Vex = m3a(0x38);
+pub(super) const EXTRACTI128: Vex = m3a(0x39);
 
 /// A shift; the host has none of bytes, nor the arithmetic one of 64-bit lanes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Shift {
+pub(super) enum Shift {
     Left,
     Right,
     Arithmetic,
@@ -114,7 +114,7 @@ fn direct(kind: OpKind, lane: Lane) -> Option<Vex> {
     row[lane as usize]
 }
 
-fn wide(op: &Op) -> bool {
+pub(super) fn wide(op: &Op) -> bool {
     op.ty == Type::V256
 }
 
@@ -123,12 +123,12 @@ fn constant_at(offset: usize) -> usize {
     offset_of!(Core, consts) + offset_of!(Consts, vector) + offset
 }
 
-fn constant(offset: usize) -> Mem {
+pub(super) fn constant(offset: usize) -> Mem {
     core_mem(constant_at(offset))
 }
 
 /// The row of a table of constants for a lane width.
-fn row(offset: usize, index: usize) -> Mem {
+pub(super) fn row(offset: usize, index: usize) -> Mem {
     constant(offset + 32 * index)
 }
 
@@ -157,22 +157,25 @@ impl Generator<'_> {
             K::VFromBits => self.vector_from_bits(op),
             K::VBelow => self.vector_below(op),
             K::VShlBy | K::VShrBy | K::VSarBy => self.vector_shift_by(op),
+            K::VSplatF => self.vector_splat_float(op),
+            K::VExtractF => self.vector_extract_float(op),
+            kind if kind.effects().has(Effects::FLAGS) => self.lower_vector_float(op),
             _ => self.vector_binary(op),
         }
     }
 
-    fn v(&mut self, op: &Op, insn: Vex, d: Xmm, a: Xmm, b: impl Into<Rm>) {
-        self.asm.vector(wide(op), insn, d.0, a.0, b.into());
+    pub(super) fn v(&mut self, op: &Op, insn: Vex, d: Xmm, a: Xmm, b: impl Into<Rm>) {
+        self.asm.v(wide(op), insn, d, a, b);
     }
 
-    fn vector_move(&mut self, op: &Op, d: Xmm, a: Xmm) {
+    pub(super) fn vector_move(&mut self, op: &Op, d: Xmm, a: Xmm) {
         if d != a {
             self.v(op, Vex::new(Pp::None, Map::M0F, 0x28), d, X0, a);
         }
     }
 
     /// dst = where `mask` has top bits of bytes set `yes`, else `no`
-    fn blend(&mut self, op: &Op, d: Xmm, mask: Xmm, (yes, no): (Xmm, Xmm)) {
+    pub(super) fn blend(&mut self, op: &Op, d: Xmm, mask: Xmm, (yes, no): (Xmm, Xmm)) {
         self.v(op, PBLENDVB, d, no, yes);
         self.asm.imm8(mask.0 << 4);
     }
@@ -249,6 +252,35 @@ impl Generator<'_> {
         Ok(())
     }
 
+    /// All bits of the lowest lane in each.
+    fn vector_splat_float(&mut self, op: &Op) -> Result<(), CompileError> {
+        let a = self.float(op.a)?;
+        let d = self.define_vector(op, None)?;
+        self.v(op, PBROADCAST[op.lane() as usize], d, X0, a);
+        Ok(())
+    }
+
+    fn vector_extract_float(&mut self, op: &Op) -> Result<(), CompileError> {
+        let a = self.vector(op.a)?;
+        let d = self.define_float(op, None)?;
+        let per_half = 16 / op.lane().bytes() as u16;
+        let (half, index) = (op.lane_aux() / per_half, op.lane_aux() % per_half);
+        let from = if half == 0 { a } else { X0 };
+        if half != 0 {
+            self.half(a, half);
+        }
+        if index == 0 {
+            self.asm.vmov(d, from);
+        } else {
+            // The lane's 32-bit parts, in the lowest places.
+            let part = if op.lane() == Lane::B64 { 2 } else { index as u8 };
+            self.asm.v(false, m0f(0x70), d, X0, from);
+            self.asm.imm8(part | 3 << 2);
+        }
+        self.defined(op);
+        Ok(())
+    }
+
     fn vector_insert(&mut self, op: &Op) -> Result<(), CompileError> {
         let (a, value) = (self.vector(op.a)?, self.int(op.b)?);
         let d = self.define_vector(op, None)?;
@@ -270,7 +302,7 @@ impl Generator<'_> {
     }
 
     /// xmm0 = the low or high half of a 256-bit vector
-    fn half(&mut self, a: Xmm, half: u16) {
+    pub(super) fn half(&mut self, a: Xmm, half: u16) {
         self.asm.vector(true, EXTRACTI128, a.0, 0, X0.into());
         self.asm.imm8(half as u8);
     }
@@ -495,7 +527,14 @@ impl Generator<'_> {
     // ---- shifts ----
 
     /// d = a shifted by a constant below the width of the lane
-    fn shift_constant(&mut self, op: &Op, shift: Shift, lane: Lane, (d, a): (Xmm, Xmm), n: u8) {
+    pub(super) fn shift_constant(
+        &mut self,
+        op: &Op,
+        shift: Shift,
+        lane: Lane,
+        (d, a): (Xmm, Xmm),
+        n: u8,
+    ) {
         match (shift, lane) {
             // Bytes are shifted in pairs, without what goes from one into the other.
             (Shift::Left, Lane::B8) => {
