@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex};
 use common::*;
 use formats::qcow2::{CreateOptions, Options, Qcow2, create};
 use graph::{
-    Compress, Extent, ExtentKind, Image, Memory, Node, NodeInfo, Preallocation, WriteFlags,
-    ZeroFlags,
+    Compress, Extent, ExtentKind, Image, Memory, Node, NodeInfo, Preallocation, SnapshotInfo,
+    Snapshots, WriteFlags, ZeroFlags,
 };
 
 const SECTOR: usize = 512;
@@ -477,5 +477,42 @@ fn no_cut_while_growing_or_shrinking_damages() {
             |disk| disk.resize(50 << 10, Preallocation::Off).unwrap(),
             |disk| sizes.contains(&disk.size()) && numbers_up_to(disk, 100),
         );
+    }
+}
+
+#[test]
+fn no_cut_while_snapshots_change_damages() {
+    for options in [
+        CreateOptions { cluster_size: 512, ..CreateOptions::new(60 << 10) },
+        CreateOptions { cluster_size: 16384, extended_l2: true, ..CreateOptions::new(60 << 10) },
+    ] {
+        let info = SnapshotInfo { name: "one".to_owned(), ..SnapshotInfo::default() };
+        let image = numbered(&options);
+        let same = |disk: &Qcow2| numbers_up_to(disk, usize::MAX);
+        cut_everywhere("taking", image.clone(), |disk| disk.create(&info).unwrap(), same);
+
+        // With a snapshot of the numbers, zeroes in the second half, and something packed.
+        let file = Volatile::holding(image);
+        let disk = open(Arc::clone(&file) as Arc<dyn Node>, None);
+        disk.create(&info).unwrap();
+        disk.write_zeroes(30 << 10, 30 << 10, ZeroFlags { unmap: true, fua: false }).unwrap();
+        let unit = disk.unit().min(30 << 10);
+        let mut first = vec![0; unit as usize];
+        disk.read_at(0, &mut first).unwrap();
+        disk.write_compressed(0, &first).unwrap();
+        drop(disk);
+        let image = file.forget_log();
+        let half = |disk: &Qcow2| numbers_up_to(disk, 60);
+        cut_everywhere("deleting", image.clone(), |disk| disk.delete("one").unwrap(), half);
+        let kept = |disk: &Qcow2| {
+            half(disk) && {
+                Snapshots::apply(disk, "one").unwrap();
+                numbers_up_to(disk, usize::MAX)
+            }
+        };
+        let apply = |disk: &Qcow2| Snapshots::apply(disk, "one").unwrap();
+        cut_everywhere("applying", image.clone(), apply, kept);
+        let another = SnapshotInfo { name: "two".to_owned(), ..SnapshotInfo::default() };
+        cut_everywhere("taking two", image, |disk| disk.create(&another).unwrap(), kept);
     }
 }

@@ -80,6 +80,9 @@ impl Qcow2 {
             }
         }
         meta.allocate_behind(0);
+        // Tables of a change that was not completed are none.
+        meta.kinds
+            .retain(|cluster, _| walk.found.get(*cluster as usize).is_none_or(|found| *found > 0));
         self.repair_flags(&mut meta)?;
         drop(meta);
         self.commit()?;

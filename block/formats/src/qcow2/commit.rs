@@ -106,7 +106,7 @@ impl Qcow2 {
     }
 
     /// Tells the file about clusters that nobody uses, in runs. A failed discard costs only space.
-    fn pass_discards(&self, unused: &[u64]) {
+    pub(super) fn pass_discards(&self, unused: &[u64]) {
         if unused.is_empty() || !self.discard {
             return;
         }

@@ -14,7 +14,7 @@ const MAX_L1: u64 = 32 << 20;
 /// Largest refcount table, in bytes.
 const MAX_REFTABLE: u64 = 8 << 20;
 /// Most internal snapshots.
-const MAX_SNAPSHOTS: u32 = 65536;
+pub(super) const MAX_SNAPSHOTS: u32 = 65536;
 /// Longest name of a backing file, in bytes.
 const MAX_BACKING_NAME: u32 = 1023;
 

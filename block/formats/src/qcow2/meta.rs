@@ -151,6 +151,18 @@ impl Meta {
                 self.kinds.insert((entry & OFFSET) >> bits, Kind::RefcountBlock);
             }
         }
+        self.note_l2(file_size);
+    }
+
+    /// The active L1 table is another one: notes it and its L2 tables.
+    pub fn note_active(&mut self) {
+        self.kinds.retain(|_, kind| !matches!(kind, Kind::L1 | Kind::L2 | Kind::SharedL2));
+        self.note(self.l1_offset, self.l1.len() as u64 * 8, Kind::L1);
+        self.note_l2(self.fresh_from);
+    }
+
+    fn note_l2(&mut self, file_size: u64) {
+        let bits = self.layout.cluster_bits;
         let mut times: HashMap<u64, u32> = HashMap::new();
         for entry in self.l1.iter().filter(|e| **e & OFFSET != 0 && **e & OFFSET < file_size) {
             *times.entry((entry & OFFSET) >> bits).or_default() += 1;
@@ -237,10 +249,7 @@ impl Meta {
     /// Decodes the L2 entry of a guest offset.
     pub fn entry(&mut self, file: &dyn Node, guest: u64) -> io::Result<Entry> {
         let Some(at) = self.entry_offset(guest)? else { return Ok(Entry::default()) };
-        let extended = self.layout.subs > 1;
-        let (bytes, at) = self.l2.get(file, at)?;
-        let bitmap = if extended { be64(bytes, at + 8) } else { 0 };
-        let entry = Entry::decode(&self.layout, be64(bytes, at), bitmap);
+        let entry = self.entry_at(file, at)?;
         match entry.host {
             Some(host) if !host.is_multiple_of(self.layout.cluster) => Err(damaged(format!(
                 "qcow2: Cluster allocation offset {host:#x} unaligned (guest offset: {guest:#x})"
@@ -249,9 +258,22 @@ impl Meta {
         }
     }
 
+    /// Decodes the L2 entry at a place in the file.
+    pub fn entry_at(&mut self, file: &dyn Node, at: u64) -> io::Result<Entry> {
+        let extended = self.layout.subs > 1;
+        let (bytes, at) = self.l2.get(file, at)?;
+        let bitmap = if extended { be64(bytes, at + 8) } else { 0 };
+        Ok(Entry::decode(&self.layout, be64(bytes, at), bitmap))
+    }
+
     /// Replaces the L2 entry of a guest offset, whose table [`Meta::own_l2`] has made ours.
     pub fn set_entry(&mut self, file: &dyn Node, guest: u64, entry: Entry) -> io::Result<()> {
         let at = self.entry_offset(guest)?.ok_or_else(|| damaged("qcow2: no L2 table".into()))?;
+        self.set_entry_at(file, at, entry)
+    }
+
+    /// Replaces the L2 entry at a place in the file.
+    pub fn set_entry_at(&mut self, file: &dyn Node, at: u64, entry: Entry) -> io::Result<()> {
         let (word, bitmap) = entry.encode(&self.layout);
         let extended = self.layout.subs > 1;
         let (bytes, at) = self.l2.get_mut(file, at)?;
@@ -547,7 +569,8 @@ impl Meta {
         Ok(())
     }
 
-    fn lower_refcount(&mut self, file: &dyn Node, cluster: u64) -> io::Result<u64> {
+    /// Lowers a refcount by one; returns what it is then, or one for a cluster that was free.
+    pub fn lower_refcount(&mut self, file: &dyn Node, cluster: u64) -> io::Result<u64> {
         let now = self.refcount(file, cluster)?;
         if now == 0 {
             // A damaged image; `check` tells. There is nothing to give back.

@@ -4,8 +4,7 @@
 //! Layout: a header with extensions in the first cluster; a two-level table (L1, L2) from guest to
 //! host clusters; a two-level table of refcounts of host clusters; data, plain or compressed.
 //! Supported: every cluster size and refcount width, zero clusters, zlib and zstd clusters, backing
-//! files, extended L2 entries, external data files, resizing, refcounts shared with internal
-//! snapshots. Lazy refcounts are kept up to date like any others, so the dirty bit is only set
+//! files, extended L2 entries, external data files, resizing, internal snapshots. Lazy refcounts are kept up to date like any others, so the dirty bit is only set
 //! while snapshots change; an image that has it set is repaired when opened for writing.
 //! Persistent bitmaps are marked stale when the image is written. Not yet: encryption.
 //!
@@ -25,6 +24,7 @@ mod read;
 mod resize;
 mod slices;
 mod snapshots;
+mod snapshotting;
 mod write;
 
 use std::io;
@@ -43,6 +43,7 @@ pub use header::{Compression, Header};
 use compressed::Unpacker;
 use layout::Layout;
 use meta::{Kind, Meta, Overlap};
+use snapshots::Snapshot;
 
 /// How to open an image.
 #[derive(Clone, Default)]
@@ -74,6 +75,9 @@ pub struct Qcow2 {
     committing: Mutex<()>,
     /// One change of the image's structure at a time.
     changing: Mutex<()>,
+    snapshots: Mutex<Vec<Snapshot>>,
+    /// Bytes of the snapshot table.
+    list_len: AtomicU64,
     ranges: RangeLocks,
     unpacker: Unpacker,
     /// Damage was found: nothing is written any more.
@@ -86,7 +90,23 @@ impl Qcow2 {
     /// # Errors
     /// A bad field by its name; an image that is marked corrupt cannot be opened for writing.
     pub fn open(file: Arc<dyn Node>, path: &str, options: Options) -> Result<Self, OpenError> {
-        let header = Header::read(&*file, path)?;
+        Self::open_at(file, path, options, None)
+    }
+
+    /// Opens the disk as it was when the snapshot with the ID `at` was taken; for reading.
+    fn open_at(
+        file: Arc<dyn Node>,
+        path: &str,
+        options: Options,
+        at: Option<&str>,
+    ) -> Result<Self, OpenError> {
+        let mut header = Header::read(&*file, path)?;
+        let (list, list_len) = snapshots::read(&*file, &header, path)?;
+        if let Some(snapshot) = at.and_then(|id| list.iter().find(|s| s.info.id == id)) {
+            header.l1_offset = snapshot.l1_offset;
+            header.l1_size = snapshot.l1_size;
+            header.size = snapshot.info.disk_size;
+        }
         let read_only = options.read_only || file.read_only();
         if header.incompatible & header::INCOMPATIBLE_CORRUPT != 0 && !read_only {
             let why = "qcow2: Image is corrupt; cannot be opened read/write".to_owned();
@@ -110,11 +130,10 @@ impl Qcow2 {
             return Err(OpenError::NotSupported { path: path.to_owned(), what });
         }
         let mut meta = Meta::load(&*file, &header, path)?;
-        let (list, table_len) = snapshots::read(&*file, &header, path)?;
         if !list.is_empty() {
-            meta.note(header.snapshots_offset, table_len, Kind::Snapshots);
+            meta.note(header.snapshots_offset, list_len, Kind::Snapshots);
         }
-        for snapshot in &list {
+        for snapshot in list.iter().filter(|_| at.is_none()) {
             meta.note(snapshot.l1_offset, u64::from(snapshot.l1_size) * 8, Kind::InactiveL1);
         }
         let layout = Layout::of(&header);
@@ -132,6 +151,8 @@ impl Qcow2 {
             meta: Mutex::new(meta),
             committing: Mutex::default(),
             changing: Mutex::default(),
+            snapshots: Mutex::new(list),
+            list_len: AtomicU64::new(list_len),
             ranges: RangeLocks::default(),
             corrupt: AtomicBool::new(false),
         };

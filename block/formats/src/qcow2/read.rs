@@ -131,7 +131,7 @@ impl Qcow2 {
         Ok(())
     }
 
-    fn fetch(&self, source: Source, guest: u64, buf: &mut [u8]) -> io::Result<()> {
+    pub(super) fn fetch(&self, source: Source, guest: u64, buf: &mut [u8]) -> io::Result<()> {
         match source {
             Source::Data(host) => read_padded(&*self.data, host, buf),
             Source::Packed(place, within) => {

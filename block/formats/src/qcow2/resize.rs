@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use graph::{Compress, Image, Preallocation, SECTOR, Sharing, ZeroFlags};
+use graph::{Compress, Image, Preallocation, SECTOR, Sharing, Snapshots, ZeroFlags};
 
 use super::Qcow2;
 use super::layout::Entry;
@@ -33,6 +33,10 @@ impl Image for Qcow2 {
 
     fn compress(&self) -> Option<&dyn Compress> {
         Some(self)
+    }
+
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        if self.layout.external { None } else { Some(self) }
     }
 }
 
@@ -59,6 +63,12 @@ impl Qcow2 {
 
     fn grow(&self, old: u64, size: u64, preallocation: Preallocation) -> io::Result<()> {
         let cluster = self.layout.cluster;
+        {
+            // The state of a virtual machine behind the disk would become part of it.
+            let _all = self.ranges.lock(0, u64::MAX, Sharing::Exclusive);
+            let covered = self.layout.l2_entries * cluster;
+            self.unmap_held(self.l1_entries(old) * covered, self.table_end())?;
+        }
         self.meta().grow_l1(&*self.file, self.l1_entries(size))?;
         self.size.store(size, Ordering::Release);
         // What an earlier, longer disk left in the last cluster.

@@ -1,28 +1,35 @@
-//! The table of internal snapshots, as far as their clusters must be respected.
+//! The table of internal snapshots.
 //!
-//! A snapshot keeps its clusters alive through refcounts; the active image sees them without the
-//! COPIED flag and copies before it writes. Taking, applying and deleting snapshots come later.
+//! A snapshot is an L1 table of its own that shares L2 tables and data with others through
+//! refcounts; the active image sees shared clusters without the COPIED flag and copies before it
+//! writes. `snapshotting.rs` takes, applies and deletes them.
 
-use graph::{Node, OpenError};
+use graph::{Node, OpenError, SnapshotInfo};
 
 use super::codec::{be32, be64, read_padded};
 use super::header::Header;
 
 /// Fixed part of a snapshot table entry.
 const FIXED: u64 = 40;
+/// Extra data that we write: size of the VM's state, length of the disk, instruction count.
+const EXTRA: usize = 24;
+/// Largest extra data of an entry.
+const MAX_EXTRA: u64 = 1024;
 /// Largest table: enough for the most snapshots with long names.
-const MAX_TABLE: u64 = 64 << 20;
+pub(super) const MAX_TABLE: u64 = 64 << 20;
 /// Largest L1 table of a snapshot in bytes.
 const MAX_L1: u64 = 32 << 20;
-
 /// Most bytes of all L1 tables of snapshots together.
 const MAX_L1_SUM: u64 = 1 << 30;
 
-/// What an internal snapshot occupies.
+/// An internal snapshot.
 #[derive(Clone, Debug)]
 pub(super) struct Snapshot {
     pub l1_offset: u64,
     pub l1_size: u32,
+    pub info: SnapshotInfo,
+    /// Extra data behind what we know.
+    pub unknown: Vec<u8>,
 }
 
 /// Reads the table; returns the snapshots and the table's length in bytes.
@@ -50,11 +57,12 @@ pub(super) fn read(
         let mut fixed = [0; FIXED as usize];
         read_padded(file, place, &mut fixed).map_err(|e| OpenError::host(path, e))?;
         let (l1_offset, l1_size) = (be64(&fixed, 0), be32(&fixed, 8));
-        let id = u64::from(u16::from_be_bytes([fixed[12], fixed[13]]));
-        let name = u64::from(u16::from_be_bytes([fixed[14], fixed[15]]));
         let extra = u64::from(be32(&fixed, 36));
         if u64::from(l1_size) * 8 > MAX_L1 {
             return Err(bad("snapshot l1_size", l1_size.into(), "too large"));
+        }
+        if extra > MAX_EXTRA {
+            return Err(bad("snapshot extra_data_size", extra, "too large"));
         }
         // Each has its own table, so together they are no longer than the file.
         l1_sum += u64::from(l1_size) * 8;
@@ -67,11 +75,65 @@ pub(super) fn read(
         {
             return Err(bad("snapshot l1_table_offset", l1_offset, "not a place for a table"));
         }
-        at = (at + FIXED + extra + id + name).next_multiple_of(8);
+        let lengths = (be16(&fixed, 12), be16(&fixed, 14));
+        let mut rest = vec![0; extra as usize + lengths.0 + lengths.1];
+        read_padded(file, place + FIXED, &mut rest).map_err(|e| OpenError::host(path, e))?;
+        at = (at + FIXED + rest.len() as u64).next_multiple_of(8);
         if at > MAX_TABLE {
             return Err(bad("nb_snapshots", header.snapshots.into(), "the table is too large"));
         }
-        snapshots.push(Snapshot { l1_offset, l1_size });
+        let (extra, names) = rest.split_at(extra as usize);
+        snapshots.push(Snapshot {
+            l1_offset,
+            l1_size,
+            info: info(&fixed, extra, names.split_at(lengths.0), header.size),
+            unknown: extra.get(EXTRA..).unwrap_or_default().to_vec(),
+        });
     }
     Ok((snapshots, at))
+}
+
+fn be16(b: &[u8], at: usize) -> usize {
+    usize::from(u16::from_be_bytes([b[at], b[at + 1]]))
+}
+
+fn info(fixed: &[u8], extra: &[u8], names: (&[u8], &[u8]), size: u64) -> SnapshotInfo {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let extra_field = |at: usize| (extra.len() >= at + 8).then(|| be64(extra, at));
+    SnapshotInfo {
+        id: text(names.0),
+        name: text(names.1),
+        date_sec: be32(fixed, 16),
+        date_nsec: be32(fixed, 20),
+        vm_clock_nsec: be64(fixed, 24),
+        vm_state_size: extra_field(0).unwrap_or_else(|| be32(fixed, 32).into()),
+        disk_size: extra_field(8).unwrap_or(size),
+        icount: extra_field(16).filter(|n| *n != u64::MAX),
+    }
+}
+
+/// The table as stored. The caller keeps names below 64 KiB.
+pub(super) fn to_bytes(snapshots: &[Snapshot]) -> Vec<u8> {
+    let mut b = Vec::new();
+    for snapshot in snapshots {
+        let info = &snapshot.info;
+        b.extend(snapshot.l1_offset.to_be_bytes());
+        b.extend(snapshot.l1_size.to_be_bytes());
+        b.extend((info.id.len() as u16).to_be_bytes());
+        b.extend((info.name.len() as u16).to_be_bytes());
+        b.extend(info.date_sec.to_be_bytes());
+        b.extend(info.date_nsec.to_be_bytes());
+        b.extend(info.vm_clock_nsec.to_be_bytes());
+        // What does not fit is in the extra data only.
+        b.extend(u32::try_from(info.vm_state_size).unwrap_or(0).to_be_bytes());
+        b.extend(((EXTRA + snapshot.unknown.len()) as u32).to_be_bytes());
+        b.extend(info.vm_state_size.to_be_bytes());
+        b.extend(info.disk_size.to_be_bytes());
+        b.extend(info.icount.unwrap_or(u64::MAX).to_be_bytes());
+        b.extend(&snapshot.unknown);
+        b.extend(info.id.as_bytes());
+        b.extend(info.name.as_bytes());
+        b.resize(b.len().next_multiple_of(8), 0);
+    }
+    b
 }

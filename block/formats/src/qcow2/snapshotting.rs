@@ -1,0 +1,396 @@
+//! Taking, applying and deleting internal snapshots.
+//!
+//! Nothing else changes meanwhile: all guest ranges are held. The order of each operation:
+//!
+//! - take: counts of everything the active L1 table reaches go up, COPIED flags go; a copy of the
+//!   L1 table and a new snapshot table are written; sync; the header names the new table.
+//! - apply: counts of the snapshot's clusters go up; a copy of its L1 table is written; sync; the
+//!   header names it as the active one; then the counts of the old table's clusters go down.
+//! - delete: a snapshot table without it is written; sync; the header names that one; then counts
+//!   go down, and flags of clusters that have become the active image's alone are set.
+//!
+//! The header's change is one write of its first sector. Before it, or behind it, counts may be
+//! too high and flags missing; in version 3 the dirty bit says so, set and cleared in the same
+//! writes, and makes the next opening repair them. Version 2 has no such bit: a crash leaves clusters
+//! that are leaked, or copied once more than needed.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use graph::{Node, RangeGuard, Sharing, SnapshotInfo, Snapshots, WriteFlags};
+
+use super::codec::{damaged, read_table, table_bytes};
+use super::header::{INCOMPATIBLE_DIRTY, MAX_SNAPSHOTS};
+use super::layout::{COPIED, Entry, OFFSET};
+use super::meta::{Kind, Meta};
+use super::read::Source;
+use super::snapshots::{MAX_TABLE, Snapshot, to_bytes};
+use super::{Options, Qcow2, lock};
+
+/// What happens to the counts of all clusters that an L1 table reaches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Raise,
+    /// Only the COPIED flags are made right.
+    Keep,
+    Lower,
+}
+
+impl Snapshots for Qcow2 {
+    fn list(&self) -> Vec<SnapshotInfo> {
+        lock(&self.snapshots).iter().map(|snapshot| snapshot.info.clone()).collect()
+    }
+
+    fn create(&self, info: &SnapshotInfo) -> io::Result<()> {
+        let (_one_at_a_time, _all) = self.alone()?;
+        let mut list = lock(&self.snapshots).clone();
+        let snapshot = self.described(info, &list)?;
+        list.push(snapshot);
+        self.mark_dirty(true)?;
+        let taken = self.take(&mut list);
+        if let Err(e) = taken {
+            self.repair()?;
+            self.mark_dirty(false)?;
+            return Err(e);
+        }
+        *lock(&self.snapshots) = list;
+        // The snapshot has it; in the active image it would only be copied again.
+        self.unmap_held(self.vm_state_at(0), self.table_end())?;
+        self.write_back()
+    }
+
+    fn apply(&self, id_or_name: &str) -> io::Result<()> {
+        let (_one_at_a_time, _all) = self.alone()?;
+        let snapshot = self.found(id_or_name)?;
+        self.mark_dirty(true)?;
+        let mut table = self.table_of(&snapshot)?;
+        let raised = self.change_counts(&mut table, Change::Raise);
+        let applied = raised.and_then(|()| self.switch_to(&snapshot, &mut table));
+        if let Err(e) = applied {
+            self.repair()?;
+            self.mark_dirty(false)?;
+            return Err(e);
+        }
+        self.write_back()
+    }
+
+    fn delete(&self, id_or_name: &str) -> io::Result<()> {
+        let (_one_at_a_time, _all) = self.alone()?;
+        let snapshot = self.found(id_or_name)?;
+        let mut table = self.table_of(&snapshot)?;
+        let mut list = lock(&self.snapshots).clone();
+        list.retain(|other| other.info.id != snapshot.info.id);
+        self.store_list(&list, true)?;
+        *lock(&self.snapshots) = list;
+        self.change_counts(&mut table, Change::Lower)?;
+        let len = u64::from(snapshot.l1_size) * 8;
+        self.free_table(snapshot.l1_offset, len);
+        let mut active = self.meta().l1.clone();
+        self.change_counts(&mut active, Change::Keep)?;
+        self.replace_active(active);
+        self.write_back()?;
+        self.mark_dirty(false)
+    }
+
+    fn open(&self, id_or_name: &str) -> io::Result<Arc<dyn Node>> {
+        let snapshot = self.found(id_or_name)?;
+        self.commit()?;
+        let options =
+            Options { read_only: true, backing: self.backing.clone(), ..Options::default() };
+        let file = Arc::clone(&self.file);
+        let view = Self::open_at(file, &self.path, options, Some(&snapshot.info.id));
+        Ok(Arc::new(view.map_err(io::Error::from)?))
+    }
+
+    fn write_vm_state(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.writable(0, 0)?;
+        let at = self.vm_state_at(offset);
+        let end = at.checked_add(data.len() as u64).ok_or(io::ErrorKind::InvalidInput)?;
+        self.meta().grow_l1(&*self.file, self.l1_entries(end))?;
+        self.write_data(at, data)
+    }
+
+    fn read_vm_state(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let mut done = 0;
+        while done < buf.len() {
+            let at = self.vm_state_at(offset.saturating_add(done as u64));
+            let end = self.table_end();
+            if at >= end {
+                buf[done..].fill(0);
+                break;
+            }
+            let left = ((buf.len() - done) as u64).min(end - at);
+            let (source, len) = self.resolve(&mut self.meta(), at, left)?;
+            let part = &mut buf[done..done + len as usize];
+            match source {
+                Source::Backing => part.fill(0),
+                source => self.fetch(source, at, part)?,
+            }
+            done += len as usize;
+        }
+        Ok(())
+    }
+}
+
+impl Qcow2 {
+    /// Waits until nothing else changes the image and the file has all that memory has.
+    fn alone(&self) -> io::Result<(std::sync::MutexGuard<'_, ()>, RangeGuard<'_>)> {
+        self.writable(0, 0)?;
+        if self.layout.external {
+            let text = "images with an external data file have no internal snapshots";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
+        let changing = lock(&self.changing);
+        let all = self.ranges.lock(0, u64::MAX, Sharing::Exclusive);
+        self.write_back()?;
+        Ok((changing, all))
+    }
+
+    fn found(&self, id_or_name: &str) -> io::Result<Snapshot> {
+        let list = lock(&self.snapshots);
+        let by_id = list.iter().find(|snapshot| snapshot.info.id == id_or_name);
+        let found = by_id.or_else(|| list.iter().find(|s| s.info.name == id_or_name));
+        found.cloned().ok_or_else(|| {
+            let text = format!("there is no snapshot '{id_or_name}'");
+            io::Error::new(io::ErrorKind::NotFound, text)
+        })
+    }
+
+    /// The entry of a new snapshot, without its L1 table.
+    fn described(&self, info: &SnapshotInfo, list: &[Snapshot]) -> io::Result<Snapshot> {
+        let refuse = |text: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        if list.len() >= MAX_SNAPSHOTS as usize {
+            return refuse("the image has as many snapshots as it can have");
+        }
+        if info.name.len() > usize::from(u16::MAX) || info.id.len() > usize::from(u16::MAX) {
+            return refuse("the snapshot's name is too long");
+        }
+        let taken = |id: &str| list.iter().any(|snapshot| snapshot.info.id == id);
+        let highest = list.iter().filter_map(|s| s.info.id.parse::<u64>().ok()).max();
+        let id = match info.id.as_str() {
+            "" => (highest.unwrap_or(0).saturating_add(1)).to_string(),
+            id => id.to_owned(),
+        };
+        if taken(&id) {
+            return refuse("there is a snapshot with that ID");
+        }
+        let info = SnapshotInfo { id, disk_size: self.disk_size(), ..info.clone() };
+        Ok(Snapshot { l1_offset: 0, l1_size: 0, info, unknown: Vec::new() })
+    }
+
+    /// Sets or clears the dirty bit, where the version has one.
+    fn mark_dirty(&self, dirty: bool) -> io::Result<()> {
+        if !self.layout.zero_flag {
+            return self.file.flush();
+        }
+        self.update_header(|header| {
+            header.incompatible &= !INCOMPATIBLE_DIRTY;
+            header.incompatible |= if dirty { INCOMPATIBLE_DIRTY } else { 0 };
+        })
+    }
+
+    /// Takes the last snapshot of `list`.
+    fn take(&self, list: &mut [Snapshot]) -> io::Result<()> {
+        let mut active = self.meta().l1.clone();
+        self.change_counts(&mut active, Change::Raise)?;
+        let copy = self.store_table(&table_bytes(&active), Kind::InactiveL1)?;
+        if let Some(snapshot) = list.last_mut() {
+            snapshot.l1_offset = copy;
+            snapshot.l1_size = active.len() as u32;
+        }
+        self.replace_active(active);
+        self.store_list(list, false)
+    }
+
+    /// Makes a copy of a snapshot's L1 table, whose counts are raised, the active one.
+    fn switch_to(&self, snapshot: &Snapshot, table: &mut Vec<u64>) -> io::Result<()> {
+        let size = snapshot.info.disk_size;
+        let entries = table.len().max(self.l1_entries(size) as usize).max(1);
+        table.resize(entries, 0);
+        let new = self.store_table(&table_bytes(table), Kind::L1)?;
+        self.write_back()?;
+        self.update_header(|header| {
+            (header.l1_offset, header.l1_size, header.size) = (new, entries as u32, size);
+            header.incompatible &= !INCOMPATIBLE_DIRTY;
+        })?;
+        let (mut old, old_offset) = {
+            let mut meta = self.meta();
+            let old_offset = std::mem::replace(&mut meta.l1_offset, new);
+            (std::mem::replace(&mut meta.l1, table.clone()), old_offset)
+        };
+        self.size.store(size, Ordering::Release);
+        self.meta().note_active();
+        let len = old.len() as u64 * 8;
+        self.change_counts(&mut old, Change::Lower)?;
+        self.free_table(old_offset, len);
+        Ok(())
+    }
+
+    /// Replaces the flags of the active table's entries.
+    fn replace_active(&self, entries: Vec<u64>) {
+        let mut meta = self.meta();
+        for (index, entry) in entries.into_iter().enumerate() {
+            if meta.l1[index] != entry {
+                meta.l1[index] = entry;
+                meta.l1_dirty.insert(index);
+            }
+        }
+    }
+
+    fn table_of(&self, snapshot: &Snapshot) -> io::Result<Vec<u64>> {
+        read_table(&*self.file, snapshot.l1_offset, snapshot.l1_size as usize)
+    }
+
+    /// Writes a table to new clusters; returns where.
+    pub(super) fn store_table(&self, bytes: &[u8], kind: Kind) -> io::Result<u64> {
+        let mut meta = self.meta();
+        let clusters = (bytes.len() as u64).div_ceil(self.layout.cluster).max(1);
+        let offset = meta.allocate_table(&*self.file, clusters)?;
+        self.file.write_at(offset, bytes, WriteFlags::default())?;
+        meta.note(offset, bytes.len() as u64, kind);
+        Ok(offset)
+    }
+
+    /// Frees the clusters of a table that nothing refers to any more, with the next commits.
+    pub(super) fn free_table(&self, offset: u64, len: u64) {
+        let bits = self.layout.cluster_bits;
+        let mut meta = self.meta();
+        for cluster in offset >> bits..(offset + len).div_ceil(self.layout.cluster) {
+            meta.kinds.remove(&cluster);
+            meta.frees.push(cluster);
+        }
+    }
+
+    /// Writes a snapshot table and makes the header name it, with the dirty bit as given.
+    fn store_list(&self, list: &[Snapshot], dirty: bool) -> io::Result<()> {
+        let bytes = to_bytes(list);
+        if bytes.len() as u64 > MAX_TABLE {
+            let text = "the table of snapshots would become too large";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let offset = match list.is_empty() {
+            true => 0,
+            false => self.store_table(&bytes, Kind::Snapshots)?,
+        };
+        self.write_back()?;
+        let (old, count) = {
+            let header = self.header();
+            (header.snapshots_offset, header.snapshots)
+        };
+        self.update_header(|header| {
+            (header.snapshots, header.snapshots_offset) = (list.len() as u32, offset);
+            header.incompatible &= !INCOMPATIBLE_DIRTY;
+            header.incompatible |=
+                if dirty && self.layout.zero_flag { INCOMPATIBLE_DIRTY } else { 0 };
+        })?;
+        if count > 0 {
+            let len = self.list_len.swap(bytes.len() as u64, Ordering::AcqRel);
+            self.free_table(old, len);
+        } else {
+            self.list_len.store(bytes.len() as u64, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Where the virtual machine's state is: behind the L2 tables of the disk.
+    fn vm_state_at(&self, offset: u64) -> u64 {
+        let covered = self.layout.l2_entries * self.layout.cluster;
+        (self.l1_entries(self.disk_size()) * covered).saturating_add(offset)
+    }
+
+    /// Guest offset behind all that the L1 table can hold.
+    pub(super) fn table_end(&self) -> u64 {
+        let covered = self.layout.l2_entries * self.layout.cluster;
+        (self.meta().l1.len() as u64).saturating_mul(covered)
+    }
+
+    /// Changes the counts of all clusters that `l1` reaches, and makes the COPIED flags in its L2
+    /// tables and in `l1` itself what the counts say.
+    fn change_counts(&self, l1: &mut [u64], change: Change) -> io::Result<()> {
+        let mut unused = Vec::new();
+        for entry in l1 {
+            let table = *entry & OFFSET;
+            if table == 0 {
+                continue;
+            }
+            if !table.is_multiple_of(self.layout.cluster) {
+                return Err(damaged(format!("qcow2: L2 table offset {table:#x} unaligned")));
+            }
+            self.commit_if_crowded()?;
+            let mut meta = self.meta();
+            for i in 0..self.layout.l2_entries {
+                self.change_entry(&mut meta, table + i * self.layout.entry, change, &mut unused)?;
+            }
+            let cluster = table >> self.layout.cluster_bits;
+            let count = self.change_count(&mut meta, cluster, change, &mut unused)?;
+            *entry = table | if count == 1 { COPIED } else { 0 };
+            if count == 0 {
+                meta.l2.forget(table, self.layout.cluster);
+                meta.kinds.remove(&cluster);
+            }
+        }
+        if !unused.is_empty() {
+            self.unpacker.clear();
+            self.write_back()?;
+            self.pass_discards(&unused);
+        }
+        Ok(())
+    }
+
+    fn change_entry(
+        &self,
+        meta: &mut Meta,
+        at: u64,
+        change: Change,
+        unused: &mut Vec<u64>,
+    ) -> io::Result<()> {
+        let entry = meta.entry_at(&*self.file, at)?;
+        let bits = self.layout.cluster_bits;
+        if let Some(packed) = entry.packed {
+            for cluster in packed.offset >> bits..=(packed.offset + packed.len - 1) >> bits {
+                self.change_count(meta, cluster, change, unused)?;
+            }
+        }
+        let Some(host) = entry.host else { return Ok(()) };
+        let count = self.change_count(meta, host >> bits, change, unused)?;
+        let copied = count == 1;
+        if copied != entry.copied {
+            meta.set_entry_at(&*self.file, at, Entry { copied, ..entry })?;
+        }
+        Ok(())
+    }
+
+    /// Changes one count; returns what it is then.
+    fn change_count(
+        &self,
+        meta: &mut Meta,
+        cluster: u64,
+        change: Change,
+        unused: &mut Vec<u64>,
+    ) -> io::Result<u64> {
+        let file = &*self.file;
+        match change {
+            Change::Keep => meta.refcount(file, cluster),
+            Change::Raise => {
+                let count = meta.refcount(file, cluster)?;
+                if count >= self.layout.max_refcount() {
+                    let text = "the refcounts of the image are too narrow for another snapshot";
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+                }
+                if count == 0 {
+                    return Err(damaged(format!("qcow2: cluster {cluster:#x} is used and free")));
+                }
+                meta.set_refcount(file, cluster, count + 1)?;
+                Ok(count + 1)
+            }
+            Change::Lower => {
+                let count = meta.lower_refcount(file, cluster)?;
+                if count == 0 {
+                    unused.push(cluster);
+                }
+                Ok(count)
+            }
+        }
+    }
+}
