@@ -609,7 +609,7 @@ impl<'a> Builder<'a> {
 }
 
 /// The value of an operation on constants, for those worth folding.
-fn fold(kind: OpKind, ty: Type, a: u64, b: u64) -> Option<u64> {
+pub fn fold(kind: OpKind, ty: Type, a: u64, b: u64) -> Option<u64> {
     let value = match (kind, ty) {
         (OpKind::Add, _) => a.wrapping_add(b),
         (OpKind::Sub, _) => a.wrapping_sub(b),

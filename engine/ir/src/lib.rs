@@ -18,7 +18,7 @@ mod print;
 mod unit;
 mod vector;
 
-pub use builder::Builder;
+pub use builder::{Builder, fold};
 pub use ops::{AmoOp, Cond, Effects, FpCond, MemOp, OpKind, Rounding, Type};
 pub use parse::ParseError;
 pub use unit::{

@@ -66,6 +66,7 @@ impl Effects {
     const MEMORY: Self = Self(3);
 
     /// Whether all of `other` are among these.
+    #[inline]
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
@@ -103,12 +104,16 @@ macro_rules! operations {
                 match self { $(Self::$kind => $name),* }
             }
             /// Number of operands.
+            #[inline]
             pub fn arity(self) -> usize {
-                match self { $(Self::$kind => $arity),* }
+                const ARITIES: &[u8] = &[$($arity),*];
+                usize::from(ARITIES[self as usize])
             }
             /// What it does beside computing its result.
+            #[inline]
             pub fn effects(self) -> Effects {
-                match self { $(Self::$kind => Effects::$effects),* }
+                const EFFECTS: &[Effects] = &[$(Effects::$effects),*];
+                EFFECTS[self as usize]
             }
             /// What a vector operation takes and gives; nothing for all others.
             pub fn form(self) -> Option<Form> {

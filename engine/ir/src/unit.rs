@@ -48,6 +48,7 @@ impl Operand {
     pub const NONE: Self = Self(0);
 
     /// Unpacks.
+    #[inline]
     pub fn value(self) -> Value {
         let index = self.0 & Self::INDEX;
         match self.0 >> Self::TAG {
@@ -59,6 +60,7 @@ impl Operand {
     }
 
     /// Whether there is none.
+    #[inline]
     pub fn is_none(self) -> bool {
         self == Self::NONE
     }
@@ -106,6 +108,7 @@ pub struct Op {
 
 impl Op {
     /// The operands in order.
+    #[inline]
     pub fn operands(&self) -> impl Iterator<Item = Operand> {
         [self.a, self.b, self.c].into_iter().take(self.kind.arity())
     }
@@ -262,11 +265,13 @@ impl Unit {
     }
 
     /// A constant's value.
+    #[inline]
     pub fn constant(&self, c: Const) -> u64 {
         self.consts[c.0 as usize]
     }
 
     /// The operand's value, if it is a constant.
+    #[inline]
     pub fn as_const(&self, operand: Operand) -> Option<u64> {
         match operand.value() {
             Value::Const(c) => Some(self.constant(c)),

@@ -10,6 +10,7 @@ use interp::{Interpreter, Outcome};
 use ir::{ExitKind, Unit};
 use isa::{Cpu, Guest};
 use memory::{AddressSpace, Backing, Gpa, Ram, Region};
+use opt::Optimiser;
 use runtime::{CodeCache, Options, Vcpu};
 use state::SavedState;
 use std::fmt::{self, Write};
@@ -104,6 +105,7 @@ pub struct Bench {
     vcpu: Vcpu<TestGuest>,
     ram: Arc<Ram>,
     interpreter: Interpreter,
+    optimiser: Optimiser,
     serial: u64,
 }
 
@@ -129,7 +131,14 @@ impl Bench {
         space.map(region);
         let cache = CodeCache::new(TestGuest::registers(), options)?;
         let vcpu = Vcpu::new(Arc::clone(&guest), space, cache);
-        Ok(Self { guest, vcpu, ram, interpreter: Interpreter::default(), serial: 0 })
+        Ok(Self {
+            guest,
+            vcpu,
+            ram,
+            interpreter: Interpreter::default(),
+            optimiser: Optimiser::default(),
+            serial: 0,
+        })
     }
 
     /// What the interpreter leaves.
@@ -165,10 +174,11 @@ impl Bench {
         Machine { state, memory, halted }
     }
 
-    /// Runs a unit from each start on both.
+    /// Runs a unit from each start on both, and optimised on the interpreter: its processor may
+    /// optimise it, too.
     ///
     /// # Errors
-    /// The first start after which they differ, and how.
+    /// The first start after which two differ, and how.
     pub fn compare(
         &mut self,
         unit: &Arc<Unit>,
@@ -176,9 +186,14 @@ impl Bench {
     ) -> Result<(), (usize, Box<Difference>)> {
         self.guest.set_unit(unit);
         self.serial += 1;
+        let mut optimised = (**unit).clone();
+        self.optimiser.run(&mut optimised, TestGuest::registers());
         for (index, start) in starts.iter().enumerate() {
             let expected = self.reference(unit, start);
-            let found = self.step(start);
+            let mut found = self.reference(&optimised, start);
+            if expected == found {
+                found = self.step(start);
+            }
             if expected != found {
                 return Err((index, Box::new(Difference { expected, found })));
             }

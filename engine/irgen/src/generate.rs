@@ -5,7 +5,7 @@ use crate::guest::{BUS, CODE, FFLAGS, FLOATS, INTS, PLAIN, REDIRECT, WINDOW, WRI
 use crate::values::{float32, float64, integer};
 use ir::{
     AmoOp, Cond, Const, ExitKind, FpCond, GuestReg, Hint, MemOp, Op, OpKind, Operand, Rounding,
-    Temp, Type, Unit,
+    Temp, Type, Unit, Value,
 };
 
 /// What units look like.
@@ -214,7 +214,8 @@ impl Maker<'_, '_> {
             return self.vector();
         }
         match self.random.below(100) {
-            0..81 => self.integer(),
+            0..73 => self.integer(),
+            73..81 => self.idiom(),
             81..91 => self.call(),
             91..93 => self.exit_if(),
             93 => self.exit_flags(),
@@ -275,6 +276,66 @@ impl Maker<'_, '_> {
             90..95 => self.int_result(OpKind::Select, Type::I64, 0, [a, b, c]),
             _ => self.int_result(OpKind::Mov, Type::I64, 0, [a, NONE, NONE]),
         }
+    }
+
+    /// What front ends make of instructions that lack an operation of their own.
+    fn idiom(&mut self) {
+        let (of, ty) = (self.int(), self.width());
+        let width = if ty == Type::I32 { 32 } else { 64 };
+        let count = match self.random.below(3) {
+            0 => self.random.pick(&[8, 16, width / 2, width - 16, width - 8]),
+            _ => self.random.below(width),
+        };
+        match self.random.below(3) {
+            // An extension.
+            0 => {
+                let by = self.constant(count);
+                let left = self.register_or_temp(OpKind::Shl, ty, [of, by, NONE]);
+                let right = self.random.pick(&[OpKind::Shr, OpKind::Sar]);
+                self.int_result(right, ty, 0, [left, by, NONE]);
+            }
+            // A rotation.
+            1 => {
+                let (by, rest) = (self.constant(count), self.constant((width - count) % width));
+                let left = self.register_or_temp(OpKind::Shl, ty, [of, rest, NONE]);
+                let right = self.register_or_temp(OpKind::Shr, ty, [of, by, NONE]);
+                let join = self.random.pick(&[OpKind::Or, OpKind::Xor, OpKind::Add]);
+                let ty = if ty == Type::I32 { self.width() } else { ty };
+                self.int_result(join, ty, 0, [left, right, NONE]);
+            }
+            // Words, each sign-extended.
+            _ => {
+                let mut value = of;
+                for _ in 0..3 {
+                    let kind = self.random.pick(&[OpKind::Add, OpKind::Sub, OpKind::Mul]);
+                    let other = self.int();
+                    value = self.register_or_temp(kind, Type::I32, [value, other, NONE]);
+                }
+            }
+        }
+    }
+
+    /// Pushes an operation whose 32-bit result is mostly sign-extended; its result.
+    fn register_or_temp(&mut self, kind: OpKind, ty: Type, args: [Operand; 3]) -> Operand {
+        let mut dst = if self.random.percent(50) { self.int_reg().into() } else { self.temp() };
+        if ty == Type::I32 && self.random.percent(70) {
+            let narrow = self.temp();
+            self.push(kind, ty, 0, narrow, args);
+            self.push(OpKind::Sext, Type::I64, 32, dst, [narrow, NONE, NONE]);
+        } else {
+            self.push(kind, ty, 0, dst, args);
+        }
+        if self.random.percent(20) {
+            // Overwritten, so that nobody sees it.
+            let copy = self.temp();
+            self.push(OpKind::Mov, Type::I64, 0, copy, [dst, NONE, NONE]);
+            if matches!(dst.value(), Value::Reg(_)) {
+                let zero = self.constant(0);
+                self.push(OpKind::Mov, Type::I64, 0, dst, [zero, NONE, NONE]);
+            }
+            dst = copy;
+        }
+        dst
     }
 
     /// Reads or writes the flags: those in the state and those that are not there yet.

@@ -30,6 +30,11 @@ fn compiled_code_does_what_the_interpreter_does() {
 }
 
 #[test]
+fn so_does_code_that_was_not_optimised() {
+    compare(0..500, Options { interpret: false, optimise: false, ..Options::default() });
+}
+
+#[test]
 fn a_processor_that_interprets_does_the_same() {
     compare(0..300, Options { interpret: true, ..Options::default() });
 }

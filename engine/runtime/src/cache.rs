@@ -11,6 +11,7 @@ use codegen::{CompileError, Compiled, Target, Thunks};
 use ir::{RegInfo, Unit, VectorRegion};
 use isa::Mode;
 use memory::{CodeWatcher, PAGE, Ram};
+use opt::Optimiser;
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -121,6 +122,7 @@ struct PageUnits {
 struct Tables {
     arena: Arena,
     used: usize,
+    optimiser: Optimiser,
     buffers: Buffers,
     thunks: Thunks,
     thunks_len: usize,
@@ -161,8 +163,10 @@ pub struct Options {
     pub no_chain: bool,
     /// Write a map for `perf` to /tmp/perf-PID.map.
     pub perf_map: bool,
-    /// Run the IR by the reference interpreter; nothing is compiled.
+    /// Run the IR by the reference interpreter, as it is; nothing is compiled.
     pub interpret: bool,
+    /// Optimise units before they are compiled.
+    pub optimise: bool,
 }
 
 impl Default for Options {
@@ -173,6 +177,7 @@ impl Default for Options {
             no_chain: false,
             perf_map: false,
             interpret: codegen::x86_64::host_supported().is_err(),
+            optimise: true,
         }
     }
 }
@@ -223,6 +228,7 @@ impl CodeCache {
         let tables = Tables {
             arena,
             used: thunks_len,
+            optimiser: Optimiser::default(),
             buffers: Buffers::default(),
             thunks,
             thunks_len,
@@ -328,7 +334,8 @@ impl CodeCache {
             return self.keep(&mut tables, (key, unit, first, second));
         }
         let mut buffers = std::mem::take(&mut tables.buffers);
-        let compiled = self.compile(&tables, unit, (regs, vectors), &mut translate, &mut buffers);
+        let compiled =
+            self.compile(&mut tables, unit, (regs, vectors), &mut translate, &mut buffers);
         let (offset, code) = (tables.used + HEADER, &buffers.code);
         if offset + code.len() > tables.arena.len() {
             tables.buffers = buffers;
@@ -384,7 +391,7 @@ impl CodeCache {
     /// Translates and compiles, with fewer instructions as long as the generator refuses.
     fn compile(
         &self,
-        tables: &Tables,
+        tables: &mut Tables,
         unit: &mut Unit,
         (regs, vectors): (&[RegInfo], VectorRegion),
         translate: &mut impl FnMut(&mut Unit, u32),
@@ -395,6 +402,10 @@ impl CodeCache {
             unit.clear();
             translate(unit, max_insns);
             check(unit, regs);
+            if self.options.optimise {
+                tables.optimiser.run(unit, regs);
+                debug_assert_eq!(unit.verify(), Ok(()), "{}", unit.listing(regs));
+            }
             let target = Target {
                 regs,
                 vectors,

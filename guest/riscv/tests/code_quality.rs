@@ -1,9 +1,10 @@
 //! What code the engine makes of small guest kernels: `tests/codegen/*.txt`.
 //!
 //! A file is a `#` line, the words of the guest's code (what follows a word on its line is for
-//! readers), and what the driver adds: the count of host instructions, the IR, and the host code up
-//! to its records, disassembled. Addresses that mean something have names, so that they change only
-//! with the code itself. `UPDATE_GOLDEN=1` writes the files anew; a new one needs only its head.
+//! readers), and what the driver adds: the count of host instructions, the optimised IR, and the
+//! host code up to its records, disassembled. Addresses that mean something have names, so that
+//! they change only with the code itself. `UPDATE_GOLDEN=1` writes the files anew; a new one needs
+//! only its head.
 
 #[allow(dead_code, reason = "no memory is needed here")]
 mod machine;
@@ -17,6 +18,7 @@ use iced_x86::{
 use ir::{Builder, Unit};
 use isa::Guest;
 use machine::{Code, START, hart};
+use opt::Optimiser;
 use riscv::decode::disassemble_plain;
 use riscv::{Riscv, Xlen};
 use std::collections::{BTreeMap, BTreeSet};
@@ -204,9 +206,11 @@ fn render(text: &str) -> String {
         let shown = disassemble_plain(*word, pc, ext).expect("an instruction");
         let _ = writeln!(golden, "{word:08x}  {shown}");
     }
-    let unit = translate(&words);
-    let (_, thunks) = emit_thunks(Riscv::registers(), THUNKS);
+    let mut unit = translate(&words);
     let regs = Riscv::registers();
+    Optimiser::default().run(&mut unit, regs);
+    assert_eq!(unit.verify(), Ok(()));
+    let (_, thunks) = emit_thunks(regs, THUNKS);
     let vectors = Riscv::VECTORS;
     let target = Target { regs, vectors, origin: ORIGIN, thunks, unit: 0, no_chain: false };
     let mut buffers = Buffers::default();

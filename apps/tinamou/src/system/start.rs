@@ -178,6 +178,7 @@ fn translator(plan: &Plan) -> runtime::Options {
         perf_map: plan.perfmap,
         interpret: plan.accel.interpret.unwrap_or(defaults.interpret),
         code_bytes: plan.accel.tb_size.map_or(defaults.code_bytes, |mib| (mib as usize) << 20),
+        ..defaults
     }
 }
 

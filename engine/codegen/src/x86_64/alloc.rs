@@ -44,10 +44,6 @@ struct HostReg {
     owner: Owner,
     /// Holds a guest register's value that is newer than memory.
     dirty: bool,
-    /// Operand of the present operation: must stay.
-    locked: bool,
-    /// Belongs to its guest register for the whole unit.
-    held: bool,
     stamp: u32,
 }
 
@@ -57,8 +53,7 @@ impl Default for HostReg {
     }
 }
 
-const FREE: HostReg =
-    HostReg { owner: Owner::Free, dirty: false, locked: false, held: false, stamp: 0 };
+const FREE: HostReg = HostReg { owner: Owner::Free, dirty: false, stamp: 0 };
 
 /// Where a guest register is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +102,10 @@ impl WriteBack {
 #[derive(Default)]
 pub(super) struct Allocator {
     files: [[HostReg; 16]; 2],
+    /// Operands of the present operation, which must stay: one bit for each host register.
+    locked: [u16; 2],
+    /// Registers that belong to their guest registers for the whole unit.
+    held: [u16; 2],
     guests: Vec<GuestPlace>,
     /// Where guest registers are when a unit begins.
     pinned: Vec<GuestPlace>,
@@ -119,8 +118,6 @@ pub(super) struct Allocator {
     /// Temporaries that are vectors and alive.
     vectors: u32,
     clock: u32,
-    /// Whether any register has been locked in this operation.
-    any_locked: bool,
 }
 
 /// Guest registers by host register; [`CLEAN`] for none.
@@ -150,6 +147,7 @@ impl Allocator {
             }
         }
         self.files = [[FREE; 16]; 2];
+        (self.locked, self.held) = ([0; 2], [0; 2]);
         self.guests.clone_from(&self.pinned);
         self.temps.clear();
         self.temps.resize(temps as usize, NO_TEMP);
@@ -189,32 +187,32 @@ impl Allocator {
     /// Keeps a register in place until [`Allocator::unlock_all`].
     pub(super) fn lock(&mut self, class: Class, host: u8) {
         self.clock += 1;
-        self.any_locked = true;
+        self.locked[class.file()] |= 1 << host;
         let clock = self.clock;
-        let reg = self.reg(class, host);
-        reg.locked = true;
-        reg.stamp = clock;
+        self.reg(class, host).stamp = clock;
     }
 
     /// Ends an operation: nothing is locked, scratch registers are free.
     pub(super) fn unlock_all(&mut self) {
-        if !std::mem::take(&mut self.any_locked) {
-            return;
-        }
-        for reg in self.files.iter_mut().flatten() {
-            reg.locked = reg.held;
-            if reg.owner == Owner::Scratch {
-                reg.owner = Owner::Free;
+        for (file, locked) in self.files.iter_mut().zip(&mut self.locked) {
+            while *locked != 0 {
+                let reg = &mut file[locked.trailing_zeros() as usize];
+                if reg.owner == Owner::Scratch {
+                    reg.owner = Owner::Free;
+                }
+                *locked &= *locked - 1;
             }
         }
+        self.locked = self.held;
     }
 
     /// Takes a shared register for `owner` and locks it; says what must be saved first.
     pub(super) fn take(&mut self, class: Class, owner: Owner) -> Result<(u8, Evict), CompileError> {
         let file = &self.files[class.file()];
+        let locked = self.locked[class.file()];
         let pool = Self::pool(class).iter().copied();
         let host = pool
-            .filter(|h| !file[usize::from(*h)].locked)
+            .filter(|h| locked >> h & 1 == 0)
             .min_by_key(|h| {
                 let reg = &file[usize::from(*h)];
                 (reg.owner != Owner::Free, reg.stamp)
@@ -228,7 +226,9 @@ impl Allocator {
     /// Keeps a guest register in a shared register for the whole unit; `dirty` if the unit writes it.
     pub(super) fn hold(&mut self, class: Class, host: u8, guest: u8, dirty: bool) {
         let owner = Owner::Guest(guest);
-        *self.reg(class, host) = HostReg { owner, dirty, locked: true, held: true, stamp: 0 };
+        *self.reg(class, host) = HostReg { owner, dirty, stamp: 0 };
+        self.held[class.file()] |= 1 << host;
+        self.locked[class.file()] |= 1 << host;
         self.guests[usize::from(guest)] = GuestPlace::Host(host);
     }
 
@@ -240,7 +240,7 @@ impl Allocator {
                 (Class::Int, &mut held.gpr, &mut others.gpr),
                 (Class::Float, &mut held.xmm, &mut others.xmm),
             ] {
-                let is_held = self.files[class.file()][host].held;
+                let is_held = self.held[class.file()] >> host & 1 != 0;
                 *(if is_held { &mut o[host] } else { &mut h[host] }) = CLEAN;
             }
         }
@@ -372,10 +372,10 @@ impl Allocator {
 
     /// Forgets which guest registers are in shared registers; they are in memory.
     pub(super) fn forget_guests(&mut self) {
-        for file in &mut self.files {
-            for reg in file {
+        for (file, held) in self.files.iter_mut().zip(self.held) {
+            for (host, reg) in file.iter_mut().enumerate() {
                 if let Owner::Guest(guest) = reg.owner
-                    && !reg.held
+                    && held >> host & 1 == 0
                 {
                     self.guests[usize::from(guest)] = GuestPlace::Memory;
                     reg.owner = Owner::Free;
