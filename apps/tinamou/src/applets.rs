@@ -14,11 +14,14 @@ pub struct Applet {
 }
 
 /// Every name that behaves as QEMU's program of that name.
-pub const APPLETS: &[Applet] = &[Applet {
-    name: "qemu-system-riscv64",
-    description: "run a riscv64 machine",
-    run: system::run,
-}];
+pub const APPLETS: &[Applet] = &[
+    Applet { name: "qemu-system-riscv64", description: "run a riscv64 machine", run: system::run },
+    Applet {
+        name: "qemu-img",
+        description: "make, convert, check and inspect disk images",
+        run: img::run,
+    },
+];
 
 /// The applet of this name.
 pub fn by_name(name: &str) -> Option<&'static Applet> {
@@ -41,6 +44,7 @@ pub fn own_face(args: &[String]) -> ExitCode {
             Some(applet) => (applet.run)(applet.name, &args[2..]),
             None => refuse(&format!("system: no machines of architecture '{isa}' yet")),
         },
+        ["img", ..] => img::run("tinamou img", &args[1..]),
         ["install-links", rest @ ..] => match links::install(rest) {
             Ok(made) => {
                 made.iter().for_each(|path| println!("{}", path.display()));
@@ -48,7 +52,7 @@ pub fn own_face(args: &[String]) -> ExitCode {
             }
             Err(problem) => refuse(&problem),
         },
-        [word @ ("run" | "user" | "img" | "nbd" | "io" | "storage" | "doctor" | "demo"), ..] => {
+        [word @ ("run" | "user" | "nbd" | "io" | "storage" | "doctor" | "demo"), ..] => {
             refuse(&format!("not supported yet: {word}"))
         }
         [word, ..] => refuse(&format!("'{word}' is no command: see 'tinamou help'")),
@@ -65,6 +69,7 @@ fn help() -> String {
         "Tinamou runs machines.\n\n\
          usage: tinamou COMMAND [ARGUMENT…]\n\n\
          \x20 system ISA …          run a machine; arguments as of qemu-system-ISA\n\
+         \x20 img COMMAND …         disk images; commands as of qemu-img\n\
          \x20 install-links DIR     make links by whose names the binary behaves as QEMU's programs\n\
          \x20 version               print the version\n\
          \x20 help                  print this\n\n\

@@ -314,11 +314,11 @@ mod tests {
         assert_eq!(
             pairs(&list),
             [
-                ("backing", ""),
                 ("driver", "qcow2"),
                 ("file.driver", "file"),
                 ("file.n.0", "1"),
                 ("file.n.1", "on"),
+                ("backing", ""),
             ]
         );
         assert_eq!(list.item("backing").unwrap().kind, Kind::Null);

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use graph::{DetectZeroes, Disk, DiskOptions, NoSecrets, Node, OpenError, Registry};
-use protocols::{Access, CacheMode, File, FileOptions, Locking, Null};
+use protocols::{CacheMode, File, Locking, Null};
 
 use crate::Raw;
-use crate::gate::{Gate, Reason};
+use crate::gate::Gate;
 use crate::keys::{Keys, Style};
 use crate::open::{
     DETECT_ZEROES, DISCARD, Inherited, NATIVE_WANTS_DIRECT, Opener, check_protocol, known, not_yet,
@@ -119,6 +119,7 @@ pub fn open_drive(
         locking: Locking::Auto,
         share: false,
         below_overlay: options.snapshot,
+        ..Inherited::default()
     };
     let mut node = opener.drive(options, &inherited)?;
     if options.snapshot {
@@ -183,7 +184,7 @@ impl Opener<'_> {
                 return Err(OpenError::Option(text.to_owned()));
             }
             (None, Some(filename)) => {
-                let format = self.guess(&filename, inherited)?;
+                let format = self.guess(&filename, inherited.cache)?;
                 if format == "raw" && !inherited.read_only {
                     return self.guessed_raw(&filename, pairs, inherited);
                 }
@@ -194,22 +195,6 @@ impl Opener<'_> {
         self.node(Keys::new(pairs, Style::Drive), inherited).map(|(node, _)| node)
     }
 
-    /// Looks at the content of a file without locking it.
-    fn guess(&self, filename: &str, inherited: &Inherited) -> Result<&'static str, OpenError> {
-        let options = FileOptions {
-            read_only: true,
-            cache: inherited.cache,
-            locking: Locking::Off,
-            access: Access::RAW_READ,
-            ..FileOptions::new(filename.strip_prefix("file:").unwrap_or(filename))
-        };
-        let format = self.probe(&*self.gate.open(&options, Reason::Named)?, filename)?;
-        match known(format) {
-            Some(true) => Ok(format),
-            _ => Err(not_yet(format)),
-        }
-    }
-
     /// A writable image that looks raw: the guest decides what it looks like next time.
     fn guessed_raw(
         &mut self,
@@ -217,15 +202,7 @@ impl Opener<'_> {
         mut pairs: Vec<(String, String)>,
         inherited: &Inherited,
     ) -> Result<Arc<dyn Node>, OpenError> {
-        self.warnings.extend([
-            format!(
-                "WARNING: Image format was not specified for '{filename}' and probing guessed raw."
-            ),
-            "         Automatically detecting the format is dangerous for raw images, write \
-             operations on block 0 will be restricted."
-                .to_owned(),
-            "         Specify the 'raw' format explicitly to remove the restrictions.".to_owned(),
-        ]);
+        self.warn_of_guess(filename);
         pairs.push(("driver".to_owned(), "raw".to_owned()));
         let (raw, _) = self.node(Keys::new(pairs, Style::Drive), inherited)?;
         Ok(Arc::new(Raw::guessed(raw)))

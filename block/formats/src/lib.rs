@@ -3,6 +3,7 @@
 mod drive;
 mod format;
 mod gate;
+mod image;
 mod keys;
 mod open;
 pub mod probe;
@@ -14,5 +15,6 @@ pub use format::{
     CreateRequest, FILE_OPTIONS, FORMATS, Format, OpenRequest, Purpose, Reference, format_named,
 };
 pub use gate::{Gate, HostFiles, NewFile, Reason};
+pub use image::{ImageSpec, OpenedImage, check_image, open_image};
 pub use keys::{Keys, Style};
 pub use raw::Raw;

@@ -68,6 +68,17 @@ pub(crate) struct Inherited {
     pub share: bool,
     /// An overlay is above: the content and the length must stay as they are.
     pub below_overlay: bool,
+    /// What images are opened for.
+    pub purpose: Purpose,
+    /// Backing files stay closed.
+    pub without_backing: bool,
+}
+
+/// What an image is opened from.
+pub(crate) struct Parts {
+    pub file: Arc<dyn Node>,
+    pub filename: String,
+    pub children: Vec<Child>,
 }
 
 /// Opens nodes; one per command-line option.
@@ -242,14 +253,39 @@ impl Opener<'_> {
         mut keys: Keys,
         common: &Inherited,
     ) -> Result<Arc<dyn Node>, OpenError> {
+        let Parts { file, filename, children } = self.parts(format, &mut keys, common)?;
+        let image = format.open(OpenRequest {
+            file,
+            path: &filename,
+            read_only: common.read_only,
+            purpose: common.purpose,
+            children,
+            discard: common.discard,
+            options: &mut keys,
+            secrets: self.secrets,
+        })?;
+        keys.finish(format.name())?;
+        Ok(image)
+    }
+
+    /// Opens what an image needs to be opened itself.
+    pub fn parts(
+        &mut self,
+        format: &'static dyn Format,
+        keys: &mut Keys,
+        common: &Inherited,
+    ) -> Result<Parts, OpenError> {
         let access = match format.name() {
             "raw" if !common.below_overlay => Access::RAW_WRITE,
             "raw" => Access::FORMAT_READ,
             _ => Access::FORMAT_WRITE,
         };
-        let (file, filename) = self.child(&mut keys, common, access)?;
+        let (file, filename) = self.child(keys, common, access)?;
         let mut children = Vec::new();
         let mut replaced = Vec::new();
+        if common.without_backing {
+            replaced.push(Role::Backing);
+        }
         for role in [Role::Backing, Role::Data] {
             let name = role.name();
             let node = match (keys.take(&name), keys.child(&name)) {
@@ -265,18 +301,7 @@ impl Opener<'_> {
             children.extend(node.map(|node| Child { role, node }));
         }
         self.follow(format, &*file, &filename, common, &replaced, 0, &mut children)?;
-        let image = format.open(OpenRequest {
-            file,
-            path: &filename,
-            read_only: common.read_only,
-            purpose: Purpose::Use,
-            children,
-            discard: common.discard,
-            options: &mut keys,
-            secrets: self.secrets,
-        })?;
-        keys.finish(format.name())?;
-        Ok(image)
+        Ok(Parts { file, filename, children })
     }
 
     /// Opens the files that the image in `file` names, except those with a role in `replaced`.
@@ -379,7 +404,7 @@ impl Opener<'_> {
             file,
             path,
             read_only: true,
-            purpose: Purpose::Use,
+            purpose: common.purpose,
             children,
             discard: false,
             options: &mut Keys::new([], Style::Blockdev),

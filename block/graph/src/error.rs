@@ -94,7 +94,7 @@ impl fmt::Display for OpenError {
 }
 
 /// An I/O error as `strerror` words it, without Rust's `(os error N)`.
-fn host_text(error: &io::Error) -> String {
+pub fn host_text(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error ") {
         Some(at) => text[..at].to_owned(),

@@ -21,7 +21,7 @@ mod ranges;
 mod registry;
 
 pub use disk::{DetectZeroes, Disk, DiskOptions};
-pub use error::OpenError;
+pub use error::{OpenError, host_text};
 pub use executor::Executor;
 pub use image::{
     Amend, BitmapInfo, Bitmaps, CheckReport, Compress, Fix, Image, Measured, NoSecrets, Overlay,

@@ -1,0 +1,220 @@
+//! The command line of one command: options from a table, in the manner of GNU `getopt_long`.
+//!
+//! Options and operands mix freely, `--` ends the options, long options may be shortened as long as
+//! they stay unique, `--long=value` and `-ovalue` carry their value with them.
+
+use crate::Failure;
+
+/// One option of a command.
+pub(crate) struct Opt {
+    pub short: Option<char>,
+    pub long: &'static str,
+    /// Name of its value in the help, if it takes one.
+    pub value: Option<&'static str>,
+    pub help: &'static str,
+}
+
+/// A switch.
+pub(crate) const fn flag(short: char, long: &'static str, help: &'static str) -> Opt {
+    Opt { short: some(short), long, value: None, help }
+}
+
+/// An option with a value.
+pub(crate) const fn takes(
+    short: char,
+    long: &'static str,
+    value: &'static str,
+    help: &'static str,
+) -> Opt {
+    Opt { short: some(short), long, value: Some(value), help }
+}
+
+/// No short form.
+pub(crate) const NO_SHORT: char = '\0';
+
+const fn some(short: char) -> Option<char> {
+    if short == NO_SHORT { None } else { Some(short) }
+}
+
+/// What was given.
+pub(crate) struct Args {
+    given: Vec<(&'static str, String)>,
+    pub operands: Vec<String>,
+}
+
+impl Args {
+    /// Sorts `words` by the table of command `program` (`qemu-img info`).
+    pub fn parse(program: &str, table: &'static [Opt], words: &[String]) -> Result<Self, Failure> {
+        let parser = Parser { program, table };
+        let mut args = Self { given: Vec::new(), operands: Vec::new() };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            if word == "--" {
+                args.operands.extend(words.by_ref().cloned());
+            } else if let Some(long) = word.strip_prefix("--") {
+                args.given.push(parser.long(long, &mut words)?);
+            } else if word.len() > 1 && word.starts_with('-') {
+                parser.shorts(&word[1..], &mut words, &mut args.given)?;
+            } else {
+                args.operands.push(word.clone());
+            }
+        }
+        Ok(args)
+    }
+
+    /// Whether the switch was given.
+    pub fn has(&self, long: &str) -> bool {
+        self.given.iter().any(|(name, _)| *name == long)
+    }
+
+    /// The last value given to the option.
+    pub fn value(&self, long: &str) -> Option<&str> {
+        self.given.iter().rev().find(|(name, _)| *name == long).map(|(_, value)| value.as_str())
+    }
+
+    /// Every value given to the option.
+    pub fn values<'a>(&'a self, long: &'a str) -> impl Iterator<Item = &'a str> {
+        self.given.iter().filter(move |(name, _)| *name == long).map(|(_, value)| value.as_str())
+    }
+
+    /// Everything given, in order.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.given.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+}
+
+struct Parser<'a> {
+    program: &'a str,
+    table: &'static [Opt],
+}
+
+impl Parser<'_> {
+    fn long<'w>(
+        &self,
+        word: &str,
+        words: &mut impl Iterator<Item = &'w String>,
+    ) -> Result<(&'static str, String), Failure> {
+        let (name, attached) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word, None),
+        };
+        let opt = self.find_long(name)?;
+        let value = match (opt.value, attached) {
+            (None, None) => String::new(),
+            (None, Some(_)) => {
+                return Err(
+                    self.refuse(format!("option '--{}' doesn't allow an argument", opt.long))
+                );
+            }
+            (Some(_), Some(value)) => value.to_owned(),
+            (Some(_), None) => words
+                .next()
+                .ok_or_else(|| {
+                    self.refuse(format!("option '--{}' requires an argument", opt.long))
+                })?
+                .clone(),
+        };
+        Ok((opt.long, value))
+    }
+
+    fn find_long(&self, name: &str) -> Result<&'static Opt, Failure> {
+        if let Some(exact) = self.table.iter().find(|opt| opt.long == name) {
+            return Ok(exact);
+        }
+        let candidates: Vec<&'static Opt> =
+            self.table.iter().filter(|opt| opt.long.starts_with(name)).collect();
+        match candidates.as_slice() {
+            [one] => Ok(one),
+            [] => Err(self.refuse(format!("unrecognized option '--{name}'"))),
+            several => {
+                let names: Vec<String> =
+                    several.iter().map(|o| format!("'--{}'", o.long)).collect();
+                let names = names.join(" ");
+                Err(self.refuse(format!("option '--{name}' is ambiguous; possibilities: {names}")))
+            }
+        }
+    }
+
+    fn shorts<'w>(
+        &self,
+        letters: &str,
+        words: &mut impl Iterator<Item = &'w String>,
+        given: &mut Vec<(&'static str, String)>,
+    ) -> Result<(), Failure> {
+        for (at, letter) in letters.char_indices() {
+            let Some(opt) = self.table.iter().find(|opt| opt.short == Some(letter)) else {
+                return Err(self.refuse(format!("invalid option -- '{letter}'")));
+            };
+            if opt.value.is_none() {
+                given.push((opt.long, String::new()));
+                continue;
+            }
+            let rest = &letters[at + letter.len_utf8()..];
+            let value = match rest {
+                "" => words
+                    .next()
+                    .ok_or_else(|| {
+                        self.refuse(format!("option requires an argument -- '{letter}'"))
+                    })?
+                    .clone(),
+                rest => rest.to_owned(),
+            };
+            given.push((opt.long, value));
+            break;
+        }
+        Ok(())
+    }
+
+    /// A complaint in `getopt`'s form: the program with its command, then where to find help.
+    fn refuse(&self, text: String) -> Failure {
+        Failure::usage(format!("{}: {text}", self.program), self.program)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static TABLE: &[Opt] = &[
+        flag('q', "quiet", ""),
+        takes('b', "backing", "FILE", ""),
+        takes('F', "backing-format", "FMT", ""),
+        takes(NO_SHORT, "object", "OBJDEF", ""),
+    ];
+
+    fn parse(words: &[&str]) -> Result<Args, String> {
+        let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+        Args::parse("prog cmd", TABLE, &words).map_err(|f| f.to_string())
+    }
+
+    #[test]
+    fn options_and_operands_mix() {
+        let args =
+            parse(&["a", "-qb", "base", "--object=x=1", "--backing-f", "raw", "b", "--", "-q"])
+                .expect("all are known");
+        assert!(args.has("quiet"));
+        assert_eq!(args.value("backing"), Some("base"));
+        assert_eq!(args.value("object"), Some("x=1"));
+        assert_eq!(args.value("backing-format"), Some("raw"));
+        assert_eq!(args.operands, ["a", "b", "-q"]);
+    }
+
+    #[test]
+    fn complaints_are_those_of_getopt() {
+        let cases = [
+            (&["-z"][..], "prog cmd: invalid option -- 'z'"),
+            (&["-b"], "prog cmd: option requires an argument -- 'b'"),
+            (&["--foo"], "prog cmd: unrecognized option '--foo'"),
+            (&["--object"], "prog cmd: option '--object' requires an argument"),
+            (&["--quiet=1"], "prog cmd: option '--quiet' doesn't allow an argument"),
+            (
+                &["--back"],
+                "prog cmd: option '--back' is ambiguous; possibilities: '--backing' '--backing-format'",
+            ),
+        ];
+        for (words, text) in cases {
+            let complaint = parse(words).err().expect("it is refused");
+            assert_eq!(complaint, format!("{text}\nTry 'prog cmd --help' for more info"));
+        }
+    }
+}

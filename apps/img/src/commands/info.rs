@@ -1,0 +1,218 @@
+//! `info`: what an image says of itself.
+
+use crate::args::{Args, NO_SHORT, flag, takes};
+use crate::image::{self, ImageArgs, Output};
+use crate::json::pretty;
+use crate::snapshots::{snapshot_table, snapshots_json};
+use crate::{Command, Failure, Invocation, text};
+use formats::Purpose;
+use graph::{Child, Node, NodeInfo, Property, Role};
+use jobs::backing_of;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+pub(crate) const COMMAND: Command = Command {
+    name: "info",
+    summary: "Display information about image",
+    usage: &[
+        "[-f FMT | --image-opts] [-b] [-U] [--object OBJDEF]",
+        "[--output human|json] FILENAME",
+    ],
+    options: &[
+        flag('h', "help", image::HELP),
+        takes('f', "format", "FMT", image::FORMAT),
+        flag(NO_SHORT, "image-opts", image::IMAGE_OPTS),
+        flag('b', "backing-chain", "show every image of the backing chain"),
+        flag('U', "force-share", image::FORCE_SHARE),
+        takes(NO_SHORT, "object", "OBJDEF", image::OBJECT),
+        takes(NO_SHORT, "output", "human|json", image::OUTPUT),
+    ],
+    operands: &[("FILENAME", image::FILENAME)],
+    run,
+};
+
+fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
+    let output = Output::parse(called, args)?;
+    let image_args = ImageArgs::parse(args)?;
+    let filename = called.one_operand(args, "Expecting one image file name")?;
+    let chain_wanted = args.has("backing-chain");
+    let top = image_args.open(filename, |o| {
+        o.purpose = Purpose::Info;
+        o.without_backing = !chain_wanted;
+    })?;
+    let mut chain = vec![top];
+    while chain_wanted && let Some(next) = chain.last().and_then(|node| backing_of(&**node)) {
+        chain.push(next);
+    }
+    match output {
+        Output::Json if chain_wanted => {
+            let images = chain.iter().map(|node| image_json(&**node)).collect();
+            print!("{}", pretty(&Value::Array(images)));
+        }
+        Output::Json => print!("{}", pretty(&image_json(&*chain[0]))),
+        Output::Human => {
+            let images: Vec<String> = chain.iter().map(image_text).collect();
+            print!("{}", images.join("\n"));
+        }
+    }
+    Ok(0)
+}
+
+/// Bytes that a node and what stores it take on the host.
+fn allocated(node: &dyn Node) -> Option<u64> {
+    let info = node.info();
+    let below =
+        stored_in(node).iter().filter_map(|child| allocated(&*child.node)).reduce(|a, b| a + b);
+    info.allocated.or(below)
+}
+
+/// The children that hold an image's bytes.
+fn stored_in(node: &dyn Node) -> Vec<Child> {
+    node.children().into_iter().filter(|child| child.role != Role::Backing).collect()
+}
+
+fn is_protocol(node: &dyn Node) -> bool {
+    node.children().is_empty()
+}
+
+fn image_json(node: &dyn Node) -> Value {
+    let info = node.info();
+    let mut map = Map::new();
+    let mut put = |key: &str, value: Value| {
+        map.insert(key.to_owned(), value);
+    };
+    let children = stored_in(node).into_iter().map(|child| {
+        let mut entry = Map::new();
+        entry.insert("name".to_owned(), child.role.name().into());
+        entry.insert("info".to_owned(), image_json(&*child.node));
+        Value::Object(entry)
+    });
+    put("children", children.collect());
+    if let Some(snapshots) = snapshots_json(node) {
+        put("snapshots", snapshots);
+    }
+    if let Some(format) = &info.backing_format {
+        put("backing-filename-format", format.as_str().into());
+    }
+    put("virtual-size", node.size().into());
+    put("filename", info.filename.as_str().into());
+    if let Some(size) = info.cluster_size {
+        put("cluster-size", size.into());
+    }
+    put("format", info.driver.into());
+    if let Some(bytes) = allocated(node) {
+        put("actual-size", bytes.into());
+    }
+    if info.encrypted {
+        put("encrypted", true.into());
+    }
+    if !info.specific.is_empty() || is_protocol(node) {
+        let mut specific = Map::new();
+        specific.insert("type".to_owned(), info.driver.into());
+        specific.insert("data".to_owned(), properties_json(&info.specific));
+        put("format-specific", Value::Object(specific));
+    }
+    if let Some(name) = &info.backing_filename {
+        put("full-backing-filename", image::beside(&info.filename, name).into());
+        put("backing-filename", name.as_str().into());
+    }
+    put("dirty-flag", info.dirty.into());
+    Value::Object(map)
+}
+
+fn properties_json(properties: &[(&'static str, Property)]) -> Value {
+    let members = properties.iter().map(|(name, value)| ((*name).to_owned(), property_json(value)));
+    Value::Object(members.collect())
+}
+
+fn property_json(property: &Property) -> Value {
+    match property {
+        Property::Bool(on) => (*on).into(),
+        Property::Number(n) => (*n).into(),
+        Property::Text(text) => text.as_str().into(),
+        Property::List(items) => items.iter().map(property_json).collect(),
+        Property::Group(members) => properties_json(members),
+    }
+}
+
+fn image_text(node: &Arc<dyn Node>) -> String {
+    let info = node.info();
+    let mut text = format!("image: {}\nfile format: {}\n", info.filename, info.driver);
+    let size = node.size();
+    text.push_str(&format!("virtual size: {} ({size} bytes)\n", text::size(size)));
+    text.push_str(&format!("disk size: {}\n", disk_size(&**node)));
+    if info.encrypted {
+        text.push_str("encrypted: yes\n");
+    }
+    if let Some(size) = info.cluster_size {
+        text.push_str(&format!("cluster_size: {size}\n"));
+    }
+    if info.dirty {
+        text.push_str("cleanly shut down: no\n");
+    }
+    text.push_str(&backing_lines(&info));
+    text.push_str(&snapshot_table(&**node));
+    if !info.specific.is_empty() {
+        text.push_str("Format specific information:\n");
+        property_lines(&mut text, &info.specific, 1);
+    }
+    child_lines(&mut text, &**node, "");
+    text
+}
+
+fn disk_size(node: &dyn Node) -> String {
+    allocated(node).map_or_else(|| "unavailable".to_owned(), text::size)
+}
+
+fn backing_lines(info: &NodeInfo) -> String {
+    let Some(name) = &info.backing_filename else { return String::new() };
+    let full = image::beside(&info.filename, name);
+    let actual = if full == *name { String::new() } else { format!(" (actual path: {full})") };
+    let format = info.backing_format.iter().map(|f| format!("backing file format: {f}\n"));
+    format!("backing file: {name}{actual}\n{}", format.collect::<String>())
+}
+
+/// Values one per line; those with parts of their own below, further in.
+fn property_lines(text: &mut String, properties: &[(&'static str, Property)], depth: usize) {
+    for (name, value) in properties {
+        property_line(text, &name.replace('-', " "), value, depth);
+    }
+}
+
+fn property_line(text: &mut String, name: &str, value: &Property, depth: usize) {
+    text.push_str(&format!("{}{name}:", "    ".repeat(depth)));
+    match value {
+        Property::Bool(on) => text.push_str(&format!(" {on}\n")),
+        Property::Number(n) => text.push_str(&format!(" {n}\n")),
+        Property::Text(words) => text.push_str(&format!(" {words}\n")),
+        Property::List(items) => {
+            text.push('\n');
+            for (row, item) in items.iter().enumerate() {
+                property_line(text, &format!("[{row}]"), item, depth + 1);
+            }
+        }
+        Property::Group(members) => {
+            text.push('\n');
+            property_lines(text, members, depth + 1);
+        }
+    }
+}
+
+/// What stores the image, and what stores that.
+fn child_lines(text: &mut String, node: &dyn Node, path: &str) {
+    for child in stored_in(node) {
+        let path = format!("{path}/{}", child.role.name());
+        let info = child.node.info();
+        let (kind, length) = if is_protocol(&*child.node) {
+            ("protocol type", "file length")
+        } else {
+            ("file format", "virtual size")
+        };
+        let size = child.node.size();
+        text.push_str(&format!("Child node '{path}':\n    filename: {}\n", info.filename));
+        text.push_str(&format!("    {kind}: {}\n", info.driver));
+        text.push_str(&format!("    {length}: {} ({size} bytes)\n", text::size(size)));
+        text.push_str(&format!("    disk size: {}\n", disk_size(&*child.node)));
+        child_lines(text, &*child.node, &path);
+    }
+}

@@ -1,0 +1,282 @@
+//! Options that most commands share, and opening the images they name.
+
+use crate::args::Args;
+use crate::{Failure, Invocation};
+use formats::{FORMATS, HostFiles, ImageSpec, check_image, open_image};
+use graph::{CheckReport, Fix, Node, OpenError};
+use options::{Grammar, List};
+use protocols::CacheMode;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+pub(crate) const HELP: &str = "print this help and exit";
+pub(crate) const QUIET: &str = "print nothing but errors";
+pub(crate) const PROGRESS: &str = "show how far the operation is";
+pub(crate) const FORMAT: &str = "format of FILENAME, instead of finding it out";
+pub(crate) const IMAGE_OPTS: &str =
+    "FILENAME is a complete image specification, not a file name (excludes --format)";
+pub(crate) const FORCE_SHARE: &str = "open the image even if others write to it";
+pub(crate) const OBJECT: &str = "an object that the image needs, as a secret with its key";
+pub(crate) const OUTPUT: &str = "form of the output (human)";
+pub(crate) const CACHE: &str = "cache mode of the image (writeback)";
+pub(crate) const FILENAME: &str = "image file (or specification with --image-opts)";
+
+/// Names of the formats we have.
+pub(crate) fn format_names() -> Vec<&'static str> {
+    let mut names: Vec<&str> = FORMATS.iter().map(|format| format.name()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Human,
+    Json,
+}
+
+impl Output {
+    pub fn parse(called: &Invocation, args: &Args) -> Result<Self, Failure> {
+        match args.value("output") {
+            None | Some("human") => Ok(Self::Human),
+            Some("json") => Ok(Self::Json),
+            Some(other) => {
+                Err(called.usage(format!("--output expects 'human' or 'json' not '{other}'")))
+            }
+        }
+    }
+}
+
+impl Invocation {
+    /// The only operand.
+    pub fn one_operand<'a>(&self, args: &'a Args, complaint: &str) -> Result<&'a str, Failure> {
+        match args.operands.as_slice() {
+            [one] => Ok(one),
+            _ => Err(self.usage(complaint)),
+        }
+    }
+}
+
+/// How the images of one command are opened.
+#[derive(Clone)]
+pub(crate) struct ImageArgs {
+    format: Option<String>,
+    pub image_opts: bool,
+    pub force_share: bool,
+    cache: CacheMode,
+    secrets: Secrets,
+}
+
+impl ImageArgs {
+    /// From `--format` and the options that go with it.
+    pub fn parse(args: &Args) -> Result<Self, Failure> {
+        let mut parsed = Self::with_format(args, args.value("format"))?;
+        parsed.set_cache(args.value("cache"))?;
+        Ok(parsed)
+    }
+
+    /// For commands that have several formats.
+    pub fn with_format(args: &Args, format: Option<&str>) -> Result<Self, Failure> {
+        let image_opts = args.has("image-opts");
+        if image_opts && format.is_some() {
+            return Err(Failure::new("--image-opts and --format are mutually exclusive"));
+        }
+        Ok(Self {
+            format: format.map(str::to_owned),
+            image_opts,
+            force_share: args.has("force-share"),
+            cache: CacheMode::default(),
+            secrets: Secrets::parse(args.values("object"))?,
+        })
+    }
+
+    /// The same for another image of the command, which is a file.
+    pub fn other(&self, format: Option<&str>) -> Self {
+        Self { format: format.map(str::to_owned), image_opts: false, ..self.clone() }
+    }
+
+    /// Takes over the name of a cache mode.
+    pub fn set_cache(&mut self, mode: Option<&str>) -> Result<(), Failure> {
+        if let Some(mode) = mode {
+            let invalid = || Failure::new(format!("Invalid cache option: {mode}"));
+            self.cache = CacheMode::named(mode).ok_or_else(invalid)?;
+        }
+        Ok(())
+    }
+
+    /// Opens an image for reading; `change` asks for more.
+    pub fn open(
+        &self,
+        filename: &str,
+        change: impl FnOnce(&mut ImageSpec<'_>),
+    ) -> Result<Arc<dyn Node>, Failure> {
+        let mut spec = self.spec(filename);
+        change(&mut spec);
+        let opened = open_image(&spec, &HostFiles, &self.secrets)
+            .map_err(|e| could_not_open(filename, e))?;
+        opened.warnings.iter().for_each(|line| eprintln!("{line}"));
+        Ok(opened.node)
+    }
+
+    /// Checks an image, and repairs it.
+    pub fn check(
+        &self,
+        filename: &str,
+        fix: Fix,
+    ) -> Result<(&'static str, Option<CheckReport>), Failure> {
+        let spec = ImageSpec { writable: fix != Fix::Nothing, ..self.spec(filename) };
+        check_image(&spec, fix, &HostFiles, &self.secrets).map_err(|e| could_not_open(filename, e))
+    }
+
+    /// The secrets that were given.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    fn spec<'a>(&'a self, filename: &'a str) -> ImageSpec<'a> {
+        ImageSpec {
+            name: filename,
+            format: self.format.as_deref(),
+            complete: self.image_opts,
+            share: self.force_share,
+            cache: self.cache,
+            ..ImageSpec::default()
+        }
+    }
+}
+
+fn could_not_open(filename: &str, error: OpenError) -> Failure {
+    Failure::from(error).within(format!("Could not open '{filename}'"))
+}
+
+/// Opens an image that another one names, for reading.
+pub(crate) fn open_named(
+    name: &str,
+    format: Option<&str>,
+    secrets: &Secrets,
+) -> Result<Arc<dyn Node>, Failure> {
+    let spec = ImageSpec { name, format, ..ImageSpec::default() };
+    Ok(open_image(&spec, &HostFiles, secrets)?.node)
+}
+
+/// A file that an image names: relative names are relative to the image.
+pub(crate) fn beside(image: &str, name: &str) -> String {
+    let folder = Path::new(image).parent().filter(|folder| !folder.as_os_str().is_empty());
+    let colon = name.split('/').next().is_some_and(|first| first.contains(':'));
+    match folder {
+        Some(folder) if !name.starts_with('/') && !colon => folder.join(name).display().to_string(),
+        _ => name.to_owned(),
+    }
+}
+
+/// Keys and passphrases from `--object secret,id=…`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Secrets(BTreeMap<String, Vec<u8>>);
+
+impl Secrets {
+    /// Reads every `--object`.
+    pub fn parse<'a>(objects: impl Iterator<Item = &'a str>) -> Result<Self, Failure> {
+        let mut secrets = Self::default();
+        for object in objects {
+            secrets.add(object)?;
+        }
+        Ok(secrets)
+    }
+
+    fn add(&mut self, object: &str) -> Result<(), Failure> {
+        let mut list = List::parse(object, Grammar::strict("qom-type"))
+            .map_err(|e| Failure::new(e.to_string()))?;
+        let mut take = |key: &str| list.take(key).map(|item| item.value);
+        let kind = take("qom-type").unwrap_or_default();
+        if kind != "secret" {
+            return Err(Failure::new(format!("not supported yet: --object of type '{kind}'")));
+        }
+        let missing = |key: &str| Failure::new(format!("Parameter '{key}' is missing"));
+        let id = take("id").ok_or_else(|| missing("id"))?;
+        let (data, file, format) = (take("data"), take("file"), take("format"));
+        if take("keyid").is_some() || take("iv").is_some() {
+            return Err(Failure::new("not supported yet: secrets that are encrypted (keyid=)"));
+        }
+        let raw = match (data, file) {
+            (Some(data), None) => data.into_bytes(),
+            (None, Some(path)) => std::fs::read(&path)
+                .map_err(|e| Failure::io(format!("Unable to read {path}"), &e))?,
+            _ => {
+                return Err(Failure::new("Either 'file' or 'data' must be provided, and not both"));
+            }
+        };
+        let bytes = match format.as_deref() {
+            None | Some("raw") => raw,
+            Some("base64") => decode_base64(&raw)
+                .ok_or_else(|| Failure::new(format!("Secret '{id}' is not valid base64")))?,
+            Some(other) => {
+                let text = format!("Parameter 'format' does not accept value '{other}'");
+                return Err(Failure::new(text));
+            }
+        };
+        self.0.insert(id, bytes);
+        Ok(())
+    }
+}
+
+impl graph::Secrets for Secrets {
+    fn secret(&self, id: &str) -> Result<Vec<u8>, OpenError> {
+        let missing = || OpenError::Option(format!("No secret with id '{id}'"));
+        self.0.get(id).cloned().ok_or_else(missing)
+    }
+}
+
+/// The bytes of a base64 text; line breaks do not count.
+fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
+    let padding = digits.iter().rev().take_while(|b| **b == b'=').count();
+    if !digits.len().is_multiple_of(4) || padding > 2 {
+        return None;
+    }
+    let value = |digit: u8| match digit {
+        b'A'..=b'Z' => Some(digit - b'A'),
+        b'a'..=b'z' => Some(digit - b'a' + 26),
+        b'0'..=b'9' => Some(digit - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let mut bytes = Vec::new();
+    for four in digits[..digits.len() - padding].chunks(4) {
+        let bits =
+            four.iter().try_fold(0_u32, |bits, d| Some(bits << 6 | u32::from(value(*d)?)))?;
+        let bits = bits << (6 * (4 - four.len()));
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..four.len()]);
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_undone() {
+        assert_eq!(decode_base64(b"MTIz\nNDU2").as_deref(), Some(&b"123456"[..]));
+        assert_eq!(decode_base64(b"MTI=").as_deref(), Some(&b"12"[..]));
+        assert_eq!(decode_base64(b"MTI"), None);
+        assert_eq!(decode_base64(b"M?I="), None);
+    }
+
+    #[test]
+    fn relative_names_are_beside_the_image() {
+        assert_eq!(beside("a/b.qcow2", "c"), "a/c");
+        assert_eq!(beside("b.qcow2", "c"), "c");
+        assert_eq!(beside("a/b.qcow2", "/c"), "/c");
+        assert_eq!(beside("a/b", "nbd:x"), "nbd:x");
+    }
+
+    #[test]
+    fn secrets_come_from_objects() {
+        let secrets = Secrets::parse(["secret,id=a,data=x,,y"].into_iter()).expect("it is one");
+        assert_eq!(graph::Secrets::secret(&secrets, "a").ok(), Some(b"x,y".to_vec()));
+        assert!(Secrets::parse(["secret,data=x"].into_iter()).is_err());
+        assert!(Secrets::parse(["thing,id=a"].into_iter()).is_err());
+    }
+}

@@ -1,0 +1,164 @@
+//! `qemu-img`, and `tinamou img`: makes, converts, checks and inspects disk images.
+//!
+//! Each command is a file below `commands/` and a row of [`COMMANDS`]; its options are a table, from
+//! which the parser and `--help` come. Output and exit codes follow the reference page "QEMU disk
+//! image utility" and the behaviour of QEMU 10.0's binary.
+
+mod args;
+mod commands;
+mod creation;
+mod failure;
+mod image;
+mod json;
+mod progress;
+mod snapshots;
+mod text;
+
+use args::{Args, Opt};
+use commands::COMMANDS;
+use failure::Failure;
+use std::process::ExitCode;
+
+/// One command.
+struct Command {
+    name: &'static str,
+    /// One line for the list of commands.
+    summary: &'static str,
+    /// Its arguments, line by line.
+    usage: &'static [&'static str],
+    options: &'static [Opt],
+    /// What the operands are: name and meaning.
+    operands: &'static [(&'static str, &'static str)],
+    /// Runs it; the exit code.
+    run: fn(&Invocation, &Args) -> Result<u8, Failure>,
+}
+
+/// How the program was called.
+pub(crate) struct Invocation {
+    /// `qemu-img`, or `tinamou img`.
+    program: String,
+    command: &'static str,
+}
+
+impl Invocation {
+    /// A wrong command line: the text, then where to find help.
+    fn usage(&self, text: impl Into<String>) -> Failure {
+        Failure::usage(
+            format!("{}: {}", self.program, text.into()),
+            &format!("{} {}", self.program, self.command),
+        )
+    }
+
+    /// A line on standard error that ends nothing.
+    fn warn(&self, text: &str) {
+        eprintln!("{}: {text}", self.program);
+    }
+}
+
+/// Runs the tool under the name `program` with these arguments.
+pub fn run(program: &str, words: &[String]) -> ExitCode {
+    match dispatch(program, words) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("{}", failure.line(program));
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Options before the command.
+static STANDARD: &[Opt] = &[
+    args::flag('h', "help", "display this help and exit"),
+    args::flag('V', "version", "display version info and exit"),
+    args::takes('T', "trace", "TRACE", "specify tracing options"),
+];
+
+fn dispatch(program: &str, words: &[String]) -> Result<u8, Failure> {
+    let (before, after) = split_at_command(words);
+    let standard = Args::parse(program, STANDARD, before)?;
+    if standard.has("help") {
+        print!("{}", overview(program));
+        return Ok(0);
+    }
+    if standard.has("version") {
+        println!("{}", version(program));
+        return Ok(0);
+    }
+    if standard.has("trace") {
+        return Err(Failure::new("not supported yet: --trace for image tools"));
+    }
+    let Some((name, rest)) = after.split_first() else {
+        return Err(Failure::usage(format!("{program}: Not enough arguments"), program));
+    };
+    let Some(command) = COMMANDS.iter().find(|c| c.name == name) else {
+        let known = options::nearest(name, COMMANDS.iter().map(|c| c.name));
+        let hint = known.map(|n| format!(" (did you mean '{n}'?)")).unwrap_or_default();
+        return Err(Failure::usage(format!("{program}: Command not found: {name}{hint}"), program));
+    };
+    let invocation = Invocation { program: program.to_owned(), command: command.name };
+    let args = Args::parse(&format!("{program} {name}"), command.options, rest)?;
+    if args.has("help") {
+        print!("{}", help(program, command));
+        return Ok(0);
+    }
+    (command.run)(&invocation, &args)
+}
+
+/// The words before the command's name, and those from it on.
+fn split_at_command(words: &[String]) -> (&[String], &[String]) {
+    let mut at = 0;
+    while let Some(word) = words.get(at) {
+        match word.as_str() {
+            "-T" | "--trace" => at += 2,
+            option if option.starts_with('-') => at += 1,
+            _ => break,
+        }
+    }
+    words.split_at(at.min(words.len()))
+}
+
+fn version(program: &str) -> String {
+    // Scripts look for "version N" after the program's name to learn what the tool can do.
+    format!("{program} version 10.0.0 (tinamou {})", env!("CARGO_PKG_VERSION"))
+}
+
+fn overview(program: &str) -> String {
+    let mut text = format!(
+        "{}\nMakes, converts, checks and inspects disk images.\n\n\
+         usage: {program} [standard options] COMMAND [options]\n\nStandard options:\n",
+        version(program)
+    );
+    text.push_str(&option_lines(STANDARD));
+    text.push_str(&format!("\nCommands ('{program} COMMAND --help' tells more):\n\n"));
+    for command in COMMANDS {
+        text.push_str(&format!("  {:<9} {}\n", command.name, command.summary));
+    }
+    text.push_str("\nSupported image formats:\n\n");
+    text.push_str(&text::wrapped(&image::format_names(), 78));
+    text
+}
+
+fn help(program: &str, command: &Command) -> String {
+    let mut text = format!("{}.  Usage:\n\n", command.summary);
+    for (row, line) in command.usage.iter().enumerate() {
+        let start =
+            if row == 0 { format!("{program} {}", command.name) } else { String::from("     ") };
+        text.push_str(&format!("  {start} {line}\n"));
+    }
+    text.push_str("\nArguments:\n");
+    text.push_str(&option_lines(command.options));
+    for (name, meaning) in command.operands {
+        text.push_str(&format!("  {name}\n     {meaning}\n"));
+    }
+    text
+}
+
+fn option_lines(table: &[Opt]) -> String {
+    let mut text = String::new();
+    for opt in table {
+        let short = opt.short.map(|s| format!("-{s}, ")).unwrap_or_default();
+        let value = opt.value.map(|v| format!(" {v}")).unwrap_or_default();
+        text.push_str(&format!("  {short}--{}{value}\n     {}\n", opt.long, opt.help));
+    }
+    text
+}

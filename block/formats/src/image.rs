@@ -1,0 +1,180 @@
+//! Images as the tools name them: a path, `json:{…}`, or a complete description (`--image-opts`).
+
+use std::sync::Arc;
+
+use graph::{CheckReport, Fix, Node, OpenError, Registry, Secrets};
+use options::{Grammar, List};
+use protocols::{Access, CacheMode, FileOptions, Locking};
+
+use crate::format::{OpenRequest, Purpose, format_named};
+use crate::gate::{Gate, Reason};
+use crate::keys::{Keys, Style};
+use crate::open::{Inherited, Opener, Parts, check_protocol, known, not_yet};
+
+/// An image as named on a command line.
+#[derive(Clone, Debug, Default)]
+pub struct ImageSpec<'a> {
+    /// A path, `json:{…}`, or with `complete` the image's options.
+    pub name: &'a str,
+    /// Format; found out from the content without.
+    pub format: Option<&'a str>,
+    /// `name` is a list of options (`driver=qcow2,file.filename=x`).
+    pub complete: bool,
+    /// Open it for writing.
+    pub writable: bool,
+    /// Others may be writing to it.
+    pub share: bool,
+    /// Cache mode.
+    pub cache: CacheMode,
+    /// What for.
+    pub purpose: Purpose,
+    /// Leave backing files closed: the image shows what it holds itself.
+    pub without_backing: bool,
+}
+
+/// An image that was opened.
+pub struct OpenedImage {
+    /// The topmost node.
+    pub node: Arc<dyn Node>,
+    /// Lines for standard error, without the program's name.
+    pub warnings: Vec<String>,
+}
+
+/// Opens an image.
+///
+/// # Errors
+/// With QEMU's words where scripts know them.
+pub fn open_image(
+    spec: &ImageSpec<'_>,
+    gate: &dyn Gate,
+    secrets: &dyn Secrets,
+) -> Result<OpenedImage, OpenError> {
+    let mut registry = Registry::default();
+    let mut opener = Opener { gate, registry: &mut registry, secrets, warnings: Vec::new() };
+    let (driver, mut pairs, guessed) = opener.describe(spec)?;
+    pairs.push(("driver".to_owned(), driver.clone()));
+    let (node, _) = opener.node(Keys::new(pairs, Style::Drive), &inherited(spec))?;
+    if guessed && driver == "raw" && spec.writable {
+        opener.warn_of_guess(spec.name);
+        let node = Arc::new(crate::Raw::guessed(node));
+        return Ok(OpenedImage { node, warnings: opener.warnings });
+    }
+    Ok(OpenedImage { node, warnings: opener.warnings })
+}
+
+/// Checks an image, and repairs what `fix` allows: the format's name, and the report unless the format
+/// has nothing to check.
+///
+/// # Errors
+/// As for opening; an I/O error of the file.
+pub fn check_image(
+    spec: &ImageSpec<'_>,
+    fix: Fix,
+    gate: &dyn Gate,
+    secrets: &dyn Secrets,
+) -> Result<(&'static str, Option<CheckReport>), OpenError> {
+    let mut registry = Registry::default();
+    let mut opener = Opener { gate, registry: &mut registry, secrets, warnings: Vec::new() };
+    let (driver, pairs, _) = opener.describe(spec)?;
+    let Some(format) = format_named(&driver) else { return Err(unknown(&driver)) };
+    let mut keys = Keys::new(pairs, Style::Drive);
+    let common = Inherited { without_backing: true, ..inherited(spec) };
+    let Parts { file, filename, children } = opener.parts(format, &mut keys, &common)?;
+    let request = OpenRequest {
+        file,
+        path: &filename,
+        read_only: common.read_only,
+        purpose: Purpose::Use,
+        children,
+        discard: common.discard,
+        options: &mut keys,
+        secrets,
+    };
+    Ok((format.name(), format.check(request, fix)?))
+}
+
+fn inherited(spec: &ImageSpec<'_>) -> Inherited {
+    Inherited {
+        read_only: !spec.writable,
+        cache: spec.cache,
+        discard: true,
+        share: spec.share,
+        purpose: spec.purpose,
+        without_backing: spec.without_backing,
+        ..Inherited::default()
+    }
+}
+
+fn unknown(driver: &str) -> OpenError {
+    match known(driver) {
+        Some(_) => not_yet(driver),
+        None => OpenError::Option(format!("Unknown driver '{driver}'")),
+    }
+}
+
+type Pairs = Vec<(String, String)>;
+
+impl Opener<'_> {
+    /// The driver and its options, and whether the driver was found out from the content.
+    fn describe(&self, spec: &ImageSpec<'_>) -> Result<(String, Pairs, bool), OpenError> {
+        let mut pairs = match spec.name.strip_prefix("json:") {
+            Some(json) if !spec.complete => described(json, Grammar::strict("driver"))?,
+            None if !spec.complete => {
+                check_protocol(spec.name)?;
+                vec![("file.filename".to_owned(), spec.name.to_owned())]
+            }
+            _ => described(spec.name, Grammar::strict("driver"))?,
+        };
+        let own = pairs.iter().position(|(key, _)| key == "driver");
+        if let Some(driver) = own.map(|at| pairs.remove(at).1) {
+            return Ok((driver, pairs, false));
+        }
+        if let Some(format) = spec.format {
+            return match known(format) {
+                Some(true) => Ok((format.to_owned(), pairs, false)),
+                _ => Err(unknown(format)),
+            };
+        }
+        let filename = pairs.iter().find(|(key, _)| key == "file.filename");
+        let Some((_, filename)) = filename else {
+            return Ok(("raw".to_owned(), pairs, false));
+        };
+        let format = self.guess(filename, spec.cache)?;
+        Ok((format.to_owned(), pairs, true))
+    }
+
+    /// Looks at the content of a file without locking it.
+    pub fn guess(&self, filename: &str, cache: CacheMode) -> Result<&'static str, OpenError> {
+        let options = FileOptions {
+            read_only: true,
+            cache,
+            locking: Locking::Off,
+            access: Access::RAW_READ,
+            ..FileOptions::new(filename.strip_prefix("file:").unwrap_or(filename))
+        };
+        let format = self.probe(&*self.gate.open(&options, Reason::Named)?, filename)?;
+        match known(format) {
+            Some(true) => Ok(format),
+            _ => Err(not_yet(format)),
+        }
+    }
+
+    /// Says that a writable image was taken for raw by its looks.
+    pub fn warn_of_guess(&mut self, filename: &str) {
+        self.warnings.extend([
+            format!(
+                "WARNING: Image format was not specified for '{filename}' and probing guessed raw."
+            ),
+            "         Automatically detecting the format is dangerous for raw images, write \
+             operations on block 0 will be restricted."
+                .to_owned(),
+            "         Specify the 'raw' format explicitly to remove the restrictions.".to_owned(),
+        ]);
+    }
+}
+
+/// Options in one of the two forms, as pairs with dotted keys.
+fn described(text: &str, grammar: Grammar) -> Result<Pairs, OpenError> {
+    let list = List::parse(text, grammar).map_err(|e| OpenError::Option(e.to_string()))?;
+    Ok(list.items.into_iter().map(|item| (item.key, item.value)).collect())
+}

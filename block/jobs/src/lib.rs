@@ -1,0 +1,35 @@
+//! Long operations on block nodes: copying, comparing, committing.
+//!
+//! A job runs on the caller's thread and on workers of its own, tells its [`Progress`] how far it is,
+//! stops soon after [`Progress::cancelled`] says so, and returns the first error of any worker. Memory
+//! is bounded by the number of workers, whatever the size of the image.
+
+mod concat;
+mod copy;
+mod order;
+mod stack;
+mod status;
+mod zeroes;
+
+pub use concat::{Concat, Part};
+pub use copy::{Copy, CopyError, CopyOptions, MAX_WORKERS, Salvaged, Side};
+pub use stack::Stack;
+pub use status::{Status, backing_of, status_above};
+pub use zeroes::{Run, runs};
+
+/// How far a job is, and whether it shall go on.
+pub trait Progress: Sync {
+    /// `done` of `total` units of work are finished; the units are the job's own.
+    fn at(&self, done: u64, total: u64);
+    /// Whether the job shall end early.
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Nobody wants to know.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn at(&self, _done: u64, _total: u64) {}
+}
