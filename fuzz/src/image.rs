@@ -15,7 +15,7 @@ use std::sync::Arc;
 const MOST: u64 = 4 << 20;
 
 /// A file in memory that grows, up to a limit.
-struct Growing(Memory);
+pub(crate) struct Growing(pub(crate) Memory);
 
 impl Growing {
     fn reach(&self, end: u64) -> io::Result<()> {
@@ -88,7 +88,7 @@ pub fn feed(input: &[u8]) {
 }
 
 /// Runs operations. On a sound image, what is written is read back.
-fn use_disk(disk: &Qcow2, ops: &mut Bytes<'_>, sound: bool) {
+pub(crate) fn use_disk(disk: &dyn Node, ops: &mut Bytes<'_>, sound: bool) {
     let size = disk.size();
     let _info = disk.info();
     let mut buffer = vec![0; 3000];

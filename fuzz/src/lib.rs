@@ -6,6 +6,7 @@
 
 pub mod bytes;
 pub mod command;
+pub mod disks;
 pub mod guest;
 pub mod image;
 pub mod instructions;

@@ -11,10 +11,11 @@ use graph::{
 
 use crate::gate::{Gate, NewFile};
 use crate::keys::Keys;
-use crate::{qcow2, raw};
+use crate::{qcow2, raw, vdi, vmdk};
 
 /// All formats. What no other recognises is `raw`.
-pub static FORMATS: &[&dyn Format] = &[&raw::RawFormat, &qcow2::Qcow2Format];
+pub static FORMATS: &[&dyn Format] =
+    &[&raw::RawFormat, &qcow2::Qcow2Format, &vdi::VdiFormat, &vmdk::VmdkFormat];
 
 /// The format called `name`.
 pub fn format_named(name: &str) -> Option<&'static dyn Format> {

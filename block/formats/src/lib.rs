@@ -1,5 +1,6 @@
 //! Image formats and how drives are opened from their options.
 
+mod blocks;
 mod drive;
 mod format;
 mod gate;
@@ -9,6 +10,9 @@ mod open;
 pub mod probe;
 pub mod qcow2;
 mod raw;
+mod uuid;
+mod vdi;
+mod vmdk;
 
 pub use drive::{DriveOptions, Opened, add_blockdev, create_qcow2, open_drive};
 pub use format::{

@@ -15,20 +15,8 @@ use crate::probe;
 const MAX_CHAIN: u32 = 200;
 
 /// Formats that are known by name and cannot be opened yet.
-const WAITING: &[&str] = &[
-    "qcow",
-    "qed",
-    "vmdk",
-    "vdi",
-    "vpc",
-    "vhdx",
-    "parallels",
-    "luks",
-    "bochs",
-    "cloop",
-    "dmg",
-    "vvfat",
-];
+const WAITING: &[&str] =
+    &["qcow", "qed", "vpc", "vhdx", "parallels", "luks", "bochs", "cloop", "dmg", "vvfat"];
 
 /// Protocols by name, with whether we can open them.
 const PROTOCOLS: &[(&str, bool)] = &[
@@ -487,7 +475,7 @@ pub(crate) fn check_protocol(filename: &str) -> Result<(), OpenError> {
 }
 
 /// The path of a backing file: relative names are relative to the image that has them.
-fn beside(image: &str, name: &str) -> Result<String, OpenError> {
+pub(crate) fn beside(image: &str, name: &str) -> Result<String, OpenError> {
     check_protocol(name)?;
     let name = name.strip_prefix("file:").unwrap_or(name);
     Ok(beside_path(image, name))

@@ -10,10 +10,6 @@ pub const PROBE_BYTES: usize = 2048;
 const SIGNATURES: &[(&str, usize, &[u8])] = &[
     ("qcow", 0, b"QFI\xfb\x00\x00\x00\x01"),
     ("qed", 0, b"QED\0"),
-    ("vmdk", 0, b"KDMV"),
-    ("vmdk", 0, b"COWD"),
-    ("vmdk", 0, b"# Disk DescriptorFile"),
-    ("vdi", 64, b"\x7f\x10\xda\xbe"),
     ("vpc", 0, b"conectix"),
     ("vhdx", 0, b"vhdxfile"),
     ("parallels", 0, b"WithoutFreeSpace"),

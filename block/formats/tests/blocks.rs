@@ -1,0 +1,307 @@
+//! Images that are tables of blocks: from and to the installed `qemu-img`.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use common::images::*;
+use common::*;
+use formats::HostFiles;
+use graph::{CheckReport, ExtentKind, Fix, Node, Property};
+
+const MIB: u64 = 1 << 20;
+
+/// Formats that are written, with options for `-o`.
+const KINDS: &[(&str, &str)] = &[
+    ("vdi", "static=off"),
+    ("vdi", "static=on"),
+    ("vmdk", "compat6=off"),
+    ("vmdk", "adapter_type=lsilogic,compat6=on,toolsversion=7"),
+    ("vmdk", "zeroed_grain=on"),
+    ("vmdk", "subformat=monolithicFlat"),
+    ("vmdk", "subformat=twoGbMaxExtentSparse,adapter_type=legacyESX"),
+    ("vmdk", "subformat=twoGbMaxExtentFlat,hwversion=9"),
+];
+
+/// Neither checker finds anything, and the peer reads `model` from the image.
+fn peer_agrees(folder: &Folder, format: &str, path: &str, model: &[u8]) {
+    let ours = check(&HostFiles, format, path, Fix::Nothing).unwrap().unwrap_or_default();
+    let clean = CheckReport {
+        allocated_clusters: ours.allocated_clusters,
+        fragmented_clusters: ours.fragmented_clusters,
+        compressed_clusters: ours.compressed_clusters,
+        total_clusters: ours.total_clusters,
+        image_end: ours.image_end,
+        ..CheckReport::default()
+    };
+    assert_eq!(ours, clean, "{format}");
+    let out = tool("qemu-img", &["check", "-f", format, path]);
+    // 63: the peer has no check for this format.
+    assert!(matches!(out.status.code(), Some(0 | 63)), "{out:?}");
+    let raw = folder.path("model.raw");
+    std::fs::write(&raw, model).unwrap();
+    must("qemu-img", &["compare", "-f", format, "-F", "raw", path, &raw]);
+}
+
+/// A piece of a disk: start, length, whether the image answers for it, where it is in the file.
+type Piece = (u64, u64, bool, Option<u64>);
+
+fn push(map: &mut Vec<Piece>, piece: Piece) {
+    if let Some((start, len, present, offset)) = map.last_mut()
+        && *present == piece.2
+        && offset.map(|at| at + *len) == piece.3
+        && *start + *len == piece.0
+    {
+        *len += piece.1;
+        return;
+    }
+    map.push(piece);
+}
+
+fn our_map(disk: &dyn Node) -> Vec<Piece> {
+    let (mut at, mut map) = (0, Vec::new());
+    while at < disk.size() {
+        let extent = disk.block_status(at, disk.size() - at).unwrap();
+        let present = extent.kind != ExtentKind::Unallocated;
+        push(&mut map, (at, extent.len, present, extent.host_offset));
+        at += extent.len;
+    }
+    map
+}
+
+fn peer_map(format: &str, path: &str) -> Vec<Piece> {
+    let text = must("qemu-img", &["map", "--output=json", "-f", format, path]);
+    let pieces: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut map = Vec::new();
+    for piece in pieces.as_array().unwrap() {
+        let number = |key: &str| piece[key].as_u64();
+        let offset = number("offset");
+        let present = piece["present"].as_bool().unwrap();
+        push(&mut map, (number("start").unwrap(), number("length").unwrap(), present, offset));
+    }
+    map
+}
+
+fn json(property: &Property) -> serde_json::Value {
+    match property {
+        Property::Bool(on) => (*on).into(),
+        Property::Number(n) => (*n).into(),
+        Property::Text(text) => text.as_str().into(),
+        Property::List(list) => list.iter().map(json).collect(),
+        Property::Group(group) => group.iter().map(|(k, v)| ((*k).to_owned(), json(v))).collect(),
+    }
+}
+
+/// What the peer shows about an image is what we do.
+fn same_info(disk: &dyn Node, format: &str, path: &str) {
+    let text = must("qemu-img", &["info", "--output=json", "-f", format, path]);
+    let theirs: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let ours = disk.info();
+    assert_eq!(theirs["virtual-size"].as_u64(), Some(disk.size()));
+    assert_eq!(theirs["cluster-size"].as_u64(), ours.cluster_size.map(u64::from), "{format}");
+    assert_eq!(theirs["backing-filename"].as_str(), ours.backing_filename.as_deref());
+    assert_eq!(theirs["backing-filename-format"].as_str(), ours.backing_format.as_deref());
+    assert_eq!(theirs["dirty-flag"].as_bool(), Some(ours.dirty));
+    assert_eq!(theirs["actual-size"].as_u64(), ours.allocated);
+    let specific = theirs.get("format-specific").map(|s| s["data"].clone());
+    let group = Property::Group(ours.specific);
+    let wanted = if group == Property::Group(Vec::new()) { None } else { Some(json(&group)) };
+    assert_eq!(specific, wanted, "{format}");
+}
+
+#[test]
+fn what_we_create_and_write_the_peer_checks_and_reads() {
+    let folder = Folder::new("blocks-ours");
+    for (i, (format, options)) in KINDS.iter().enumerate() {
+        let path = folder.path(&format!("ours{i}.{format}"));
+        let size = 5 * MIB + 1024;
+        make(&HostFiles, format, &path, options, size);
+        let mut model = vec![0; open_host(format, &path).size() as usize];
+        assert!(model.len() as u64 >= size);
+        peer_agrees(&folder, format, &path, &model);
+        let mut random = Random(77);
+        for _ in 0..2 {
+            let disk = open_host(format, &path);
+            exercise(&*disk, &mut model, &mut random, 60);
+            assert!(read_all(&*disk) == model, "{format} {options}");
+            drop(disk);
+            peer_agrees(&folder, format, &path, &model);
+        }
+    }
+}
+
+#[test]
+fn what_the_peer_creates_we_read_and_write() {
+    let folder = Folder::new("blocks-theirs");
+    let mut model: Vec<u8> = vec![0; 3 * MIB as usize];
+    let mut random = Random(5);
+    for part in model.chunks_mut(40_000).step_by(3) {
+        let byte = random.next() as u8;
+        part.iter_mut().enumerate().for_each(|(i, b)| *b = byte.wrapping_add((i / 100) as u8));
+    }
+    let raw = folder.path("source.raw");
+    std::fs::write(&raw, &model).unwrap();
+    for (i, (format, options)) in KINDS.iter().enumerate() {
+        let path = folder.path(&format!("theirs{i}.{format}"));
+        must("qemu-img", &["convert", "-f", "raw", "-O", format, "-o", options, &raw, &path]);
+        let mut model = model.clone();
+        let disk = try_open(&HostFiles, format, &path, &Opening::reading()).unwrap();
+        model.resize(disk.size() as usize, 0);
+        assert!(read_all(&*disk) == model, "{format} {options}");
+        assert_eq!(our_map(&*disk), peer_map(format, &path), "{format} {options}");
+        same_info(&*disk, format, &path);
+        drop(disk);
+        let disk = open_host(format, &path);
+        exercise(&*disk, &mut model, &mut random, 80);
+        assert!(read_all(&*disk) == model, "{format} {options} after writing");
+        drop(disk);
+        peer_agrees(&folder, format, &path, &model);
+    }
+}
+
+/// The files of an image by name: the first bytes without what is random, and the length.
+fn files_of(folder: &Path, format: &str) -> BTreeMap<String, (Vec<u8>, u64)> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let file = open_file(&entry.path().display().to_string(), true);
+        let mut len = file.size();
+        let mut bytes = vec![0; len.min(4 * MIB) as usize];
+        file.read_at(0, &mut bytes).unwrap();
+        let (_, random) = RANDOM.iter().find(|(name, _)| *name == format).unwrap();
+        random(&mut bytes, &mut len);
+        files.insert(entry.file_name().into_string().unwrap(), (bytes, len));
+    }
+    files
+}
+
+type Normalise = fn(&mut Vec<u8>, &mut u64);
+
+/// Takes identifiers and times out of an image: they differ from image to image.
+const RANDOM: &[(&str, Normalise)] = &[
+    ("vdi", |bytes, _| bytes[0x188..0x1a8].fill(0)),
+    ("vmdk", |bytes, len| {
+        let Some(at) = bytes.windows(5).position(|w| w == b"\nCID=") else { return };
+        let digits = bytes[at + 5..].iter().position(|b| *b == b'\n').unwrap();
+        bytes.drain(at + 5..at + 5 + digits);
+        match bytes[at..].iter().position(|b| *b == 0) {
+            Some(end) => {
+                let zeroes = std::iter::repeat_n(0, digits);
+                bytes.splice(at + end..at + end, zeroes);
+            }
+            None => *len -= digits as u64,
+        }
+    }),
+];
+
+#[test]
+fn new_images_have_the_bytes_of_the_peers() {
+    let folder = Folder::new("blocks-bytes");
+    for (format, options) in KINDS {
+        for size in [0, 1000, 5 * MIB + 512, 3 << 30] {
+            let inside = PathBuf::from(folder.path("inside"));
+            let path = inside.join("a.b").display().to_string();
+            std::fs::create_dir(&inside).unwrap();
+            let made = try_make(&HostFiles, format, &path, options, size);
+            let ours = files_of(&inside, format);
+            std::fs::remove_dir_all(&inside).unwrap();
+            std::fs::create_dir(&inside).unwrap();
+            let size_text = size.to_string();
+            let args = ["create", "-q", "-f", format, "-o", options, &path, &size_text];
+            let out = tool("qemu-img", &args);
+            let theirs = files_of(&inside, format);
+            std::fs::remove_dir_all(&inside).unwrap();
+            assert_eq!(out.status.success(), made.is_ok(), "{out:?} {made:?}");
+            if made.is_err() {
+                assert!(ours.is_empty(), "a half image is left");
+                continue;
+            }
+            let names: Vec<&String> = theirs.keys().collect();
+            assert_eq!(ours.keys().collect::<Vec<_>>(), names);
+            for (name, (bytes, len)) in &theirs {
+                let (our_bytes, our_len) = &ours[name];
+                let differs = our_bytes.iter().zip(bytes).position(|(a, b)| a != b);
+                assert_eq!(differs, None, "{format} {options} {size} {name}");
+                assert_eq!(our_len, len, "{format} {options} {size} {name}");
+            }
+        }
+    }
+}
+
+/// Formats with a backing file, with options for the overlay.
+const OVERLAYS: &[(&str, &str)] =
+    &[("vmdk", "compat6=off"), ("vmdk", "zeroed_grain=on,subformat=twoGbMaxExtentSparse")];
+
+#[test]
+fn backing_files_show_through_and_are_not_written() {
+    let folder = Folder::new("blocks-backing");
+    for (i, (format, options)) in OVERLAYS.iter().enumerate() {
+        let (raw, base) = (folder.path("base.raw"), folder.path(&format!("base{i}.{format}")));
+        let content: Vec<u8> = (0..MIB + 512).map(|i| (i / 300) as u8 | 1).collect();
+        std::fs::write(&raw, &content).unwrap();
+        must("qemu-img", &["convert", "-f", "raw", "-O", format, &raw, &base]);
+        let before = std::fs::read(&base).unwrap();
+        let path = folder.path(&format!("overlay{i}.{format}"));
+        let name = Path::new(&base).file_name().unwrap().to_str().unwrap();
+        let options = format!("{options},backing_file={name}");
+        make(&HostFiles, format, &path, &options, 2 * MIB);
+        let mut model = content.clone();
+        model.resize(2 * MIB as usize, 0);
+        let mut random = Random(i as u64 + 1);
+        for _ in 0..2 {
+            let backing = try_open(&HostFiles, format, &base, &Opening::reading()).unwrap();
+            let mut opening = Opening { read_only: true, backing: Some(backing) };
+            let disk = try_open(&HostFiles, format, &path, &opening).unwrap();
+            same_info(&*disk, format, &path);
+            drop(disk);
+            opening.read_only = false;
+            let disk = try_open(&HostFiles, format, &path, &opening).unwrap();
+            assert!(read_all(&*disk) == model, "{options}");
+            exercise(&*disk, &mut model, &mut random, 40);
+            assert!(read_all(&*disk) == model, "{options}");
+            drop(disk);
+            peer_agrees(&folder, format, &path, &model);
+        }
+        assert!(std::fs::read(&base).unwrap() == before);
+    }
+}
+
+/// Formats with compressed blocks, with options for an image that has them.
+const PACKED: &[(&str, &str)] = &[("vmdk", "subformat=streamOptimized")];
+
+#[test]
+fn compressed_blocks_go_both_ways() {
+    let folder = Folder::new("blocks-packed");
+    let mut model: Vec<u8> = (0..3 * MIB + 1024).map(|i| (i / 500) as u8).collect();
+    let mut random = Random(9);
+    model[MIB as usize..2 * MIB as usize].fill(0);
+    model[300_000..400_000].fill_with(|| random.next() as u8);
+    let raw = folder.path("source.raw");
+    std::fs::write(&raw, &model).unwrap();
+    for (i, (format, options)) in PACKED.iter().enumerate() {
+        let path = folder.path(&format!("theirs{i}.{format}"));
+        must("qemu-img", &["convert", "-c", "-O", format, "-o", options, &raw, &path]);
+        let disk = try_open(&HostFiles, format, &path, &Opening::reading()).unwrap();
+        assert!(read_all(&*disk) == model);
+        assert_eq!(our_map(&*disk), peer_map(format, &path), "{format}");
+        same_info(&*disk, format, &path);
+        let path = folder.path(&format!("ours{i}.{format}"));
+        make(&HostFiles, format, &path, options, model.len() as u64);
+        let disk = open_host(format, &path);
+        let compress = disk.image().unwrap().compress().unwrap();
+        let unit = compress.unit();
+        for (i, part) in model.chunks(unit as usize).enumerate() {
+            if part.iter().any(|b| *b != 0) {
+                compress.write_compressed(i as u64 * unit, part).unwrap();
+            }
+        }
+        assert!(compress.write_compressed(unit + 512, &model[..512]).is_err());
+        assert!(read_all(&*disk) == model);
+        drop(disk);
+        peer_agrees(&folder, format, &path, &model);
+        let small = std::fs::metadata(&path).unwrap().len();
+        assert!(small < model.len() as u64 / 4, "{small}");
+    }
+}

@@ -1,0 +1,5 @@
+//! Disk images of every format.
+
+#![no_main]
+
+fuzz::target!(disks);
