@@ -6,6 +6,7 @@
 //! whole cache is emptied, with every processor outside.
 
 use crate::arena::{Arena, Window};
+use crate::gate::{Gate, Inside};
 use codegen::x86_64::{Buffers, Generator, emit_thunks};
 use codegen::{CompileError, Compiled, Target, Thunks};
 use ir::{RegInfo, Unit, VectorRegion};
@@ -14,7 +15,7 @@ use memory::{CodeWatcher, PAGE, Ram};
 use opt::Optimiser;
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
@@ -86,6 +87,17 @@ impl CodePage {
     pub(crate) fn host(&self) -> u64 {
         self.ram.host_address() + self.offset
     }
+}
+
+/// An exit of a unit that may be patched to go straight to the next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LinkSlot {
+    /// Host address of the displacement.
+    pub(crate) slot: u64,
+    /// Number of the unit.
+    pub(crate) from: usize,
+    /// [`CodeCache::epoch`] when it was left: code memory is reused in the next.
+    pub(crate) epoch: u64,
 }
 
 /// A compiled unit.
@@ -188,10 +200,8 @@ pub struct CodeCache {
     /// The executable side of the arena in the tables.
     window: Window,
     peers: Mutex<Vec<Weak<dyn Peer>>>,
-    /// Held for reading by every processor that may be in generated code.
-    gate: RwLock<()>,
-    /// Somebody waits for all processors to be outside.
-    closing: AtomicBool,
+    /// Passed by every processor that may be in generated code.
+    gate: Gate,
     /// Counts invalidations and flushes.
     changes: AtomicU64,
     /// Counts flushes.
@@ -240,8 +250,7 @@ impl CodeCache {
             window: tables.arena.window(),
             tables: RwLock::new(tables),
             peers: Mutex::default(),
-            gate: RwLock::new(()),
-            closing: AtomicBool::new(false),
+            gate: Gate::new(),
             changes: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             perf_map,
@@ -287,13 +296,13 @@ impl CodeCache {
     }
 
     /// Lets the calling processor into generated code until it drops the guard.
-    pub(crate) fn enter(&self) -> RwLockReadGuard<'_, ()> {
-        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn enter(&self) -> Inside<'_> {
+        self.gate.enter()
     }
 
     /// Whether a processor inside should drop its guard for a moment.
     pub(crate) fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::SeqCst)
+        self.gate.is_closing()
     }
 
     /// The unit of this name.
@@ -441,17 +450,21 @@ impl CodeCache {
         }
     }
 
-    /// Patches the displacement at `slot` to lead to unit `to`, if both still stand: `seen` is
-    /// [`CodeCache::changes`] from before they were looked up.
-    pub(crate) fn link(&self, slot: u64, to: &Found, seen: u64) {
+    /// Patches the displacement that `exit` names to lead to unit `to`: `seen` is
+    /// [`CodeCache::changes`] from before `to` was looked up. Nothing happens if either is gone, or
+    /// if an address that both have in common led to two pages meanwhile.
+    pub(crate) fn link(&self, exit: LinkSlot, to: &Found, seen: u64) {
         let mut tables = self.write();
-        if self.changes() != seen {
+        if self.changes() != seen || self.epoch() != exit.epoch {
             return;
         }
         let Tables { units, arena, .. } = &mut *tables;
-        let before = arena_target(arena, slot);
-        units[to.id].incoming.push((slot, before));
-        arena.patch(slot, to.entry);
+        if units[exit.from].key.page != units[to.id].key.page {
+            return;
+        }
+        let before = arena_target(arena, exit.slot);
+        units[to.id].incoming.push((exit.slot, before));
+        arena.patch(exit.slot, to.entry);
         self.counters.links.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -510,9 +523,7 @@ impl CodeCache {
 
     /// Empties the cache. The caller is outside generated code.
     pub(crate) fn flush(&self) {
-        self.closing.store(true, Ordering::SeqCst);
-        self.each_peer(|p| p.leave());
-        let gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let alone = self.gate.close(|| self.each_peer(|p| p.leave()));
         let mut tables = self.write();
         tables.units.clear();
         tables.by_key.clear();
@@ -525,9 +536,8 @@ impl CodeCache {
         self.changes.fetch_add(1, Ordering::SeqCst);
         self.epoch.fetch_add(1, Ordering::SeqCst);
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
-        self.closing.store(false, Ordering::SeqCst);
         drop(tables);
-        drop(gate);
+        drop(alone);
     }
 
     /// Bytes of code memory in use, and in all.

@@ -9,13 +9,14 @@ mod arena;
 mod cache;
 mod doorbell;
 mod engine;
+mod gate;
 mod shared;
 mod vcpu;
 
-/// What [`doorbell`] is made of; its test has a model checker's instead.
+/// What the handshakes between threads are made of; their tests have a model checker's instead.
 mod primitives {
     pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-    pub(crate) use std::sync::{Condvar, Mutex};
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 }
 
 pub use cache::{CodeCache, Counters, Options};

@@ -1,7 +1,7 @@
 //! A virtual processor: the run loop, and the one slow path of generated code.
 #![expect(unsafe_code, reason = "generated code is entered and comes back through raw pointers")]
 
-use crate::cache::{CodeCache, CodePage, Found, Key};
+use crate::cache::{CodeCache, CodePage, Found, Key, LinkSlot};
 use crate::doorbell::{Doorbell, attention};
 use crate::engine::{Engine, Generation};
 use crate::shared::{Block, Shared};
@@ -148,6 +148,7 @@ where
         let cache = Arc::clone(&self.engine.cache);
         let mut gate = cache.enter();
         let mut pending_link = None;
+        let mut kicked = false;
         let exit = loop {
             let wanted = Doorbell::take(self.shared.attention());
             if wanted & attention::MAP != 0 {
@@ -159,7 +160,8 @@ where
                 gate = cache.enter();
             }
             self.follow_epoch(&cache);
-            if wanted & attention::KICK != 0 {
+            kicked |= wanted & attention::KICK != 0;
+            if kicked && !single {
                 break Exit::Kicked;
             }
             if self.with_cpu(|cpu| G::interrupt(cpu)) {
@@ -173,10 +175,10 @@ where
             let seen = cache.changes();
             let record = match self.find(seen) {
                 Some(Next::Run(found)) => {
-                    if let Some(slot) = pending_link.take()
+                    if let Some(exit) = pending_link.take()
                         && found.second.is_none()
                     {
-                        cache.link(slot, &found, seen);
+                        cache.link(exit, &found, seen);
                     }
                     self.log_entry();
                     match cache.options.interpret {
@@ -207,7 +209,8 @@ where
             match record.kind {
                 RecordKind::Direct => {
                     self.set_pc(record.pc);
-                    pending_link = (record.slot != 0 && !single).then_some(record.slot);
+                    let (slot, from, epoch) = (record.slot, record.unit as usize, self.epoch);
+                    pending_link = (slot != 0 && !single).then_some(LinkSlot { slot, from, epoch });
                 }
                 RecordKind::Far | RecordKind::Lookup => self.set_pc(record.pc),
                 RecordKind::Indirect => {
@@ -229,6 +232,10 @@ where
         };
         drop(gate);
         self.end();
+        if kicked && single {
+            // Whoever kicked wants `run` to return.
+            self.shared.kick();
+        }
         exit
     }
 
