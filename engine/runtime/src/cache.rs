@@ -7,6 +7,8 @@
 
 use crate::arena::{Arena, Window};
 use crate::gate::{Gate, Inside};
+use crate::settling::Settling;
+use crate::standing::Changes;
 use codegen::x86_64::{Buffers, Generator, emit_thunks};
 use codegen::{CompileError, Compiled, Target, Thunks};
 use ir::{RegInfo, Unit, VectorRegion};
@@ -24,8 +26,11 @@ use std::sync::{
 pub(crate) trait Peer: Send + Sync {
     /// Forgets where jumps to this guest address went.
     fn forget_jump(&self, pc: u64);
-    /// Sends stores to this host page through the slow path from now on.
-    fn make_slow(&self, host_page: u64);
+    /// Sends stores to this host page through the slow path from now on. Whether some went fast
+    /// until now.
+    fn make_slow(&self, host_page: u64) -> bool;
+    /// Rounds that its run loop has begun.
+    fn rounds(&self) -> u64;
     /// Leaves generated code soon.
     fn leave(&self);
 }
@@ -202,8 +207,10 @@ pub struct CodeCache {
     peers: Mutex<Vec<Weak<dyn Peer>>>,
     /// Passed by every processor that may be in generated code.
     gate: Gate,
+    /// Pages to which processors may still be storing.
+    settling: Settling<Weak<dyn Peer>>,
     /// Counts invalidations and flushes.
-    changes: AtomicU64,
+    changes: Changes,
     /// Counts flushes.
     epoch: AtomicU64,
     perf_map: Option<Mutex<std::fs::File>>,
@@ -251,7 +258,8 @@ impl CodeCache {
             tables: RwLock::new(tables),
             peers: Mutex::default(),
             gate: Gate::new(),
-            changes: AtomicU64::new(0),
+            settling: Settling::new(),
+            changes: Changes::new(),
             epoch: AtomicU64::new(0),
             perf_map,
             counters: Counters::default(),
@@ -285,9 +293,9 @@ impl CodeCache {
         self.read().thunks.enter
     }
 
-    /// Changes so far: two equal answers mean that nothing was invalidated between them.
-    pub(crate) fn changes(&self) -> u64 {
-        self.changes.load(Ordering::SeqCst)
+    /// Counts units dropped, and flushes.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// Flushes so far.
@@ -316,11 +324,34 @@ impl CodeCache {
         found.checked != 0 && self.window.marked(found.checked - HEADER as u64) == VALID
     }
 
-    /// Makes a unit: `translate` fills it in and says which pages its code lies in, or that it
+    /// Marks a page as one that processor `own` is about to translate code from.
+    fn mark(&self, page: &CodePage, own: &dyn Peer) {
+        page.ram.set_code(page.offset);
+        let mut waits = Vec::new();
+        for weak in self.peers().iter() {
+            let Some(peer) = weak.upgrade() else { continue };
+            if peer.make_slow(page.host()) && !std::ptr::addr_eq(&raw const *peer, own) {
+                waits.push((Weak::clone(weak), peer.rounds()));
+                peer.leave();
+            }
+        }
+        self.settling.add(page.host(), waits);
+    }
+
+    /// Drops units that may have been translated before a store of another processor landed, where
+    /// that is decided, or, with `fenced`, wherever it may be so.
+    pub(crate) fn settle(&self, fenced: bool) {
+        if !self.settling.is_empty() {
+            let rounds = |peer: &Weak<dyn Peer>| peer.upgrade().map(|peer| peer.rounds());
+            self.settling.settle(fenced, rounds, |host| self.invalidate(host, PAGE));
+        }
+    }
+
+    /// Makes a unit for processor `own`: `translate` fills it in and says which pages its code lies in, or that it
     /// cannot now. The result is `None` when code memory is full: flush and try again.
     pub(crate) fn make(
         &self,
-        key: Key,
+        (own, key): (&dyn Peer, Key),
         unit: &mut Unit,
         (regs, vectors): (&[RegInfo], VectorRegion),
         first: &CodePage,
@@ -331,9 +362,7 @@ impl CodeCache {
         let mut tables = self.write();
         for page in [Some(first), second].into_iter().flatten() {
             if !page.ram.has_code(page.offset) {
-                page.ram.set_code(page.offset);
-                let host = page.host();
-                self.each_peer(|p| p.make_slow(host));
+                self.mark(page, own);
             }
         }
         if self.options.interpret {
@@ -455,7 +484,7 @@ impl CodeCache {
     /// if an address that both have in common led to two pages meanwhile.
     pub(crate) fn link(&self, exit: LinkSlot, to: &Found, seen: u64) {
         let mut tables = self.write();
-        if self.changes() != seen || self.epoch() != exit.epoch {
+        if self.changes.count() != seen || self.epoch() != exit.epoch {
             return;
         }
         let Tables { units, arena, .. } = &mut *tables;
@@ -507,7 +536,7 @@ impl CodeCache {
                 for (slot, before) in unit.incoming.drain(..) {
                     arena.patch(slot, before);
                 }
-                self.changes.fetch_add(1, Ordering::SeqCst);
+                self.changes.add();
                 self.counters.invalidated.fetch_add(1, Ordering::Relaxed);
                 self.each_peer(|p| p.forget_jump(unit.key.mode.pc));
             }
@@ -533,7 +562,7 @@ impl CodeCache {
             }
         }
         tables.used = tables.thunks_len;
-        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.changes.add();
         self.epoch.fetch_add(1, Ordering::SeqCst);
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         drop(tables);

@@ -313,18 +313,12 @@ impl<G: Guest> Engine<G> {
         self.jump_pages.add(pc);
     }
 
-    /// Remembers that jumps to `pc` lead to `code`.
-    pub(crate) fn remember_jump(&mut self, pc: u64, code: u64, global: bool) {
-        let (entry, index) = (self.shared.jump(pc), Core::jump_index(pc));
-        let fresh = entry.pc.load(Ordering::Relaxed) == JumpEntry::invalid(index);
+    /// Remembers that jumps to `pc` lead to `code`, which was looked up after `seen` changes.
+    pub(crate) fn remember_jump(&mut self, pc: u64, code: u64, global: bool, seen: u64) {
+        let (jump, index) = (self.shared.jump(pc), Core::jump_index(pc));
+        let fresh = jump.pc.load(Ordering::Relaxed) == jump.none;
         self.jumps_used.add(index, fresh, global);
-        entry.code.store(code, Ordering::Relaxed);
-        entry.pc.store(pc, Ordering::SeqCst);
-    }
-
-    pub(crate) fn forget_jump(&self, pc: u64) {
-        let invalid = JumpEntry::invalid(Core::jump_index(pc));
-        self.shared.jump(pc).pc.store(invalid, Ordering::SeqCst);
+        jump.publish(pc, code, self.cache.changes(), seen);
     }
 
     /// The page of RAM or ROM that holds the halfword of code at `gva`.
@@ -444,7 +438,9 @@ impl<G: Guest> Engine<G> {
                 }
             }
         }
-        Place::Host { at, slow: access != Access::Load && ram.has_code(page_offset) }
+        // Without a tag, nobody who marks the page learns of the store that follows.
+        let slow = access != Access::Load && (!cacheable || ram.has_code(page_offset));
+        Place::Host { at, slow }
     }
 
     /// After a store to a page with translated code.

@@ -10,12 +10,14 @@ mod cache;
 mod doorbell;
 mod engine;
 mod gate;
+mod settling;
 mod shared;
+mod standing;
 mod vcpu;
 
 /// What the handshakes between threads are made of; their tests have a model checker's instead.
 mod primitives {
-    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 }
 

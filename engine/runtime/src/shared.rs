@@ -3,6 +3,8 @@
 
 use crate::cache::Peer;
 use crate::doorbell::{Doorbell, attention};
+use crate::settling::Rounds;
+use crate::standing::Jump;
 use codegen::{Core, JumpEntry, TlbEntry};
 use cpu::CpuLink;
 use device::LineSink;
@@ -22,6 +24,8 @@ pub(crate) struct Block<S> {
 pub(crate) struct Shared<S> {
     block: UnsafeCell<Block<S>>,
     doorbell: Doorbell,
+    /// Counts the rounds of the run loop.
+    pub(crate) rounds: Rounds,
     /// Host pages that the TLB may let stores to, as bits by hash: whoever translates code from
     /// another page need not look through the TLB.
     stored: Box<[AtomicU64]>,
@@ -41,6 +45,7 @@ impl<S> Shared<S> {
         Self {
             block: UnsafeCell::new(Block { core: Core::new(), state }),
             doorbell: Doorbell::new(),
+            rounds: Rounds::new(),
             stored: (0..STORED_WORDS).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -78,9 +83,11 @@ impl<S> Shared<S> {
         unsafe { &(*self.block.get()).core.attention }
     }
 
-    pub(crate) fn jump(&self, pc: u64) -> &JumpEntry {
-        // SAFETY: as above; the index is in range by construction.
-        unsafe { &(*self.block.get()).core.jumps[Core::jump_index(pc)] }
+    /// The entry for jumps to `pc`.
+    pub(crate) fn jump(&self, pc: u64) -> Jump<'_> {
+        let index = Core::jump_index(pc);
+        let JumpEntry { pc, code } = &self.jumps()[index];
+        Jump { pc, code, none: JumpEntry::invalid(index) }
     }
 
     pub(crate) fn jumps(&self) -> &[JumpEntry] {
@@ -127,15 +134,14 @@ impl<S: Send> memory::MemoryListener for Shared<S> {
 
 impl<S: Send> Peer for Shared<S> {
     fn forget_jump(&self, pc: u64) {
-        let entry = self.jump(pc);
-        let invalid = JumpEntry::invalid(Core::jump_index(pc));
-        let _changed = entry.pc.compare_exchange(pc, invalid, Ordering::SeqCst, Ordering::SeqCst);
+        self.jump(pc).withdraw(pc);
     }
 
-    fn make_slow(&self, host_page: u64) {
+    fn make_slow(&self, host_page: u64) -> bool {
         if !self.may_store_to(host_page) {
-            return;
+            return false;
         }
+        let mut fast = false;
         for entry in (0..isa::MMU_SETS).flat_map(|set| self.tlb(set)) {
             let tag = entry.write.load(Ordering::SeqCst);
             let page = tag & !TlbEntry::SLOW;
@@ -145,8 +151,14 @@ impl<S: Send> Peer for Shared<S> {
                 let slow = tag | TlbEntry::SLOW;
                 // A processor that refills the entry meanwhile looks at the code bit itself.
                 let _ = entry.write.compare_exchange(tag, slow, Ordering::SeqCst, Ordering::SeqCst);
+                fast = true;
             }
         }
+        fast
+    }
+
+    fn rounds(&self) -> u64 {
+        self.rounds.count()
     }
 
     fn leave(&self) {

@@ -148,9 +148,10 @@ where
         let cache = Arc::clone(&self.engine.cache);
         let mut gate = cache.enter();
         let mut pending_link = None;
-        let mut kicked = false;
+        let (mut kicked, mut fenced) = (false, true);
         let exit = loop {
             let wanted = Doorbell::take(self.shared.attention());
+            self.shared.rounds.begin();
             if wanted & attention::MAP != 0 {
                 self.engine.follow_map();
                 self.engine.flush_all();
@@ -160,6 +161,7 @@ where
                 gate = cache.enter();
             }
             self.follow_epoch(&cache);
+            cache.settle(std::mem::take(&mut fenced));
             kicked |= wanted & attention::KICK != 0;
             if kicked && !single {
                 break Exit::Kicked;
@@ -172,7 +174,7 @@ where
                 self.mode.flags |= SINGLE_STEP;
             }
             self.set_flags(unit_flags(&self.mode));
-            let seen = cache.changes();
+            let seen = cache.changes().count();
             let record = match self.find(seen) {
                 Some(Next::Run(found)) => {
                     if let Some(exit) = pending_link.take()
@@ -212,7 +214,12 @@ where
                     let (slot, from, epoch) = (record.slot, record.unit as usize, self.epoch);
                     pending_link = (slot != 0 && !single).then_some(LinkSlot { slot, from, epoch });
                 }
-                RecordKind::Far | RecordKind::Lookup => self.set_pc(record.pc),
+                RecordKind::Far => self.set_pc(record.pc),
+                // A fence of instruction fetches ends like this.
+                RecordKind::Lookup => {
+                    self.set_pc(record.pc);
+                    fenced = true;
+                }
                 RecordKind::Indirect => {
                     // SAFETY: only this thread uses the field.
                     let target = unsafe { (*self.block()).core.target };
@@ -372,10 +379,7 @@ where
         if options.interpret || options.no_chain {
             return;
         }
-        self.engine.remember_jump(pc, found.checked, global);
-        if self.engine.cache.changes() != seen {
-            self.engine.forget_jump(pc);
-        }
+        self.engine.remember_jump(pc, found.checked, global, seen);
     }
 
     fn code_page(&mut self, gva: u64) -> Result<CodePage, G::Trap> {
@@ -437,8 +441,10 @@ where
         }
         let second = second.as_ref();
         let cache = Arc::clone(&self.engine.cache);
+        let shared = Arc::clone(&self.shared);
+        let whose = (&*shared as &dyn crate::cache::Peer, key);
         let layout = (self.regs, G::VECTORS);
-        let found = cache.make(key, &mut unit, layout, first, second, |unit, max_insns| {
+        let found = cache.make(whose, &mut unit, layout, first, second, |unit, max_insns| {
             translate(unit, max_insns, second);
             log_code(&*guest, unit, first, second);
         });

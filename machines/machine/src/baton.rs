@@ -1,6 +1,7 @@
 //! Taking turns: processors that share one host thread's worth of time.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use crate::primitives::{Condvar, Mutex, MutexGuard};
+use std::sync::PoisonError;
 
 #[derive(Default)]
 struct Queue {
@@ -44,34 +45,5 @@ impl Baton {
     pub(crate) fn contended_holder(&self) -> Option<usize> {
         let queue = self.queue();
         queue.holder.filter(|_| queue.next > queue.serving + 1)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Arc;
-
-    #[test]
-    fn turns_come_in_the_order_of_asking() {
-        let baton = Arc::new(Baton::default());
-        let order = Arc::new(Mutex::new(Vec::new()));
-        baton.take(0);
-        assert_eq!(baton.contended_holder(), None);
-        let other = {
-            let (baton, order) = (Arc::clone(&baton), Arc::clone(&order));
-            std::thread::spawn(move || {
-                baton.take(1);
-                order.lock().unwrap().push(1);
-                baton.pass();
-            })
-        };
-        while baton.contended_holder() != Some(0) {
-            std::thread::yield_now();
-        }
-        order.lock().unwrap().push(0);
-        baton.pass();
-        other.join().unwrap();
-        assert_eq!(*order.lock().unwrap(), [0, 1]);
     }
 }

@@ -5,9 +5,15 @@
 //! [`Event`], on which the control thread acts.
 
 mod baton;
+mod cycle;
 mod threads;
 
-pub use threads::RunState;
+/// What the handshakes between threads are made of; their tests have a model checker's instead.
+mod primitives {
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+}
+
+pub use cycle::RunState;
 
 use cpu::{CpuLink, VirtualCpu};
 use device::{Cause, MachineControl, Part, RestoreError, Tap, Value};

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// Granule of code tracking, in bytes.
@@ -113,6 +113,9 @@ impl Ram {
         if len == 0 {
             return;
         }
+        // The write is visible before the look: a translator that marks the page after the look
+        // reads what was written.
+        fence(Ordering::SeqCst);
         let last = offset.saturating_add(len - 1) / PAGE;
         if (offset / PAGE..=last).any(|page| self.has_code(page * PAGE))
             && let Some(watcher) = self.watcher.get().and_then(Weak::upgrade)
