@@ -398,6 +398,31 @@ impl<'a> Builder<'a> {
         self.store_float(ty, mem, base, offset, value);
     }
 
+    /// Copies `len` bytes (4, 8 or a multiple of 16) from memory at `from` to byte `offset` and
+    /// following of the guest's vector registers, as `helper` does with `arg` and the two.
+    pub fn vcopy_in(
+        &mut self,
+        helper: HelperId,
+        arg: Operand,
+        from: Operand,
+        (offset, len): (u32, u32),
+    ) {
+        let place = self.imm(u64::from(offset) | u64::from(len) << 32);
+        self.effect(OpKind::VCopyIn, Type::I64, helper.0, [from, place, arg]);
+    }
+
+    /// Copies vector registers to memory at `to`, alike.
+    pub fn vcopy_out(
+        &mut self,
+        helper: HelperId,
+        arg: Operand,
+        to: Operand,
+        (offset, len): (u32, u32),
+    ) {
+        let place = self.imm(u64::from(offset) | u64::from(len) << 32);
+        self.effect(OpKind::VCopyOut, Type::I64, helper.0, [to, place, arg]);
+    }
+
     /// A vector operation of one operand, which may be an integer or a float by its form.
     pub fn vector1(&mut self, kind: OpKind, ty: Type, lane: Lane, a: Operand) -> Operand {
         self.emit(kind, ty, lane.with(0), [a, Operand::NONE, Operand::NONE])

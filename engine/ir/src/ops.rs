@@ -254,6 +254,13 @@ operations! {
     /// Takes away what `FlagsGet` answers.
     FlagsClear "flagsclear" 0 FLAGS;
 
+    /// Copies memory at a to the vector registers. b (a constant) is the first byte there and, above its
+    /// low 32 bits, how many bytes: 4, 8 or a multiple of 16. That is what helper `aux` does, called
+    /// with c, a and b, and it is called where the bytes cannot be had in one piece.
+    VCopyIn "vcopyin" 3 MEMORY;
+    /// Copies vector registers to memory at a, alike.
+    VCopyOut "vcopyout" 3 MEMORY;
+
     // Vectors. These have a `Form`, and a vector type.
     /// The vector at byte a (a constant) of the guest's vector registers.
     VGet "vget" 1 READS GET;

@@ -159,7 +159,12 @@ fn aux_of(kind: OpKind, text: &str) -> Option<u16> {
         OpKind::Sext | OpKind::Zext | OpKind::ToInt | OpKind::FFromInt | OpKind::FFromUInt => {
             text.parse().ok()
         }
-        OpKind::Call | OpKind::Label | OpKind::FMulAdd | OpKind::FToInt => bare?.parse().ok(),
+        OpKind::Call
+        | OpKind::VCopyIn
+        | OpKind::VCopyOut
+        | OpKind::Label
+        | OpKind::FMulAdd
+        | OpKind::FToInt => bare?.parse().ok(),
         _ => text.is_empty().then_some(0),
     }
 }

@@ -82,7 +82,12 @@ fn qualifier(op: &Op) -> String {
         OpKind::Sext | OpKind::Zext | OpKind::ToInt | OpKind::FFromInt | OpKind::FFromUInt => {
             op.aux.to_string()
         }
-        OpKind::Call | OpKind::Label | OpKind::FMulAdd | OpKind::FToInt => format!("_{}", op.aux),
+        OpKind::Call
+        | OpKind::VCopyIn
+        | OpKind::VCopyOut
+        | OpKind::Label
+        | OpKind::FMulAdd
+        | OpKind::FToInt => format!("_{}", op.aux),
         _ => String::new(),
     }
 }

@@ -143,6 +143,9 @@ type Called = Result<u64, TestTrap>;
 
 /// Helper that sets the pc to its first argument.
 pub(crate) const REDIRECT: u16 = 4;
+/// Helpers of the copies between memory and vector registers.
+pub(crate) const COPY_IN: u16 = 9;
+pub(crate) const COPY_OUT: u16 = 10;
 /// Helpers that do not set the pc.
 pub(crate) const PLAIN: &[u16] = &[0, 1, 2, 3, 5, 6, 7, 8];
 
@@ -161,6 +164,8 @@ const HELPERS: &[Helper<TestGuest>] = &[
     Helper { name: "pc", run: |cpu, [a, ..]| Ok(cpu.state.pc ^ a), float: false, quiet: false },
     Helper { name: "exchange_float", run: exchange_float, float: false, quiet: false },
     Helper { name: "exchange_byte", run: exchange_byte, float: false, quiet: true },
+    Helper { name: "copy_in", run: copy_in, float: false, quiet: true },
+    Helper { name: "copy_out", run: copy_out, float: false, quiet: true },
 ];
 
 /// Swaps two integer registers, one of which may be pinned.
@@ -201,6 +206,24 @@ fn exchange_float(cpu: &mut TestCpu<'_>, [a, b, _]: [u64; 3]) -> Called {
 fn exchange_byte(cpu: &mut TestCpu<'_>, [a, b, _]: [u64; 3]) -> Called {
     let byte = &mut cpu.state.v.0[a as usize % VECTOR_BYTES];
     Ok(std::mem::replace(byte, b as u8).into())
+}
+
+/// What `VCopyIn` does, byte by byte.
+fn copy_in(cpu: &mut TestCpu<'_>, [_, from, place]: [u64; 3]) -> Called {
+    for i in 0..place >> 32 {
+        let byte = cpu.load(0, MemOp::U8, from.wrapping_add(i))?;
+        cpu.state.v.0[(place as u32 as u64 + i) as usize] = byte as u8;
+    }
+    Ok(0)
+}
+
+/// What `VCopyOut` does.
+fn copy_out(cpu: &mut TestCpu<'_>, [_, to, place]: [u64; 3]) -> Called {
+    for i in 0..place >> 32 {
+        let byte = cpu.state.v.0[(place as u32 as u64 + i) as usize];
+        cpu.store(0, MemOp::U8, to.wrapping_add(i), byte.into())?;
+    }
+    Ok(0)
 }
 
 /// The rights on the page of an address: to read, to write. `None` for a fault.

@@ -1,7 +1,7 @@
 //! Vector operations of units, by their forms.
 
 use crate::generate::{Maker, NONE};
-use crate::guest::VECTOR_BYTES;
+use crate::guest::{COPY_IN, COPY_OUT, VECTOR_BYTES};
 use ir::{Aux, Cond, Form, FpCond, Lane, MemOp, OpKind, Operand, Rounding, Slot, Type};
 
 impl Maker<'_, '_> {
@@ -13,7 +13,8 @@ impl Maker<'_, '_> {
                 self.put(ty, value);
             }
             10..16 => self.vector_load(ty),
-            16..22 => self.vector_store(ty),
+            16..21 => self.vector_store(ty),
+            21..26 => self.vector_copy(),
             _ => self.vector_operation(ty),
         }
     }
@@ -71,6 +72,19 @@ impl Maker<'_, '_> {
         let value = self.vector_operand(ty);
         let (mem, [base, by]) = self.vector_access(ty);
         self.effect(OpKind::Store, ty, mem.code(), [base, by, value]);
+    }
+
+    fn vector_copy(&mut self) {
+        let len = self.random.pick(&[4, 8, 16, 32, 48, 64]);
+        let at = self.random.below(VECTOR_BYTES as u64 - len + 1);
+        let place = self.constant(at | len << 32);
+        let (base, _) = self.base(len, true);
+        let arg = self.int();
+        if self.random.percent(50) {
+            self.effect(OpKind::VCopyIn, Type::I64, COPY_IN, [base, place, arg]);
+        } else {
+            self.effect(OpKind::VCopyOut, Type::I64, COPY_OUT, [base, place, arg]);
+        }
     }
 
     /// Any operation of the table that has a form.

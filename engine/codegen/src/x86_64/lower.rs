@@ -227,6 +227,8 @@ impl<'a> Generator<'a> {
             K::Mov if op.ty.is_float() => self.float_move(op)?,
             K::Mov => self.integer_move(op)?,
             K::Load | K::Store | K::Amo | K::Cas | K::Fence => self.lower_memory(op)?,
+            K::VCopyIn => self.vector_copy(op, false)?,
+            K::VCopyOut => self.vector_copy(op, true)?,
             K::Call => self.call(op)?,
             K::ToFloat
             | K::ToInt

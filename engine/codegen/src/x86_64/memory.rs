@@ -61,7 +61,7 @@ impl Generator<'_> {
 
     /// Looks up the page of base + disp. What is compared with the tag is base + disp + `last`, and
     /// `tag_mask`.
-    fn tlb_masked(
+    pub(super) fn tlb_masked(
         &mut self,
         base: Gpr,
         disp: i32,
