@@ -2,6 +2,8 @@
 //! what to do, unless the mode says enough to translate them.
 
 use super::Translator;
+use super::vector_integer::MulAdd;
+use super::vector_mask::First;
 use crate::decode::{
     V1, V1U, VBf16, VFixed, VFloat, VI, VIU, VInteger, VLoad, VLoadIndexed, VLoadStrided,
     VLoadWhole, VMask, VMemory, VMoveWhole, VPermute, VReduction, VStore, VStoreIndexed,
@@ -11,44 +13,124 @@ use crate::decode::{
 use crate::helpers::HelperIndex;
 use crate::state;
 use crate::state::flags::{self, Length};
-use ir::{ExitKind, Operand, Type};
+use ir::{Builder, Cond, ExitKind, OpKind, Operand, Type};
 
-/// Methods of a trait that do all the same with the instruction.
+/// Methods of a trait by what they do with the instruction.
 macro_rules! instructions {
-    ($($trait:ident { $($how:ident { $($name:ident $form:ty),* $(,)? })* })*) => { $(
-        impl $trait for Translator<'_, '_> { $($(
-            fn $name(&mut self, _: $form) {
-                self.$how();
-            }
-        )*)* }
+    ($($trait:ident { $($how:ident $(($($arg:expr),*))? {
+        $($name:ident $form:ty),* $(,)?
+    })* })*) => { $(
+        impl $trait for Translator<'_, '_> { $(
+            instructions!(@ $how ($($($arg),*)?) $($name $form)*);
+        )* }
     )* };
+    (@ $how:ident $args:tt $($name:ident $form:ty)*) => { $(
+        instructions!(@@ $how $args $name $form);
+    )* };
+    (@@ $how:ident ($($arg:expr),*) $name:ident $form:ty) => {
+        fn $name(&mut self, _: $form) {
+            self.$how($($arg),*);
+        }
+    };
 }
 
 instructions! {
     VInteger {
+    vector_binary(OpKind::VAdd) {
+        vadd_vv VV, vadd_vx VX, vadd_vi VI,
+    }
+    vector_binary(OpKind::VSub) {
+        vsub_vv VV, vsub_vx VX,
+    }
+    vector_reverse(OpKind::VSub) {
+        vrsub_vx VX, vrsub_vi VI,
+    }
+    vector_binary(OpKind::VMinU) {
+        vminu_vv VV, vminu_vx VX,
+    }
+    vector_binary(OpKind::VMin) {
+        vmin_vv VV, vmin_vx VX,
+    }
+    vector_binary(OpKind::VMaxU) {
+        vmaxu_vv VV, vmaxu_vx VX,
+    }
+    vector_binary(OpKind::VMax) {
+        vmax_vv VV, vmax_vx VX,
+    }
+    vector_logic(OpKind::VAnd) {
+        vand_vv VV, vand_vx VX, vand_vi VI,
+    }
+    vector_logic(OpKind::VOr) {
+        vor_vv VV, vor_vx VX, vor_vi VI,
+    }
+    vector_logic(OpKind::VXor) {
+        vxor_vv VV, vxor_vx VX, vxor_vi VI,
+    }
     vector_operate {
-        vadd_vv VV, vadd_vx VX, vadd_vi VI, vsub_vv VV, vsub_vx VX, vrsub_vx VX, vrsub_vi VI,
-        vminu_vv VV, vminu_vx VX, vmin_vv VV, vmin_vx VX, vmaxu_vv VV, vmaxu_vx VX, vmax_vv VV,
-        vmax_vx VX, vand_vv VV, vand_vx VX, vand_vi VI, vor_vv VV, vor_vx VX, vor_vi VI, vxor_vv VV,
-        vxor_vx VX, vxor_vi VI, vadc_vvm VVU, vadc_vxm VXU, vadc_vim VIU, vmadc_vvm VVU,
-        vmadc_vxm VXU, vmadc_vim VIU, vmadc_vv VVU, vmadc_vx VXU, vmadc_vi VIU, vsbc_vvm VVU,
-        vsbc_vxm VXU, vmsbc_vvm VVU, vmsbc_vxm VXU, vmsbc_vv VVU, vmsbc_vx VXU, vmseq_vv VV,
-        vmseq_vx VX, vmseq_vi VI, vmsne_vv VV, vmsne_vx VX, vmsne_vi VI, vmsltu_vv VV, vmsltu_vx VX,
-        vmslt_vv VV, vmslt_vx VX, vmsleu_vv VV, vmsleu_vx VX, vmsleu_vi VI, vmsle_vv VV,
-        vmsle_vx VX, vmsle_vi VI, vmsgtu_vx VX, vmsgtu_vi VI, vmsgt_vx VX, vmsgt_vi VI,
+        vadc_vvm VVU, vadc_vxm VXU, vadc_vim VIU, vmadc_vvm VVU, vmadc_vxm VXU, vmadc_vim VIU,
+        vmadc_vv VVU, vmadc_vx VXU, vmadc_vi VIU, vsbc_vvm VVU, vsbc_vxm VXU, vmsbc_vvm VVU,
+        vmsbc_vxm VXU, vmsbc_vv VVU, vmsbc_vx VXU, vnsrl_wv VV, vnsrl_wx VX, vnsrl_wi VI,
+        vnsra_wv VV, vnsra_wx VX, vnsra_wi VI, vdivu_vv VV, vdivu_vx VX, vdiv_vv VV, vdiv_vx VX,
+        vremu_vv VV, vremu_vx VX, vrem_vv VV, vrem_vx VX, vmulhu_vv VV, vmulhu_vx VX, vmulhsu_vv VV,
+        vmulhsu_vx VX, vmulh_vv VV, vmulh_vx VX, vwaddu_vv VV, vwaddu_vx VX, vwadd_vv VV,
+        vwadd_vx VX, vwsubu_vv VV, vwsubu_vx VX, vwsub_vv VV, vwsub_vx VX, vwaddu_wv VV,
+        vwaddu_wx VX, vwadd_wv VV, vwadd_wx VX, vwsubu_wv VV, vwsubu_wx VX, vwsub_wv VV,
+        vwsub_wx VX, vwmulu_vv VV, vwmulu_vx VX, vwmulsu_vv VV, vwmulsu_vx VX, vwmul_vv VV,
+        vwmul_vx VX, vwmaccu_vv VV, vwmaccu_vx VX, vwmacc_vv VV, vwmacc_vx VX, vwmaccus_vx VX,
+        vwmaccsu_vv VV, vwmaccsu_vx VX, vzext_vf8 V1, vsext_vf8 V1, vzext_vf4 V1, vsext_vf4 V1,
+        vzext_vf2 V1, vsext_vf2 V1,
+    }
+    vector_compare(Cond::Eq) {
+        vmseq_vv VV, vmseq_vx VX, vmseq_vi VI,
+    }
+    vector_compare(Cond::Ne) {
+        vmsne_vv VV, vmsne_vx VX, vmsne_vi VI,
+    }
+    vector_compare(Cond::Ltu) {
+        vmsltu_vv VV, vmsltu_vx VX,
+    }
+    vector_compare(Cond::Lt) {
+        vmslt_vv VV, vmslt_vx VX,
+    }
+    vector_compare(Cond::Leu) {
+        vmsleu_vv VV, vmsleu_vx VX, vmsleu_vi VI,
+    }
+    vector_compare(Cond::Le) {
+        vmsle_vv VV, vmsle_vx VX, vmsle_vi VI,
+    }
+    vector_compare(Cond::Gtu) {
+        vmsgtu_vx VX, vmsgtu_vi VI,
+    }
+    vector_compare(Cond::Gt) {
+        vmsgt_vx VX, vmsgt_vi VI,
+    }
+    vector_merge {
         vmerge_vvm VVU, vmerge_vxm VXU, vmerge_vim VIU, vmv_v_v VfromV, vmv_v_x VfromX,
-        vmv_v_i VfromI, vsll_vv VV, vsll_vx VX, vsll_vi VI, vsrl_vv VV, vsrl_vx VX, vsrl_vi VI,
-        vsra_vv VV, vsra_vx VX, vsra_vi VI, vnsrl_wv VV, vnsrl_wx VX, vnsrl_wi VI, vnsra_wv VV,
-        vnsra_wx VX, vnsra_wi VI, vdivu_vv VV, vdivu_vx VX, vdiv_vv VV, vdiv_vx VX, vremu_vv VV,
-        vremu_vx VX, vrem_vv VV, vrem_vx VX, vmulhu_vv VV, vmulhu_vx VX, vmul_vv VV, vmul_vx VX,
-        vmulhsu_vv VV, vmulhsu_vx VX, vmulh_vv VV, vmulh_vx VX, vmadd_vv VV, vmadd_vx VX,
-        vnmsub_vv VV, vnmsub_vx VX, vmacc_vv VV, vmacc_vx VX, vnmsac_vv VV, vnmsac_vx VX,
-        vwaddu_vv VV, vwaddu_vx VX, vwadd_vv VV, vwadd_vx VX, vwsubu_vv VV, vwsubu_vx VX,
-        vwsub_vv VV, vwsub_vx VX, vwaddu_wv VV, vwaddu_wx VX, vwadd_wv VV, vwadd_wx VX,
-        vwsubu_wv VV, vwsubu_wx VX, vwsub_wv VV, vwsub_wx VX, vwmulu_vv VV, vwmulu_vx VX,
-        vwmulsu_vv VV, vwmulsu_vx VX, vwmul_vv VV, vwmul_vx VX, vwmaccu_vv VV, vwmaccu_vx VX,
-        vwmacc_vv VV, vwmacc_vx VX, vwmaccus_vx VX, vwmaccsu_vv VV, vwmaccsu_vx VX, vzext_vf8 V1,
-        vsext_vf8 V1, vzext_vf4 V1, vsext_vf4 V1, vzext_vf2 V1, vsext_vf2 V1,
+        vmv_v_i VfromI,
+    }
+    vector_shift(OpKind::VShl, OpKind::VShlBy) {
+        vsll_vv VV, vsll_vx VX, vsll_vi VI,
+    }
+    vector_shift(OpKind::VShr, OpKind::VShrBy) {
+        vsrl_vv VV, vsrl_vx VX, vsrl_vi VI,
+    }
+    vector_shift(OpKind::VSar, OpKind::VSarBy) {
+        vsra_vv VV, vsra_vx VX, vsra_vi VI,
+    }
+    vector_binary(OpKind::VMul) {
+        vmul_vv VV, vmul_vx VX,
+    }
+    vector_mul_add(MulAdd::Multiply) {
+        vmadd_vv VV, vmadd_vx VX,
+    }
+    vector_mul_add(MulAdd::MultiplyNegated) {
+        vnmsub_vv VV, vnmsub_vx VX,
+    }
+    vector_mul_add(MulAdd::Accumulate) {
+        vmacc_vv VV, vmacc_vx VX,
+    }
+    vector_mul_add(MulAdd::Deduct) {
+        vnmsac_vv VV, vnmsac_vx VX,
     }
     }
     VFixed {
@@ -85,33 +167,81 @@ instructions! {
     }
     }
     VMask {
-    vector_operate {
-        vmandn_mm VVU, vmand_mm VVU, vmor_mm VVU, vmxor_mm VVU, vmorn_mm VVU, vmnand_mm VVU,
-        vmnor_mm VVU, vmxnor_mm VVU, vmsbf_m V1, vmsof_m V1, vmsif_m V1, viota_m V1, vid_v Vid,
+    mask_logic(Builder::andnot) {
+        vmandn_mm VVU,
     }
-    vector_to_x {
-        vcpop_m XfromVm, vfirst_m XfromVm,
+    mask_logic(Builder::and) {
+        vmand_mm VVU,
+    }
+    mask_logic(Builder::or) {
+        vmor_mm VVU,
+    }
+    mask_logic(Builder::xor) {
+        vmxor_mm VVU,
+    }
+    mask_logic(|b, x, y| { let y = b.not(y); b.or(x, y) }) {
+        vmorn_mm VVU,
+    }
+    mask_logic(|b, x, y| { let both = b.and(x, y); b.not(both) }) {
+        vmnand_mm VVU,
+    }
+    mask_logic(|b, x, y| { let any = b.or(x, y); b.not(any) }) {
+        vmnor_mm VVU,
+    }
+    mask_logic(|b, x, y| { let differs = b.xor(x, y); b.not(differs) }) {
+        vmxnor_mm VVU,
+    }
+    mask_around(First::Before) {
+        vmsbf_m V1,
+    }
+    mask_around(First::Only) {
+        vmsof_m V1,
+    }
+    mask_around(First::Including) {
+        vmsif_m V1,
+    }
+    vector_operate {
+        viota_m V1,
+    }
+    vector_number {
+        vid_v Vid,
+    }
+    mask_count {
+        vcpop_m XfromVm,
+    }
+    mask_first {
+        vfirst_m XfromVm,
     }
     }
     VMemory {
+    vector_load_run {
+        vlm_v VfromX, vle_v VLoad, vlre_v VLoadWhole,
+    }
     vector_load {
-        vlm_v VfromX, vle_v VLoad, vlse_v VLoadStrided, vluxei_v VLoadIndexed,
-        vloxei_v VLoadIndexed, vlre_v VLoadWhole,
+        vlse_v VLoadStrided, vluxei_v VLoadIndexed, vloxei_v VLoadIndexed,
     }
     vector_load_first {
         vleff_v VLoad,
     }
     vector_store {
-        vsm_v VStoreMask, vse_v VStore, vsse_v VStoreStrided, vsuxei_v VStoreIndexed,
-        vsoxei_v VStoreIndexed, vsr_v VStoreWhole,
+        vsse_v VStoreStrided, vsuxei_v VStoreIndexed, vsoxei_v VStoreIndexed,
+    }
+    vector_store_run {
+        vsm_v VStoreMask, vse_v VStore, vsr_v VStoreWhole,
     }
     }
     VPermute {
-    vector_to_x {
+    vector_to_scalar {
         vmv_x_s XfromV,
     }
+    vector_from_scalar {
+        vmv_s_x VfromX,
+    }
+    vector_move_whole {
+        vmvr_v VMoveWhole,
+    }
     vector_operate {
-        vmv_s_x VfromX, vmvr_v VMoveWhole, vrgather_vv VV, vrgather_vx VX, vrgather_vi VI,
+        vrgather_vv VV, vrgather_vx VX, vrgather_vi VI,
         vrgatherei16_vv VV, vslideup_vx VX, vslideup_vi VI, vslidedown_vx VX, vslidedown_vi VI,
         vslide1up_vx VX, vslide1down_vx VX, vcompress_vm VVU,
     }
@@ -135,8 +265,11 @@ instructions! {
     }
     }
     Zvb {
+    vector_logic(OpKind::VAndNot) {
+        vandn_vv VV, vandn_vx VX,
+    }
     vector_operate {
-        vandn_vv VV, vandn_vx VX, vbrev8_v V1, vrev8_v V1, vrol_vv VV, vrol_vx VX, vror_vv VV,
+        vbrev8_v V1, vrev8_v V1, vrol_vv VV, vrol_vx VX, vror_vv VV,
         vror_vx VX, vror_vi VI, vbrev_v V1, vclz_v V1, vctz_v V1, vcpop_v V1, vwsll_vv VV,
         vwsll_vx VX, vwsll_vi VI, vclmul_vv VV, vclmul_vx VX, vclmulh_vv VV, vclmulh_vx VX,
     }
@@ -195,7 +328,7 @@ impl Translator<'_, '_> {
         if self.insn >> 14 & 1 != 0 { self.x(self.field(15)) } else { self.imm(0) }
     }
 
-    fn vector_operate(&mut self) {
+    pub(super) fn vector_operate(&mut self) {
         if self.vector_begin() {
             let (insn, x) = (self.insn_bits(), self.vector_scalar());
             self.call_effect(HelperIndex::Vector, &[insn, x]);
@@ -209,7 +342,7 @@ impl Translator<'_, '_> {
         }
     }
 
-    fn vector_to_x(&mut self) {
+    pub(super) fn vector_to_x(&mut self) {
         if self.vector_begin() {
             let insn = self.insn_bits();
             let value = self.call(HelperIndex::Vector, &[insn]);
@@ -245,7 +378,7 @@ impl Translator<'_, '_> {
         }
     }
 
-    fn vector_load(&mut self) {
+    pub(super) fn vector_load(&mut self) {
         self.vector_memory(HelperIndex::VectorLoad);
     }
 
@@ -253,7 +386,7 @@ impl Translator<'_, '_> {
         self.vector_memory(HelperIndex::VectorLoadFirst);
     }
 
-    fn vector_store(&mut self) {
+    pub(super) fn vector_store(&mut self) {
         self.vector_memory(HelperIndex::VectorStore);
     }
 

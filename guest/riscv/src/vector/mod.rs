@@ -15,7 +15,7 @@ mod reduction;
 mod shape;
 
 pub(crate) use memory::{load, store};
-pub(crate) use shape::{Group, Shape};
+pub(crate) use shape::{Group, Illegal, Shape};
 
 use crate::decode::Ext;
 use crate::hart::Riscv;
