@@ -120,8 +120,16 @@ pub struct VectorConsts {
     pub sign_down: [[u8; 32]; 8],
     /// The sign bit of lanes, by lane width from 8 bits up.
     pub sign: [[u8; 32]; 4],
-    /// Ones in the low halves of 16-bit lanes.
-    pub low_bytes: [u8; 32],
+    /// By lane width from 16 bits up: ones in the low halves.
+    pub low_half: [[u8; 32]; 3],
+    /// By lane width from 8 bits up: the numbers of the lanes.
+    pub iota: [[u8; 32]; 4],
+    /// By lane width from 16 bits up: the places of the low halves of lanes within 128 bits.
+    pub narrow: [[u8; 32]; 3],
+    /// What makes indexes of bytes beyond 15 negative, when added with saturation.
+    pub index_bias: [u8; 32],
+    /// Sixteen in each byte.
+    pub sixteen: [u8; 32],
     /// By lane width from 8 bits up: the width less one, which takes counts modulo the width.
     pub count: [[u8; 32]; 4],
     /// Of binary32 and binary64: the default NaN.
@@ -144,6 +152,15 @@ impl Default for VectorConsts {
         let floats = |single: f64, double: f64| {
             [splat(4, (single as f32).to_bits().into()), splat(8, double.to_bits())]
         };
+        let iota = |size: usize| -> [u8; 32] {
+            std::array::from_fn(|i| if i % size == 0 { (i / size) as u8 } else { 0 })
+        };
+        let narrow = |size: usize| -> [u8; 32] {
+            std::array::from_fn(|i| match i % 16 {
+                at if at < 8 => (at / (size / 2) * size + at % (size / 2)) as u8,
+                _ => 0x80,
+            })
+        };
         let lane_bit = |size: usize| {
             std::array::from_fn(|i| {
                 let bit = if size == 1 { i % 8 } else { i / size };
@@ -157,7 +174,11 @@ impl Default for VectorConsts {
             low_bits: std::array::from_fn(|n| [((1u16 << n) - 1) as u8; 32]),
             sign_down: std::array::from_fn(|n| [0x80 >> n; 32]),
             sign: [1, 2, 4, 8].map(|size| splat(size, 1 << (8 * size - 1))),
-            low_bytes: splat(2, 0xff),
+            low_half: [splat(2, 0xff), splat(4, 0xffff), splat(8, 0xffff_ffff)],
+            iota: [1, 2, 4, 8].map(iota),
+            narrow: [2, 4, 8].map(narrow),
+            index_bias: [0x70; 32],
+            sixteen: [16; 32],
             count: [1, 2, 4, 8].map(|size| splat(size, 8 * size as u64 - 1)),
             nan: [splat(4, 0x7fc0_0000), splat(8, 0x7ff8_0000_0000_0000)],
             half_range: floats(2_f64.powi(31), 2_f64.powi(63)),

@@ -10,7 +10,7 @@ impl<G: Guest> Run<'_, '_, G> {
     /// A vector operand; zero where the operation has none.
     fn read_vector(&self, op: &Op, index: usize, operand: Operand) -> VectorBytes {
         match operand.value() {
-            Value::Temp(t) if op.operand_is_vector(index) => self.vectors[t.0 as usize],
+            Value::Temp(t) if op.operand_vector(index).is_some() => self.vectors[t.0 as usize],
             _ => ZERO,
         }
     }
@@ -129,6 +129,51 @@ fn evaluate(op: &Op, [a, b]: [u64; 2], [x, y, z]: [&VectorBytes; 3]) -> VectorBy
             let extended = |v, i| signed(lane, get(v, lane, i)).cast_unsigned();
             each(op, |i| all_ones_if(cond.holds(extended(x, i), extended(y, i))))
         }
+        OpKind::VIota => each(op, |i| i as u64),
+        OpKind::VWiden => each(op, |i| {
+            let half = Lane::ALL[lane as usize - 1];
+            signed(half, get(x, half, i)).cast_unsigned()
+        }),
+        OpKind::VWidenU => each(op, |i| get(x, Lane::ALL[lane as usize - 1], i)),
+        OpKind::VNarrow => each(op, |i| {
+            let present = i < lanes(op) / 2;
+            if present { get(x, Lane::ALL[lane as usize + 1], i) } else { 0 }
+        }),
+        OpKind::VShuffle => {
+            let mut result = ZERO;
+            for i in 0..op.ty.bytes() {
+                let from = usize::from(y[i]);
+                result[i] = if from < op.ty.bytes() { x[from] } else { 0 };
+            }
+            result
+        }
+        OpKind::VUnpackLow | OpKind::VUnpackHigh => {
+            let per_half = 16 / lane.bytes();
+            let from = if op.kind == OpKind::VUnpackHigh { per_half / 2 } else { 0 };
+            each(op, |i| {
+                let source = if i % 2 == 0 { x } else { y };
+                get(source, lane, i / per_half * per_half + from + i % per_half / 2)
+            })
+        }
+        OpKind::VAlign => {
+            let (first, count) = (usize::from(op.lane_aux()), lanes(op));
+            each(op, |i| match first + i {
+                at if at < count => get(x, lane, at),
+                at => get(y, lane, at - count),
+            })
+        }
+        OpKind::VExtend => *x,
+        OpKind::VHalf => {
+            let mut result = ZERO;
+            let from = 16 * usize::from(op.lane_aux());
+            result[..16].copy_from_slice(&x[from..from + 16]);
+            result
+        }
+        OpKind::VJoin => {
+            let mut result = *x;
+            result[16..].copy_from_slice(&y[..16]);
+            result
+        }
         OpKind::VBlend => std::array::from_fn(|i| if x[i] >> 7 != 0 { y[i] } else { z[i] }),
         OpKind::VFromBits => each(op, |i| all_ones_if(a >> i & 1 != 0)),
         OpKind::VBelow => each(op, |i| all_ones_if(b.wrapping_add(i as u64) < a)),
@@ -143,7 +188,17 @@ fn evaluate(op: &Op, [a, b]: [u64; 2], [x, y, z]: [&VectorBytes; 3]) -> VectorBy
 fn binary(kind: OpKind, lane: Lane, a: u64, b: u64) -> u64 {
     let (sa, sb) = (signed(lane, a), signed(lane, b));
     let count = b % u64::from(lane.bits());
+    let (min, max) = (i128::from(i64::MIN >> (64 - lane.bits())), i64::MAX >> (64 - lane.bits()));
+    let saturated = |value: i128| value.clamp(min, max.into()) as u64;
+    let all = u128::from(u64::MAX >> (64 - lane.bits()));
     match kind {
+        OpKind::VAddSat => saturated(i128::from(sa) + i128::from(sb)),
+        OpKind::VSubSat => saturated(i128::from(sa) - i128::from(sb)),
+        OpKind::VAddSatU => (u128::from(a) + u128::from(b)).min(all) as u64,
+        OpKind::VSubSatU => a.saturating_sub(b),
+        OpKind::VAvgU => (u128::from(a) + u128::from(b)).div_ceil(2) as u64,
+        OpKind::VMulHigh => ((i128::from(sa) * i128::from(sb)) >> lane.bits()) as u64,
+        OpKind::VMulHighU => ((u128::from(a) * u128::from(b)) >> lane.bits()) as u64,
         OpKind::VAdd => a.wrapping_add(b),
         OpKind::VSub => a.wrapping_sub(b),
         OpKind::VMul => a.wrapping_mul(b),

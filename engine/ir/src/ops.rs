@@ -319,6 +319,44 @@ operations! {
     /// zero: the lanes below a vector length.
     VBelow "vbelow" 2 NONE BELOW;
 
+    /// a + b, or the nearest that signed lanes can hold.
+    VAddSat "vaddsat" 2 NONE BINARY;
+    /// a + b, or the nearest that unsigned lanes can hold.
+    VAddSatU "vaddsatu" 2 NONE BINARY;
+    /// a − b, or the nearest that signed lanes can hold.
+    VSubSat "vsubsat" 2 NONE BINARY;
+    /// a − b, or the nearest that unsigned lanes can hold.
+    VSubSatU "vsubsatu" 2 NONE BINARY;
+    /// (a + b + 1) / 2 of unsigned lanes, with all bits of the sum.
+    VAvgU "vavgu" 2 NONE BINARY;
+    /// High half of the signed product.
+    VMulHigh "vmulhigh" 2 NONE BINARY;
+    /// High half of the unsigned product.
+    VMulHighU "vmulhighu" 2 NONE BINARY;
+    /// Each lane holds its number.
+    VIota "viota" 0 NONE IOTA;
+    /// The lanes of half the width in the low half of a, sign-extended.
+    VWiden "vwiden" 1 NONE WIDEN;
+    /// The lanes of half the width in the low half of a, zero-extended.
+    VWidenU "vwidenu" 1 NONE WIDEN;
+    /// The low halves of the lanes of a, which are of twice the width, in the low half of the result,
+    /// whose high half is zero.
+    VNarrow "vnarrow" 1 NONE NARROW;
+    /// Byte i is the byte of a whose number is in byte i of b; zero if a has no such byte.
+    VShuffle "vshuffle" 2 NONE LOGIC;
+    /// In each 128 bits: the lanes of the low halves of a and b, by turns, a's first.
+    VUnpackLow "vunpacklow" 2 NONE BINARY;
+    /// In each 128 bits: the lanes of the high halves of a and b, by turns, a's first.
+    VUnpackHigh "vunpackhigh" 2 NONE BINARY;
+    /// Lanes from `aux`'s index on of a, followed by b: as many as a vector has.
+    VAlign "valign" 2 NONE ALIGN;
+    /// a, with zeros above.
+    VExtend "vextend" 1 NONE EXTEND;
+    /// One half of a.
+    VHalf "vhalf" 1 NONE HALF;
+    /// a, with b above.
+    VJoin "vjoin" 2 NONE JOIN;
+
     // Floating-point lanes. What is said of the scalar operations holds for each lane: rounding, the
     // default NaN, and the flags, which are those of all lanes together.
     /// The bits of float a in each lane.

@@ -141,18 +141,21 @@ impl Op {
             _ => false,
         }
     }
-    /// Whether the result is a vector.
-    pub fn result_is_vector(&self) -> bool {
+    /// The type of the result if it is a vector.
+    pub fn result_vector(&self) -> Option<Type> {
         match self.kind.form() {
-            Some(form) => form.result == Slot::Vector,
-            None => self.kind == OpKind::Load && self.ty.is_vector(),
+            Some(form) => form.result.vector(self.ty),
+            None => (self.kind == OpKind::Load && self.ty.is_vector()).then_some(self.ty),
         }
     }
-    /// Whether operand `index` is a vector.
-    pub fn operand_is_vector(&self, index: usize) -> bool {
+    /// The type of operand `index` if it is a vector.
+    pub fn operand_vector(&self, index: usize) -> Option<Type> {
         match self.kind.form() {
-            Some(form) => form.operands[index] == Slot::Vector,
-            None => index == 2 && self.kind == OpKind::Store && self.ty.is_vector(),
+            Some(form) => form.operands[index].vector(self.ty),
+            None => {
+                let stored = index == 2 && self.kind == OpKind::Store && self.ty.is_vector();
+                stored.then_some(self.ty)
+            }
         }
     }
     /// The width of the lanes of a vector operation.
@@ -294,7 +297,7 @@ impl Unit {
                 return fail(problem);
             }
             for (index, operand) in op.operands().enumerate() {
-                let wanted = Assigned::of(op.ty, op.operand_is_vector(index));
+                let wanted = Assigned::of(op.operand_vector(index));
                 match operand.value() {
                     Value::None => return fail("operand is missing"),
                     Value::Temp(t) => match assigned.get(t.0 as usize) {
@@ -317,11 +320,13 @@ impl Unit {
                 Value::Const(_) => return fail("result goes to a constant"),
                 Value::Temp(t) => match assigned.get_mut(t.0 as usize) {
                     Some(seen @ Assigned::Not) => {
-                        *seen = Assigned::of(op.ty, op.result_is_vector());
+                        *seen = Assigned::of(op.result_vector());
                     }
                     _ => return fail("temporary is assigned twice or does not exist"),
                 },
-                Value::Reg(_) if op.result_is_vector() => return fail("vector is no temporary"),
+                Value::Reg(_) if op.result_vector().is_some() => {
+                    return fail("vector is no temporary");
+                }
                 _ => {}
             }
             if op.kind == OpKind::Label {
@@ -359,8 +364,8 @@ enum Assigned {
 }
 
 impl Assigned {
-    fn of(ty: Type, vector: bool) -> Self {
-        if vector { Self::Vector(ty) } else { Self::Scalar }
+    fn of(vector: Option<Type>) -> Self {
+        vector.map_or(Self::Scalar, Self::Vector)
     }
 }
 
@@ -385,8 +390,13 @@ fn vector_problem(op: &Op) -> Option<&'static str> {
         form.operands[i] != Slot::Const || matches!(operand.value(), Value::Const(_))
     });
     let lanes = op.ty.bytes() / op.lane().bytes();
+    let halves = form.result == Slot::Half || form.operands.contains(&Slot::Half);
     match form.aux {
         _ if !op.ty.is_vector() => Some("operation is for vectors"),
+        _ if halves && op.ty != Type::V256 => Some("halves are of 256 bits"),
+        Aux::Wider if op.lane() == Lane::B8 => Some("lanes are too narrow"),
+        Aux::Narrower if op.lane() == Lane::B64 => Some("lanes are too wide"),
+        Aux::WhichHalf if op.lane_aux() > 1 => Some("half does not exist"),
         _ if !consts => Some("operand is no constant"),
         aux if aux.is_float() && op.lane().bits() < 32 => Some("lanes are no floats"),
         Aux::Index | Aux::FloatIndex if usize::from(op.lane_aux()) >= lanes => {

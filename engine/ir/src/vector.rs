@@ -1,6 +1,6 @@
 //! What vector operations take and give.
 
-use crate::ops::{Cond, FpCond, Rounding, packed_enum};
+use crate::ops::{Cond, FpCond, Rounding, Type, packed_enum};
 
 packed_enum! {
     /// Width of the lanes of a vector operation.
@@ -50,6 +50,19 @@ pub enum Slot {
     Float,
     /// A vector of the operation's type.
     Vector,
+    /// A vector of 128 bits, where the operation's type is V256.
+    Half,
+}
+
+impl Slot {
+    /// Type of the vector that it is in an operation of a type, if it is one.
+    pub fn vector(self, ty: Type) -> Option<Type> {
+        match self {
+            Self::Vector => Some(ty),
+            Self::Half => Some(Type::V128),
+            _ => None,
+        }
+    }
 }
 
 /// What is in the `aux` of a vector operation.
@@ -59,8 +72,14 @@ pub enum Aux {
     None,
     /// A [`Lane`] in the low byte.
     Lanes,
+    /// A [`Lane`] wider than 8 bits.
+    Wider,
+    /// A [`Lane`] narrower than 64 bits.
+    Narrower,
     /// A lane's number above that.
     Index,
+    /// Only above that: 0 for the low half, 1 for the high one.
+    WhichHalf,
     /// A [`Cond`] above that.
     Cond,
     /// A [`Lane`] of 32 or 64 bits: binary32 or binary64.
@@ -124,6 +143,20 @@ impl Form {
         Self::new(Slot::Vector, Slot::Vector, Slot::Vector, Slot::None, Aux::Cond);
     pub(crate) const BLEND: Self =
         Self::new(Slot::Vector, Slot::Vector, Slot::Vector, Slot::Vector, Aux::None);
+    pub(crate) const IOTA: Self =
+        Self::new(Slot::Vector, Slot::None, Slot::None, Slot::None, Aux::Lanes);
+    pub(crate) const WIDEN: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::None, Slot::None, Aux::Wider);
+    pub(crate) const NARROW: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::None, Slot::None, Aux::Narrower);
+    pub(crate) const ALIGN: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::Vector, Slot::None, Aux::Index);
+    pub(crate) const EXTEND: Self =
+        Self::new(Slot::Vector, Slot::Half, Slot::None, Slot::None, Aux::None);
+    pub(crate) const HALF: Self =
+        Self::new(Slot::Half, Slot::Vector, Slot::None, Slot::None, Aux::WhichHalf);
+    pub(crate) const JOIN: Self =
+        Self::new(Slot::Vector, Slot::Half, Slot::Half, Slot::None, Aux::None);
     pub(crate) const FROM_FLOAT: Self =
         Self::new(Slot::Vector, Slot::Float, Slot::None, Slot::None, Aux::Floats);
     pub(crate) const TO_FLOAT: Self =
@@ -149,7 +182,8 @@ impl Aux {
         let more = aux >> Lane::SHIFT;
         match self {
             Self::None => String::new(),
-            Self::Lanes | Self::Floats => lane().to_owned(),
+            Self::Lanes | Self::Wider | Self::Narrower | Self::Floats => lane().to_owned(),
+            Self::WhichHalf => format!("_{more}"),
             Self::Index | Self::FloatIndex | Self::Negate => format!("{}_{more}", lane()),
             Self::FloatCond => format!("{}_{}", lane(), FpCond::from_code(more).name()),
             Self::Rounding => format!("{}_{}", lane(), Rounding::from_code(more).name()),
@@ -168,7 +202,12 @@ impl Aux {
         let (lane, more) = text.split_once('_').unwrap_or((text, ""));
         let more = match self {
             Self::None => return text.is_empty().then_some(0),
-            Self::Lanes | Self::Floats => more.is_empty().then_some(0)?,
+            Self::Lanes | Self::Wider | Self::Narrower | Self::Floats => {
+                more.is_empty().then_some(0)?
+            }
+            Self::WhichHalf => {
+                return lane.is_empty().then_some(more.parse::<u16>().ok()?.checked_mul(256)?);
+            }
             Self::FloatCond => code!(FpCond, more)?,
             Self::Rounding => code!(Rounding, more)?,
             Self::Index | Self::FloatIndex | Self::Negate => more.parse::<u8>().ok()?.into(),

@@ -50,13 +50,16 @@ fn simpler(unit: &Unit, at: usize) -> Vec<Unit> {
         unit
     };
     let fresh: Operand = Const(unit.consts.len() as u32).into();
-    if op.result_is_vector() && op.kind != OpKind::VSplat {
+    let vector = op.result_vector();
+    if let Some(ty) = vector
+        && op.kind != OpKind::VSplat
+    {
         let (kind, aux, none) = (OpKind::VSplat, ir::Lane::B64.with(0), Operand::NONE);
         for value in [0, 0x0123_4567_89ab_cdef] {
-            let splat = Op { kind, ty: op.ty, aux, dst: op.dst, a: fresh, b: none, c: none };
+            let splat = Op { kind, ty, aux, dst: op.dst, a: fresh, b: none, c: none };
             list.push(with(splat, value));
         }
-    } else if op.kind != OpKind::Mov && !op.dst.is_none() && !op.result_is_vector() {
+    } else if op.kind != OpKind::Mov && !op.dst.is_none() && vector.is_none() {
         let ty = if op.result_is_float() { Type::F64 } else { Type::I64 };
         let none = Operand::NONE;
         for value in [0, 1] {

@@ -51,6 +51,7 @@ impl Maker<'_, '_> {
             let old = self.random.below(self.vectors.len() as u64) as usize;
             self.vectors.swap_remove(old);
         }
+        let ty = kind.form().and_then(|form| form.result.vector(ty)).unwrap_or(ty);
         self.vectors.push((ty, dst));
         dst
     }
@@ -92,12 +93,19 @@ impl Maker<'_, '_> {
         let all: Vec<(OpKind, Form)> =
             OpKind::ALL.iter().filter_map(|kind| Some((*kind, kind.form()?))).collect();
         let (kind, form) = self.random.pick(&all);
-        let float = form.aux.is_float();
-        let lane = self.random.pick(if float { &Lane::ALL[2..] } else { Lane::ALL });
+        let halves = form.result == Slot::Half || form.operands.contains(&Slot::Half);
+        let ty = if halves { Type::V256 } else { ty };
+        let lane = self.random.pick(match form.aux {
+            Aux::Wider => &Lane::ALL[1..],
+            Aux::Narrower => &Lane::ALL[..3],
+            aux if aux.is_float() => &Lane::ALL[2..],
+            _ => Lane::ALL,
+        });
         let lanes = (ty.bytes() / lane.bytes()) as u64;
         let aux = match form.aux {
             Aux::None => 0,
-            Aux::Lanes | Aux::Floats => lane.with(0),
+            Aux::WhichHalf => Lane::B8.with(self.random.below(2) as u16),
+            Aux::Lanes | Aux::Wider | Aux::Narrower | Aux::Floats => lane.with(0),
             Aux::FloatCond => lane.with(self.random.pick(FpCond::ALL) as u16),
             Aux::Negate => lane.with(self.random.below(4) as u16),
             Aux::Rounding => lane.with(self.random.pick(Rounding::ALL) as u16),
@@ -117,6 +125,7 @@ impl Maker<'_, '_> {
             }
             Slot::Float => self.float(lane == Lane::B64),
             Slot::Vector => self.vector_operand(ty),
+            Slot::Half => self.vector_operand(Type::V128),
         });
         if form.result == Slot::Float {
             return self.float_result(kind, ty, aux, (lane == Lane::B64, args));
@@ -125,6 +134,7 @@ impl Maker<'_, '_> {
             return self.int_result(kind, ty, aux, args);
         }
         let value = self.vector_result(kind, ty, aux, args);
+        let ty = form.result.vector(ty).unwrap_or(ty);
         if self.random.percent(60) {
             self.put(ty, value);
         }

@@ -15,7 +15,9 @@ mod memory;
 mod mxcsr;
 mod thunks;
 mod vector;
+mod vector_composed;
 mod vector_float;
+mod vector_places;
 
 pub use lower::{Buffers, Generator};
 pub use mxcsr::{read_mxcsr, write_mxcsr};

@@ -30,21 +30,22 @@ pub(super) const fn m3a(opcode: u8) -> Vex {
 pub(super) const PADD: [Vex; 4] = [m0f(0xfc), m0f(0xfd), m0f(0xfe), m0f(0xd4)];
 pub(super) const PSUB: [Vex; 4] = [m0f(0xf8), m0f(0xf9), m0f(0xfa), m0f(0xfb)];
 pub(super) const PCMPEQ: [Vex; 4] = [m0f(0x74), m0f(0x75), m0f(0x76), m38(0x29)];
-const PCMPGT: [Vex; 4] = [m0f(0x64), m0f(0x65), m0f(0x66), m38(0x37)];
-const PMAXU: [Vex; 3] = [m0f(0xde), m38(0x3e), m38(0x3f)];
-const PMINU: [Vex; 3] = [m0f(0xda), m38(0x3a), m38(0x3b)];
+pub(super) const PCMPGT: [Vex; 4] = [m0f(0x64), m0f(0x65), m0f(0x66), m38(0x37)];
+pub(super) const PMAXU: [Vex; 3] = [m0f(0xde), m38(0x3e), m38(0x3f)];
+pub(super) const PMINU: [Vex; 3] = [m0f(0xda), m38(0x3a), m38(0x3b)];
 pub(super) const PBROADCAST: [Vex; 4] = [m38(0x78), m38(0x79), m38(0x58), m38(0x59)];
-const PMULLW: Vex = m0f(0xd5);
-const PMULUDQ: Vex = m0f(0xf4);
+pub(super) const PADDUSB: Vex = m0f(0xdc);
+pub(super) const PMULLW: Vex = m0f(0xd5);
+pub(super) const PMULUDQ: Vex = m0f(0xf4);
 pub(super) const PAND: Vex = m0f(0xdb);
 pub(super) const PANDN: Vex = m0f(0xdf);
 pub(super) const POR: Vex = m0f(0xeb);
 pub(super) const PXOR: Vex = m0f(0xef);
-const PSHUFB: Vex = m38(0x00);
+pub(super) const PSHUFB: Vex = m38(0x00);
 pub(super) const PBLENDVB: Vex = m3a(0x4c);
 const PBLENDW: Vex = m3a(0x0e);
 const PACKSSWB: Vex = m0f(0x63);
-const PERMQ: Vex = m3a(0x00).w();
+pub(super) const PERMQ: Vex = m3a(0x00).w();
 pub(super) const INSERTI128: Vex = m3a(0x38);
 pub(super) const EXTRACTI128: Vex = m3a(0x39);
 
@@ -97,7 +98,7 @@ impl Shift {
 }
 
 /// The instruction for an operation on two vectors, where the host has one.
-fn direct(kind: OpKind, lane: Lane) -> Option<Vex> {
+pub(super) fn direct(kind: OpKind, lane: Lane) -> Option<Vex> {
     let row = match kind {
         OpKind::VAdd => PADD.map(Some),
         OpKind::VSub => PSUB.map(Some),
@@ -109,6 +110,15 @@ fn direct(kind: OpKind, lane: Lane) -> Option<Vex> {
         OpKind::VAnd => [Some(PAND); 4],
         OpKind::VOr => [Some(POR); 4],
         OpKind::VXor => [Some(PXOR); 4],
+        OpKind::VAddSat => [Some(m0f(0xec)), Some(m0f(0xed)), None, None],
+        OpKind::VAddSatU => [Some(PADDUSB), Some(m0f(0xdd)), None, None],
+        OpKind::VSubSat => [Some(m0f(0xe8)), Some(m0f(0xe9)), None, None],
+        OpKind::VSubSatU => [Some(m0f(0xd8)), Some(m0f(0xd9)), None, None],
+        OpKind::VAvgU => [Some(m0f(0xe0)), Some(m0f(0xe3)), None, None],
+        OpKind::VMulHigh => [None, Some(m0f(0xe5)), None, None],
+        OpKind::VMulHighU => [None, Some(m0f(0xe4)), None, None],
+        OpKind::VUnpackLow => [m0f(0x60), m0f(0x61), m0f(0x62), m0f(0x6c)].map(Some),
+        OpKind::VUnpackHigh => [m0f(0x68), m0f(0x69), m0f(0x6a), m0f(0x6d)].map(Some),
         _ => return None,
     };
     row[lane as usize]
@@ -132,8 +142,12 @@ pub(super) fn row(offset: usize, index: usize) -> Mem {
     constant(offset + 32 * index)
 }
 
-fn sign(lane: Lane) -> Mem {
+pub(super) fn sign(lane: Lane) -> Mem {
     row(offset_of!(VectorConsts, sign), lane as usize)
+}
+
+pub(super) fn low_half(lane: Lane) -> Mem {
+    row(offset_of!(VectorConsts, low_half), lane as usize - 1)
 }
 
 fn low_bits(count: u8) -> Mem {
@@ -159,6 +173,10 @@ impl Generator<'_> {
             K::VShlBy | K::VShrBy | K::VSarBy => self.vector_shift_by(op),
             K::VSplatF => self.vector_splat_float(op),
             K::VExtractF => self.vector_extract_float(op),
+            K::VIota | K::VWiden | K::VWidenU | K::VNarrow | K::VShuffle | K::VAlign => {
+                self.lower_rearrangement(op)
+            }
+            K::VExtend | K::VHalf | K::VJoin => self.lower_halves(op),
             kind if kind.effects().has(Effects::FLAGS) => self.lower_vector_float(op),
             _ => self.vector_binary(op),
         }
@@ -180,7 +198,7 @@ impl Generator<'_> {
         self.asm.imm8(mask.0 << 4);
     }
 
-    fn ones(&mut self, op: &Op, d: Xmm) {
+    pub(super) fn ones(&mut self, op: &Op, d: Xmm) {
         self.v(op, PCMPEQ[2], d, d, d);
     }
 
@@ -497,7 +515,7 @@ impl Generator<'_> {
 
     /// Both scratch registers: 64-bit lanes with their signs flipped, so that signed comparisons are
     /// unsigned ones.
-    fn flip_signs(&mut self, op: &Op, (a, b): (Xmm, Xmm)) {
+    pub(super) fn flip_signs(&mut self, op: &Op, (a, b): (Xmm, Xmm)) {
         self.v(op, PXOR, X0, a, sign(Lane::B64));
         self.v(op, PXOR, X1, b, sign(Lane::B64));
     }
@@ -521,6 +539,10 @@ impl Generator<'_> {
         match op.kind {
             K::VMul if op.lane() == Lane::B8 => self.multiply_bytes(op, d, (a, b)),
             K::VMul => self.multiply_words(op, d, (a, b)),
+            K::VAddSat | K::VSubSat => self.saturate_signed(op, d, (a, b)),
+            K::VAddSatU | K::VSubSatU => self.saturate_unsigned(op, d, (a, b)),
+            K::VAvgU => self.average(op, d, (a, b)),
+            K::VMulHigh | K::VMulHighU => self.multiply_high_halves(op, d, (a, b))?,
             K::VMin | K::VMax | K::VMinU | K::VMaxU => self.vector_extremum(op, d, (a, b)),
             _ => self.shift_lanes(op, d, (a, b)),
         }
@@ -542,7 +564,7 @@ impl Generator<'_> {
     /// Even bytes, then odd ones, in 16-bit lanes.
     fn multiply_bytes(&mut self, op: &Op, d: Xmm, (a, b): (Xmm, Xmm)) {
         self.v(op, PMULLW, d, a, b);
-        self.v(op, PAND, d, d, constant(offset_of!(VectorConsts, low_bytes)));
+        self.v(op, PAND, d, d, low_half(Lane::B16));
         self.shift_constant(op, Shift::Right, Lane::B16, (X0, a), 8);
         self.shift_constant(op, Shift::Right, Lane::B16, (X1, b), 8);
         self.shift_constant(op, Shift::Left, Lane::B16, (X1, X1), 8);
