@@ -15,7 +15,8 @@ use common::power::*;
 use common::*;
 use formats::qcow2::{CreateOptions, Options, Qcow2, create};
 use graph::{
-    Compress, Image, Memory, Node, Preallocation, SnapshotInfo, Snapshots, WriteFlags, ZeroFlags,
+    BitmapInfo, Bitmaps, Compress, Image, Memory, Node, Preallocation, SnapshotInfo, Snapshots,
+    WriteFlags, ZeroFlags,
 };
 
 fn open(file: Arc<dyn Node>, backing: Option<Arc<dyn Node>>) -> Qcow2 {
@@ -290,4 +291,33 @@ fn no_cut_while_snapshots_change_damages() {
         let another = SnapshotInfo { name: "two".to_owned(), ..SnapshotInfo::default() };
         cut_everywhere("taking two", image, |disk| disk.create(&another).unwrap(), kept);
     }
+}
+
+#[test]
+fn no_cut_while_bitmaps_are_stored_damages_or_lies() {
+    let options = CreateOptions { cluster_size: 512, ..CreateOptions::new(60 << 10) };
+    let file = Volatile::holding(numbered(&options));
+    let disk = open(Arc::clone(&file) as Arc<dyn Node>, None);
+    disk.add("a", 512, true).unwrap();
+    drop(disk);
+    let image = file.forget_log();
+    let mut sectors = vec![0; 1024];
+    open(Volatile::holding(image.clone()), None).read_at(5120, &mut sectors).unwrap();
+    cut_everywhere(
+        "bitmaps",
+        image,
+        |disk| {
+            disk.add("b", 512, true).unwrap();
+            disk.write_at(5120, &sectors, WriteFlags::default()).unwrap();
+            disk.flush().unwrap();
+        },
+        |disk| {
+            // What is believed either knows of the write or is from before the opening.
+            let right = |info: BitmapInfo| {
+                let run = disk.next_dirty(&info.name, 0).ok().flatten();
+                info.in_use || run == Some((5120, 1024)) || (run.is_none() && info.name == "a")
+            };
+            numbers_up_to(disk, usize::MAX) && Bitmaps::list(disk).into_iter().all(right)
+        },
+    );
 }

@@ -186,24 +186,3 @@ fn internal_snapshots_keep_their_content_while_we_write() {
         peer_agrees(&folder, &path, &before);
     }
 }
-
-#[test]
-fn persistent_bitmaps_are_stale_but_harmless_after_we_write() {
-    let folder = Folder::new("bitmaps");
-    let path = folder.path("image.qcow2");
-    must("qemu-img", &["create", "-q", "-f", "qcow2", &path, "8M"]);
-    must("qemu-img", &["bitmap", "--add", &path, "b0"]);
-    must("qemu-io", &["-f", "qcow2", "-c", "write -P 3 0 1M", &path]);
-    assert_clean(&path);
-    drop(open(&path, true, None));
-    assert!(must("qemu-img", &["info", &path]).contains("name: b0"), "reading changes nothing");
-    let disk = open(&path, false, None);
-    disk.write_at(4 * MIB, &[4; 4096], WriteFlags::default()).unwrap();
-    drop(disk);
-    assert!(!must("qemu-img", &["info", &path]).contains("name: b0"));
-    let out = tool("qemu-img", &["check", "-f", "qcow2", &path]);
-    // 3: the bitmap's clusters are leaked; nothing is wrong.
-    assert!(matches!(out.status.code(), Some(0 | 3)), "{out:?}");
-    must("qemu-img", &["check", "-q", "-f", "qcow2", "-r", "leaks", &path]);
-    assert_clean(&path);
-}

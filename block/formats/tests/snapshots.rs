@@ -18,7 +18,7 @@ fn scribble(disk: &dyn Node, model: &mut [u8], random: &mut Random) {
         let len = (random.below(150_000) + 1).min(model.len() as u64 - at);
         let byte = random.next() as u8;
         let range = at as usize..(at + len) as usize;
-        if byte % 5 == 0 {
+        if byte.is_multiple_of(5) {
             disk.write_zeroes(at, len, ZeroFlags { unmap: true, fua: false }).unwrap();
             model[range].fill(0);
         } else {

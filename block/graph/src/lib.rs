@@ -10,6 +10,7 @@
 //! one disk run at the same time; only metadata changes serialise. An io_uring executor can
 //! replace the pool behind the same [`Queue`] without touching a device.
 
+mod bits;
 mod disk;
 mod error;
 mod executor;
@@ -20,6 +21,7 @@ mod queue;
 mod ranges;
 mod registry;
 
+pub use bits::DirtyBits;
 pub use disk::{DetectZeroes, Disk, DiskOptions};
 pub use error::{OpenError, host_text};
 pub use executor::Executor;

@@ -2,7 +2,7 @@
 //!
 //! The checker reads the file itself and shares no state with an open image, so it also judges what
 //! `meta.rs` and `commit.rs` wrote. A refcount above the number of references is a leak; below
-//! it, or a table entry that cannot be right, is damage.
+//! it, or a table entry that cannot be right, is damage. `repair.rs` acts on what is found here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,26 +10,57 @@ use std::io;
 use graph::{CheckReport, Node, OpenError};
 
 use super::Qcow2;
-use super::codec::{be32, be64, read_padded, read_table};
-use super::header::{AUTOCLEAR_BITMAPS, Header};
-use super::layout::{COPIED, Entry, Layout, OFFSET};
+use super::bitmaps;
+use super::codec::{be64, read_padded, read_table};
+use super::header::{CRYPT_LUKS, Header};
+use super::layout::{COMPRESSED, COPIED, Entry, Layout, OFFSET};
 use super::meta::get_refcount;
 use super::snapshots;
 
 /// Findings listed one by one; the rest is only counted.
 const LISTED: usize = 100;
 
-/// Most clusters of a file that is checked: 1 GiB of counters.
+/// Most clusters of a file that is checked: half a gibibyte of counters.
 const MOST_CLUSTERS: usize = 1 << 28;
 
-fn damage(report: &mut CheckReport, text: String) {
-    report.corruptions += 1;
-    list(report, format!("ERROR {text}"));
+/// Bits of an L1 entry that mean nothing.
+const L1_RESERVED: u64 = 0x7f00_0000_0000_01ff;
+/// Bits of an L2 entry for a plain cluster that mean nothing; bit 0 is the zero flag.
+const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;
+/// Bits of a refcount table entry that mean nothing.
+const REFTABLE_RESERVED: u64 = 0x1ff;
+
+/// Numbers that are nearly always small, by index.
+pub(super) struct Counts {
+    small: Vec<u16>,
+    /// Those that do not fit.
+    large: BTreeMap<usize, u64>,
 }
 
-fn list(report: &mut CheckReport, text: String) {
-    if report.findings.len() < LISTED {
-        report.findings.push(text);
+impl Counts {
+    fn new(len: usize) -> Self {
+        Self { small: vec![0; len], large: BTreeMap::new() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.small.len()
+    }
+
+    pub fn get(&self, at: u64) -> u64 {
+        let Ok(at) = usize::try_from(at) else { return 0 };
+        match self.small.get(at) {
+            Some(&u16::MAX) => self.large.get(&at).copied().unwrap_or(u16::MAX.into()),
+            Some(count) => u64::from(*count),
+            None => 0,
+        }
+    }
+
+    fn add(&mut self, at: usize, times: u64) {
+        let sum = self.get(at as u64).saturating_add(times);
+        self.small[at] = u16::try_from(sum).unwrap_or(u16::MAX);
+        if sum >= u64::from(u16::MAX) {
+            self.large.insert(at, sum);
+        }
     }
 }
 
@@ -38,20 +69,24 @@ fn list(report: &mut CheckReport, text: String) {
 struct Users {
     /// L1 entries of the image and of snapshots.
     times: u32,
-    /// The COPIED flag of the image's own entry, if it has one.
-    active: Option<bool>,
+    /// The image's own L1 entry, if it has one.
+    active: Option<u64>,
 }
 
 /// The walk over all tables of a file.
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     file: &'a dyn Node,
-    header: Header,
-    layout: Layout,
+    pub header: Header,
+    pub layout: Layout,
     /// References found per host cluster of the file.
-    found: Vec<u32>,
+    pub found: Counts,
+    /// Host clusters whose refcount in the file is one, a bit each.
+    alone: Vec<u64>,
     /// L2 tables by offset: one shared by snapshots is walked once and counted for each.
     tables: BTreeMap<u64, Users>,
-    report: CheckReport,
+    /// The refcount table or its blocks are damaged themselves.
+    pub refcounts_broken: bool,
+    pub report: CheckReport,
 }
 
 impl Qcow2 {
@@ -64,60 +99,11 @@ impl Qcow2 {
         walk.compare().map_err(|e| OpenError::host(path, e))?;
         Ok(walk.report)
     }
-
-    /// Makes all refcounts and COPIED flags what the references say. Until the caller clears the
-    /// dirty bit, a crash in between leaves an image that is repaired again.
-    pub(super) fn repair(&self) -> io::Result<()> {
-        let file = &*self.file;
-        let walk = Walk::run(file, &self.path)?;
-        let mut meta = self.meta();
-        meta.allocate_behind(walk.found.len() as u64);
-        for (cluster, found) in walk.found.iter().enumerate() {
-            let (cluster, found) = (cluster as u64, u64::from(*found));
-            if meta.refcount(file, cluster)? != found {
-                meta.ensure_block(file, cluster)?;
-                meta.set_refcount(file, cluster, found.min(self.layout.max_refcount()))?;
-            }
-        }
-        meta.allocate_behind(0);
-        // Tables of a change that was not completed are none.
-        meta.kinds
-            .retain(|cluster, _| walk.found.get(*cluster as usize).is_none_or(|found| *found > 0));
-        self.repair_flags(&mut meta)?;
-        drop(meta);
-        self.commit()?;
-        self.file.flush()
-    }
-
-    fn repair_flags(&self, meta: &mut super::meta::Meta) -> io::Result<()> {
-        let file = &*self.file;
-        for index in 0..meta.l1.len() {
-            let table = meta.l1[index] & OFFSET;
-            if table == 0 || !table.is_multiple_of(self.layout.cluster) {
-                continue;
-            }
-            let alone = meta.refcount(file, table >> self.layout.cluster_bits)? == 1;
-            if alone != (meta.l1[index] & COPIED != 0) {
-                meta.l1[index] = table | if alone { COPIED } else { 0 };
-                meta.l1_dirty.insert(index);
-            }
-            let covered = self.layout.l2_entries * self.layout.cluster;
-            for i in 0..self.layout.l2_entries {
-                let guest = index as u64 * covered + i * self.layout.cluster;
-                let Ok(entry) = meta.entry(file, guest) else { continue };
-                let Some(host) = entry.host.filter(|_| !self.layout.external) else { continue };
-                let alone = meta.refcount(file, host >> self.layout.cluster_bits)? == 1;
-                if alone != entry.copied {
-                    meta.set_entry(file, guest, Entry { copied: alone, ..entry })?;
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 impl<'a> Walk<'a> {
-    fn run(file: &'a dyn Node, path: &str) -> Result<Self, OpenError> {
+    /// Counts all references in the file.
+    pub fn run(file: &'a dyn Node, path: &str) -> Result<Self, OpenError> {
         let header = Header::read(file, path)?;
         let layout = Layout::of(&header);
         let (list, table_len) = snapshots::read(file, &header, path)?;
@@ -127,15 +113,23 @@ impl<'a> Walk<'a> {
             return Err(OpenError::NotSupported { path: path.to_owned(), what });
         }
         let total_clusters = header.size.div_ceil(layout.cluster);
-        let report = CheckReport { total_clusters, ..CheckReport::default() };
-        let found = vec![0; clusters];
-        let mut walk = Self { file, header, layout, found, tables: BTreeMap::new(), report };
+        let mut walk = Self {
+            file,
+            header,
+            layout,
+            found: Counts::new(clusters),
+            alone: vec![0; clusters.div_ceil(64)],
+            tables: BTreeMap::new(),
+            refcounts_broken: false,
+            report: CheckReport { total_clusters, ..CheckReport::default() },
+        };
         let failed = |e| OpenError::host(path, e);
-        walk.refer(0, 1, 1, "header");
+        walk.load_alone().map_err(failed)?;
+        walk.refer(0, 1, 1);
         let l1_offset = walk.header.l1_offset;
         walk.l1(l1_offset, walk.header.l1_size, true).map_err(failed)?;
         if !list.is_empty() {
-            walk.refer(walk.header.snapshots_offset, table_len, 1, "snapshot table");
+            walk.refer(walk.header.snapshots_offset, table_len, 1);
         }
         for snapshot in &list {
             walk.l1(snapshot.l1_offset, snapshot.l1_size, false).map_err(failed)?;
@@ -143,45 +137,68 @@ impl<'a> Walk<'a> {
         for (table, users) in std::mem::take(&mut walk.tables) {
             walk.l2(table, users).map_err(failed)?;
         }
-        walk.refcount_tables().map_err(failed)?;
+        if let Some((offset, len)) = walk.header.crypt_header
+            && walk.header.crypt_method == CRYPT_LUKS
+        {
+            walk.refer(offset, len, 1);
+        }
         walk.bitmaps().map_err(failed)?;
+        walk.refcount_tables().map_err(failed)?;
         Ok(walk)
     }
 
+    fn damage(&mut self, text: String) {
+        self.report.corruptions += 1;
+        self.list(format!("ERROR {text}"));
+    }
+
+    fn list(&mut self, text: String) {
+        if self.report.findings.len() < LISTED {
+            self.report.findings.push(text);
+        }
+    }
+
     /// Counts `times` references to every cluster that `len` bytes from `offset` on touch.
-    fn refer(&mut self, offset: u64, len: u64, times: u32, what: &str) {
+    fn refer(&mut self, offset: u64, len: u64, times: u32) {
         if len == 0 {
             return;
         }
         let bits = self.layout.cluster_bits;
         let last = offset.saturating_add(len - 1) >> bits;
+        if last >= self.found.len() as u64 {
+            self.report.corruptions += 1;
+            self.list(format!(
+                "ERROR: counting reference for region exceeding the end of the file by one cluster \
+                 or more: offset {offset:#x} size {len:#x}"
+            ));
+            return;
+        }
         for cluster in offset >> bits..=last {
-            match self.found.get_mut(cluster as usize) {
-                Some(count) => *count = count.saturating_add(times),
-                None => {
-                    let text = format!("{what}: cluster {cluster:#x} is beyond the file");
-                    return damage(&mut self.report, text);
-                }
-            }
+            self.found.add(cluster as usize, times.into());
         }
     }
 
     /// Notes the L2 tables of an L1 table.
     fn l1(&mut self, offset: u64, entries: u32, active: bool) -> io::Result<()> {
-        self.refer(offset, u64::from(entries) * 8, 1, "L1 table");
+        self.refer(offset, u64::from(entries) * 8, 1);
         for entry in read_table(self.file, offset, entries as usize)? {
             let table = entry & OFFSET;
             if table == 0 {
                 continue;
             }
+            if entry & L1_RESERVED != 0 {
+                self.damage(format!("found L1 entry with reserved bits set: {entry:x}"));
+            }
             if !table.is_multiple_of(self.layout.cluster) {
-                damage(&mut self.report, format!("L2 table offset {table:#x} is not aligned"));
+                self.damage(format!(
+                    "l2_offset={table:x}: Table is not cluster aligned; L1 entry corrupted"
+                ));
                 continue;
             }
             let users = self.tables.entry(table).or_default();
             users.times = users.times.saturating_add(1);
             if active {
-                users.active = Some(entry & COPIED != 0);
+                users.active = Some(entry);
             }
         }
         Ok(())
@@ -189,50 +206,69 @@ impl<'a> Walk<'a> {
 
     /// Walks an L2 table.
     fn l2(&mut self, table: u64, users: Users) -> io::Result<()> {
-        self.refer(table, 1, users.times, "L2 table");
+        self.refer(table, self.layout.cluster, users.times);
         if table >= self.file.size() {
             return Ok(());
         }
-        if let Some(copied) = users.active {
-            self.flag(table, copied, "L2 table")?;
+        if let Some(entry) = users.active {
+            self.flag(table, entry & COPIED != 0, || format!("L2 cluster: l1_entry={entry:x}"));
         }
         let words = (self.layout.cluster / 8) as usize;
         let content = read_table(self.file, table, words)?;
+        let mut next = None;
         for words in content.chunks_exact((self.layout.entry / 8) as usize) {
             let bitmap = words.get(1).copied().unwrap_or(0);
-            self.l2_entry(Entry::decode(&self.layout, words[0], bitmap), users)?;
+            self.l2_entry(words[0], bitmap, users, &mut next);
         }
         Ok(())
     }
 
-    fn l2_entry(&mut self, entry: Entry, users: Users) -> io::Result<()> {
+    /// Judges an L2 entry; `next` is where the data of the one before it ends.
+    fn l2_entry(&mut self, word: u64, bitmap: u64, users: Users, next: &mut Option<u64>) {
+        let entry = Entry::decode(&self.layout, word, bitmap);
         let (times, active) = (users.times, users.active.is_some());
         if let Some(packed) = entry.packed {
             self.report.compressed_clusters += u64::from(active);
             self.report.allocated_clusters += u64::from(active);
-            self.refer(packed.offset, packed.len, times, "compressed cluster");
+            self.report.fragmented_clusters += u64::from(active);
+            self.refer(packed.offset, packed.len, times);
+            return;
         }
-        let Some(host) = entry.host else { return Ok(()) };
-        self.report.allocated_clusters += u64::from(active);
+        let reserved = if self.layout.subs > 1 { L2_RESERVED | 1 } else { L2_RESERVED };
+        if word & reserved & !COMPRESSED != 0 {
+            self.damage(format!("found l2 entry with reserved bits set: {word:x}"));
+        }
+        let Some(host) = entry.host else { return };
+        if active {
+            self.report.allocated_clusters += 1;
+            let follows = next.is_none_or(|next| next == host);
+            self.report.fragmented_clusters += u64::from(!follows);
+            *next = Some(host + self.layout.cluster);
+        }
         if !host.is_multiple_of(self.layout.cluster) {
-            damage(&mut self.report, format!("data cluster offset {host:#x} is not aligned"));
-            return Ok(());
+            self.damage(format!(
+                "offset={host:x}: Cluster is not properly aligned; L2 entry corrupted."
+            ));
+            return;
         }
         if self.layout.external {
-            return Ok(());
+            return;
         }
-        self.refer(host, 1, times, "data cluster");
-        if active { self.flag(host, entry.copied, "data cluster") } else { Ok(()) }
+        self.refer(host, self.layout.cluster, times);
+        if active {
+            self.flag(host, entry.copied, || format!("data cluster: l2_entry={word:x}"));
+        }
     }
 
     /// The COPIED flag says that the refcount is one.
-    fn flag(&mut self, host: u64, copied: bool, what: &str) -> io::Result<()> {
-        let count = self.stored(host >> self.layout.cluster_bits)?;
-        if copied != (count == 1) {
-            let text = format!("{what} {host:#x}: OFLAG_COPIED={copied} refcount={count}");
-            damage(&mut self.report, text);
+    fn flag(&mut self, host: u64, copied: bool, what: impl FnOnce() -> String) {
+        let cluster = host >> self.layout.cluster_bits;
+        let word = self.alone.get((cluster / 64) as usize).copied().unwrap_or(0);
+        let alone = word >> (cluster % 64) & 1 != 0;
+        if copied != alone {
+            let count = self.stored(cluster).unwrap_or(0);
+            self.damage(format!("OFLAG_COPIED {} refcount={count}", what()));
         }
-        Ok(())
     }
 
     /// The refcount in the file.
@@ -259,100 +295,117 @@ impl<'a> Walk<'a> {
         read_table(self.file, self.header.reftable_offset, (bytes / 8) as usize)
     }
 
+    /// Calls `see` with the number and the refcount of every cluster that a refcount block counts,
+    /// and of every other cluster of the file.
+    fn each_refcount(&mut self, mut see: impl FnMut(&mut Self, u64, u64)) -> io::Result<()> {
+        let per_block = 1u64 << self.layout.block_bits;
+        let table = self.reftable()?;
+        let clusters = self.found.len() as u64;
+        let mut bytes = vec![0; self.layout.cluster as usize];
+        let mut seen = BTreeSet::new();
+        for (index, entry) in table.iter().enumerate() {
+            let block = entry & OFFSET;
+            let first = index as u64 * per_block;
+            // A block that counts twice is damage by itself; once is enough to read it.
+            let again = block != 0 && !seen.insert(block);
+            if first >= clusters && (again || block == 0 || block >= self.file.size()) {
+                continue;
+            }
+            match block == 0 || block >= self.file.size() {
+                true => bytes.fill(0),
+                false => read_padded(self.file, block, &mut bytes)?,
+            }
+            if first >= clusters && bytes.iter().all(|b| *b == 0) {
+                continue;
+            }
+            let order = self.layout.refcount_order;
+            for within in 0..per_block {
+                let bits = within << order;
+                let stored = get_refcount(&bytes, (bits / 8) as usize, (bits % 8) as u32, order);
+                see(self, first + within, stored);
+            }
+        }
+        for cluster in table.len() as u64 * per_block..clusters {
+            see(self, cluster, 0);
+        }
+        Ok(())
+    }
+
+    fn load_alone(&mut self) -> io::Result<()> {
+        self.each_refcount(|this, cluster, stored| {
+            if stored == 1 && cluster < this.found.len() as u64 {
+                this.alone[(cluster / 64) as usize] |= 1 << (cluster % 64);
+            }
+        })
+    }
+
+    /// Counts the references to the refcount table and its blocks, last: what else refers to them
+    /// tells that they are damaged.
     fn refcount_tables(&mut self) -> io::Result<()> {
         let table = self.reftable()?;
-        self.refer(self.header.reftable_offset, table.len() as u64 * 8, 1, "refcount table");
-        for entry in table {
+        self.refer(self.header.reftable_offset, table.len() as u64 * 8, 1);
+        for (index, entry) in table.iter().enumerate() {
             let block = entry & OFFSET;
-            if !block.is_multiple_of(self.layout.cluster) {
-                damage(
-                    &mut self.report,
-                    format!("refcount block offset {block:#x} is not aligned"),
-                );
+            if entry & REFTABLE_RESERVED & !OFFSET != 0 {
+                self.damage(format!("refcount table entry {index} has reserved bits set"));
+            } else if !block.is_multiple_of(self.layout.cluster) {
+                self.damage(format!(
+                    "refcount block {index} is not cluster aligned; refcount table entry corrupted"
+                ));
+            } else if block >= self.found.len() as u64 * self.layout.cluster {
+                self.damage(format!("refcount block {index} is outside image"));
             } else if block != 0 {
-                self.refer(block, 1, 1, "refcount block");
+                self.refer(block, self.layout.cluster, 1);
+                let cluster = block >> self.layout.cluster_bits;
+                let references = self.found.get(cluster);
+                if references == 1 {
+                    continue;
+                }
+                self.damage(format!("refcount block {index} refcount={references}"));
+            } else {
+                continue;
             }
+            self.refcounts_broken = true;
         }
         Ok(())
     }
 
     fn bitmaps(&mut self) -> io::Result<()> {
-        let Some(ext) = self.header.bitmaps else { return Ok(()) };
-        if self.header.autoclear & AUTOCLEAR_BITMAPS == 0 {
-            return Ok(());
-        }
-        let len = ext.directory_size.min(self.file.size());
-        self.refer(ext.directory_offset, len, 1, "bitmap directory");
-        let mut directory = vec![0; len as usize];
-        read_padded(self.file, ext.directory_offset, &mut directory)?;
-        let mut at = 0;
-        for _ in 0..ext.count {
-            let Some(fixed) = directory.get(at..at + 24) else { break };
-            let (offset, entries) = (be64(fixed, 0), be32(fixed, 8));
-            let name = u16::from_be_bytes([fixed[18], fixed[19]]) as usize;
-            let extra = be32(fixed, 20) as usize;
-            let entries = u64::from(entries).min(self.file.size() / 8);
-            self.refer(offset, entries * 8, 1, "bitmap table");
-            for entry in read_table(self.file, offset, entries as usize)? {
+        let Some(ext) = bitmaps::in_use(&self.header) else { return Ok(()) };
+        let stored = match bitmaps::read_directory(self.file, &self.layout, &ext) {
+            Ok(stored) => stored,
+            Err(e) => {
+                self.damage(format!("bitmap directory: {e}"));
+                return Ok(());
+            }
+        };
+        self.refer(ext.directory_offset, ext.directory_size, 1);
+        for bitmap in stored {
+            self.refer(bitmap.table_offset, u64::from(bitmap.table_len) * 8, 1);
+            for entry in read_table(self.file, bitmap.table_offset, bitmap.table_len as usize)? {
                 if entry & OFFSET != 0 {
-                    self.refer(entry & OFFSET, 1, 1, "bitmap data");
+                    self.refer(entry & OFFSET, self.layout.cluster, 1);
                 }
             }
-            at += (24 + name + extra).next_multiple_of(8);
         }
         Ok(())
     }
 
     /// Compares the references found with all refcounts in the file.
     fn compare(&mut self) -> io::Result<()> {
-        let per_block = 1u64 << self.layout.block_bits;
-        let table = self.reftable()?;
-        let mut bytes = vec![0; self.layout.cluster as usize];
-        let covered = table.len() as u64 * per_block;
-        let mut seen = BTreeSet::new();
-        for (index, entry) in table.iter().enumerate() {
-            let block = entry & OFFSET;
-            let first = index as u64 * per_block;
-            // A block that counts twice is damage and was reported; once is enough to read it.
-            if block != 0 && !seen.insert(block) && first >= self.found.len() as u64 {
-                continue;
-            }
-            if block == 0 || block >= self.file.size() {
-                if first < self.found.len() as u64 {
-                    bytes.fill(0);
-                } else {
-                    continue;
-                }
-            } else {
-                read_padded(self.file, block, &mut bytes)?;
-            }
-            for within in 0..per_block {
-                let bits = within << self.layout.refcount_order;
-                let order = self.layout.refcount_order;
-                let stored = get_refcount(&bytes, (bits / 8) as usize, (bits % 8) as u32, order);
-                self.judge(first + within, stored);
-            }
-        }
-        for cluster in covered..self.found.len() as u64 {
-            self.judge(cluster, 0);
-        }
-        Ok(())
+        self.each_refcount(Self::judge)
     }
 
     fn judge(&mut self, cluster: u64, stored: u64) {
-        let found = self.found.get(cluster as usize).map_or(0, |n| u64::from(*n));
+        let found = self.found.get(cluster);
         if stored != 0 || found != 0 {
             self.report.image_end = (cluster + 1) << self.layout.cluster_bits;
         }
         if stored > found {
             self.report.leaks += 1;
-            let text = format!("Leaked cluster {cluster} refcount={stored} reference={found}");
-            list(&mut self.report, text);
+            self.list(format!("Leaked cluster {cluster} refcount={stored} reference={found}"));
         } else if stored < found {
-            damage(
-                &mut self.report,
-                format!("cluster {cluster} refcount={stored} reference={found}"),
-            );
+            self.damage(format!("cluster {cluster} refcount={stored} reference={found}"));
         }
     }
 }

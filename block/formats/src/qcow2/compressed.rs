@@ -120,6 +120,7 @@ impl Compress for Qcow2 {
             let text = "Compression is not supported with external data files";
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
+        self.bitmaps.note(offset, data.len() as u64);
         let packed = if data.len() as u64 == cluster {
             pack(self.unpacker.method, data)
         } else {

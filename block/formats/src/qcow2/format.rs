@@ -95,6 +95,7 @@ impl Format for Qcow2Format {
             backing: request.child(Role::Backing),
             data_file: request.child(Role::Data),
             pass_discards: pass,
+            ..Options::default()
         };
         Ok(Arc::new(Qcow2::open(request.file, request.path, options)?))
     }
@@ -127,11 +128,7 @@ impl Format for Qcow2Format {
     }
 
     fn check(&self, request: OpenRequest<'_>, fix: Fix) -> Result<Option<CheckReport>, OpenError> {
-        if fix != Fix::Nothing {
-            let what = "repairing".to_owned();
-            return Err(OpenError::NotSupported { path: request.path.to_owned(), what });
-        }
-        Qcow2::check(&*request.file, request.path).map(Some)
+        Qcow2::check_and_repair(&request.file, request.path, fix).map(Some)
     }
 }
 

@@ -33,6 +33,8 @@ const INCOMPATIBLE_KNOWN: u64 = 0x1f;
 pub(super) const COMPATIBLE_LAZY: u64 = 1 << 0;
 /// The bitmaps extension is consistent.
 pub(super) const AUTOCLEAR_BITMAPS: u64 = 1 << 0;
+/// Those that we keep true.
+pub(super) const AUTOCLEAR_KNOWN: u64 = AUTOCLEAR_BITMAPS | AUTOCLEAR_RAW_DATA;
 /// The external data file is a valid raw image of the disk.
 pub(super) const AUTOCLEAR_RAW_DATA: u64 = 1 << 1;
 

@@ -36,6 +36,7 @@ pub(super) enum Kind {
     RefcountBlock,
     Snapshots,
     InactiveL1,
+    Bitmaps,
     /// An L2 table that two L1 entries share: reading is harmless, a change is not.
     SharedL2,
 }
@@ -50,6 +51,7 @@ impl Kind {
             Self::RefcountBlock => "refcount block",
             Self::Snapshots => "snapshot table",
             Self::InactiveL1 => "inactive L1 table",
+            Self::Bitmaps => "bitmap directory",
         }
     }
 }
@@ -598,6 +600,16 @@ impl Meta {
             )));
         }
         Ok(Some(offset).filter(|o| *o != 0))
+    }
+
+    /// Whether a block counts the cluster.
+    pub fn has_block(&self, cluster: u64) -> bool {
+        matches!(self.block_of(cluster), Ok(Some(_)))
+    }
+
+    /// Whether a table is in the cluster.
+    pub fn is_table(&self, cluster: u64) -> bool {
+        self.kinds.contains_key(&cluster)
     }
 
     /// Byte offset in the file and bit position in that byte of a refcount.

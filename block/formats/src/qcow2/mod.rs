@@ -6,10 +6,11 @@
 //! Supported: every cluster size and refcount width, zero clusters, zlib and zstd clusters, backing
 //! files, extended L2 entries, external data files, resizing, internal snapshots. Lazy refcounts are kept up to date like any others, so the dirty bit is only set
 //! while snapshots change; an image that has it set is repaired when opened for writing.
-//! Persistent bitmaps are marked stale when the image is written. Not yet: encryption.
+//! Persistent dirty bitmaps. Not yet: encryption.
 //!
 //! `commit.rs` states the order of writes to the file.
 
+mod bitmaps;
 mod check;
 mod codec;
 mod commit;
@@ -21,6 +22,7 @@ mod layout;
 mod meta;
 mod preallocate;
 mod read;
+mod repair;
 mod resize;
 mod slices;
 mod snapshots;
@@ -32,14 +34,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use graph::{
-    Child, Extent, Image, Limits, Node, NodeInfo, OpenError, Preallocation, Property, RangeGuard,
-    RangeLocks, Role, Sharing, WriteFlags, ZeroFlags, check_range,
+    Child, Extent, Fix, Image, Limits, Node, NodeInfo, OpenError, Preallocation, Property,
+    RangeGuard, RangeLocks, Role, Sharing, WriteFlags, ZeroFlags, check_range,
 };
 
 pub use create::{CreateOptions, create};
 pub use format::Qcow2Format;
 pub use header::{Compression, Header};
 
+use bitmaps::LiveBitmaps;
 use compressed::Unpacker;
 use layout::Layout;
 use meta::{Kind, Meta, Overlap};
@@ -56,6 +59,8 @@ pub struct Options {
     pub data_file: Option<Arc<dyn Node>>,
     /// Freed clusters are discarded in the file.
     pub pass_discards: bool,
+    /// Opened to be repaired: as damaged as it is, and without its data file.
+    pub repairing: bool,
 }
 
 /// An open qcow2 image.
@@ -80,6 +85,7 @@ pub struct Qcow2 {
     list_len: AtomicU64,
     ranges: RangeLocks,
     unpacker: Unpacker,
+    bitmaps: LiveBitmaps,
     /// Damage was found: nothing is written any more.
     corrupt: AtomicBool,
 }
@@ -108,12 +114,16 @@ impl Qcow2 {
             header.size = snapshot.info.disk_size;
         }
         let read_only = options.read_only || file.read_only();
-        if header.incompatible & header::INCOMPATIBLE_CORRUPT != 0 && !read_only {
+        if header.incompatible & header::INCOMPATIBLE_CORRUPT != 0
+            && !read_only
+            && !options.repairing
+        {
             let why = "qcow2: Image is corrupt; cannot be opened read/write".to_owned();
             return Err(OpenError::Image { path: path.to_owned(), why });
         }
         let data = match (&options.data_file, header.external()) {
             (Some(data), true) => Arc::clone(data),
+            (None, true) if options.repairing => Arc::clone(&file),
             (None, true) => {
                 let why = "'data-file' is required for this image".to_owned();
                 return Err(OpenError::Image { path: path.to_owned(), why });
@@ -124,7 +134,7 @@ impl Qcow2 {
             }
             (None, false) => Arc::clone(&file),
         };
-        if header.crypt_method != header::CRYPT_NONE {
+        if header.crypt_method != header::CRYPT_NONE && !options.repairing {
             let method = if header.crypt_method == header::CRYPT_AES { "AES" } else { "LUKS" };
             let what = format!("qcow2 with {method} encryption");
             return Err(OpenError::NotSupported { path: path.to_owned(), what });
@@ -154,28 +164,33 @@ impl Qcow2 {
             snapshots: Mutex::new(list),
             list_len: AtomicU64::new(list_len),
             ranges: RangeLocks::default(),
+            bitmaps: LiveBitmaps::default(),
             corrupt: AtomicBool::new(false),
         };
+        if options.repairing || at.is_some() {
+            return Ok(image);
+        }
         if !read_only {
             image.prepare_for_writing().map_err(|e| OpenError::host(path, e))?;
         }
+        image.load_bitmaps().map_err(|e| OpenError::host(path, e))?;
         Ok(image)
     }
 
-    /// Repairs an image that was not closed, and marks stale what we do not maintain.
+    /// Repairs an image that was not closed, and marks stale what we do not know.
     fn prepare_for_writing(&self) -> io::Result<()> {
         let (dirty, stale) = {
             let header = self.header();
             let dirty = header.incompatible & header::INCOMPATIBLE_DIRTY != 0;
-            (dirty, header.autoclear & !header::AUTOCLEAR_RAW_DATA != 0)
+            (dirty, header.autoclear & !header::AUTOCLEAR_KNOWN != 0)
         };
         if dirty {
-            self.repair()?;
+            self.repair(Fix::All)?;
         }
         if dirty || stale {
             self.update_header(|header| {
                 header.incompatible &= !header::INCOMPATIBLE_DIRTY;
-                header.autoclear &= header::AUTOCLEAR_RAW_DATA;
+                header.autoclear &= header::AUTOCLEAR_KNOWN;
             })?;
         }
         Ok(())
@@ -289,18 +304,21 @@ impl Node for Qcow2 {
 
     fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> io::Result<()> {
         self.writable(offset, buf.len() as u64)?;
+        self.bitmaps.note(offset, buf.len() as u64);
         self.write_data(offset, buf)?;
         self.finish(flags.fua)
     }
 
     fn write_zeroes(&self, offset: u64, len: u64, flags: ZeroFlags) -> io::Result<()> {
         self.writable(offset, len)?;
+        self.bitmaps.note(offset, len);
         self.zero_range(offset, len, flags)?;
         self.finish(flags.fua)
     }
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         self.writable(offset, len)?;
+        self.bitmaps.note(offset, len);
         self.discard_range(offset, len)
     }
 
@@ -360,12 +378,13 @@ impl Node for Qcow2 {
         if header.version >= 3 {
             specific.push(("lazy-refcounts", lazy.into()));
         }
+        specific.extend(self.bitmaps.properties().map(|list| ("bitmaps", list)));
+        specific.push(("refcount-bits", (1u64 << header.refcount_order).into()));
         if let Some(name) = &header.data_file {
             specific.push(("data-file", name.as_str().into()));
             let raw = header.autoclear & header::AUTOCLEAR_RAW_DATA != 0;
             specific.push(("data-file-raw", raw.into()));
         }
-        specific.push(("refcount-bits", (1u64 << header.refcount_order).into()));
         if header.version >= 3 {
             specific.push(("corrupt", corrupt.into()));
             specific.push(("extended-l2", header.extended_l2().into()));
@@ -394,6 +413,8 @@ impl Drop for Qcow2 {
         if self.read_only || self.corrupt.load(Ordering::Acquire) {
             return;
         }
+        // Without success they stay marked as in use, and nobody believes them.
+        let _ = self.store_bitmaps();
         // Lowered counts of the first commit are written by the second. Failure costs only what
         // nobody flushed.
         for _ in 0..3 {

@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use graph::{Compress, Image, Preallocation, SECTOR, Sharing, Snapshots, ZeroFlags};
+use graph::{Bitmaps, Compress, Image, Preallocation, SECTOR, Sharing, Snapshots, ZeroFlags};
 
 use super::Qcow2;
 use super::layout::Entry;
@@ -28,11 +28,17 @@ impl Image for Qcow2 {
             }
             false => self.shrink(old, size),
         };
-        done.inspect_err(|_| self.size.store(self.header().size, Ordering::Release))
+        done.inspect_err(|_| self.size.store(self.header().size, Ordering::Release))?;
+        self.resize_bitmaps();
+        Ok(())
     }
 
     fn compress(&self) -> Option<&dyn Compress> {
         Some(self)
+    }
+
+    fn bitmaps(&self) -> Option<&dyn Bitmaps> {
+        if self.layout.zero_flag { Some(self) } else { None }
     }
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {

@@ -18,7 +18,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use graph::{Node, RangeGuard, Sharing, SnapshotInfo, Snapshots, WriteFlags};
+use graph::{Fix, Node, RangeGuard, Sharing, SnapshotInfo, Snapshots, WriteFlags};
 
 use super::codec::{damaged, read_table, table_bytes};
 use super::header::{INCOMPATIBLE_DIRTY, MAX_SNAPSHOTS};
@@ -50,7 +50,7 @@ impl Snapshots for Qcow2 {
         self.mark_dirty(true)?;
         let taken = self.take(&mut list);
         if let Err(e) = taken {
-            self.repair()?;
+            self.repair(Fix::All)?;
             self.mark_dirty(false)?;
             return Err(e);
         }
@@ -68,7 +68,7 @@ impl Snapshots for Qcow2 {
         let raised = self.change_counts(&mut table, Change::Raise);
         let applied = raised.and_then(|()| self.switch_to(&snapshot, &mut table));
         if let Err(e) = applied {
-            self.repair()?;
+            self.repair(Fix::All)?;
             self.mark_dirty(false)?;
             return Err(e);
         }
@@ -220,6 +220,8 @@ impl Qcow2 {
             (std::mem::replace(&mut meta.l1, table.clone()), old_offset)
         };
         self.size.store(size, Ordering::Release);
+        self.resize_bitmaps();
+        self.bitmaps.note(0, size);
         self.meta().note_active();
         let len = old.len() as u64 * 8;
         self.change_counts(&mut old, Change::Lower)?;
