@@ -1,4 +1,5 @@
-//! `qemu-img`, and `tinamou img`: makes, converts, checks and inspects disk images.
+//! The image tools: `qemu-img` and `tinamou img` make, convert, check and inspect disk images;
+//! `qemu-io` and `tinamou io` send them single requests.
 //!
 //! Each command is a file below `commands/` and a row of [`COMMANDS`]; its options are a table, from
 //! which the parser and `--help` come. Output and exit codes follow the reference page "QEMU disk
@@ -9,6 +10,7 @@ mod commands;
 mod creation;
 mod failure;
 mod image;
+pub mod io;
 mod json;
 mod progress;
 mod snapshots;

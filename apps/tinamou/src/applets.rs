@@ -21,6 +21,11 @@ pub const APPLETS: &[Applet] = &[
         description: "make, convert, check and inspect disk images",
         run: img::run,
     },
+    Applet {
+        name: "qemu-io",
+        description: "send single requests to a disk image",
+        run: img::io::run,
+    },
 ];
 
 /// The applet of this name.
@@ -45,6 +50,7 @@ pub fn own_face(args: &[String]) -> ExitCode {
             None => refuse(&format!("system: no machines of architecture '{isa}' yet")),
         },
         ["img", ..] => img::run("tinamou img", &args[1..]),
+        ["io", ..] => img::io::run("tinamou io", &args[1..]),
         ["install-links", rest @ ..] => match links::install(rest) {
             Ok(made) => {
                 made.iter().for_each(|path| println!("{}", path.display()));
@@ -52,7 +58,7 @@ pub fn own_face(args: &[String]) -> ExitCode {
             }
             Err(problem) => refuse(&problem),
         },
-        [word @ ("run" | "user" | "nbd" | "io" | "storage" | "doctor" | "demo"), ..] => {
+        [word @ ("run" | "user" | "nbd" | "storage" | "doctor" | "demo"), ..] => {
             refuse(&format!("not supported yet: {word}"))
         }
         [word, ..] => refuse(&format!("'{word}' is no command: see 'tinamou help'")),
@@ -70,6 +76,7 @@ fn help() -> String {
          usage: tinamou COMMAND [ARGUMENT…]\n\n\
          \x20 system ISA …          run a machine; arguments as of qemu-system-ISA\n\
          \x20 img COMMAND …         disk images; commands as of qemu-img\n\
+         \x20 io …                  single requests to a disk image; arguments as of qemu-io\n\
          \x20 install-links DIR     make links by whose names the binary behaves as QEMU's programs\n\
          \x20 version               print the version\n\
          \x20 help                  print this\n\n\

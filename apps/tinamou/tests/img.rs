@@ -1,8 +1,8 @@
-//! Runs the built binary as `qemu-img`: transcripts of command lines with all that they print.
+//! Runs the built binary as `qemu-img` and `qemu-io`: transcripts of command lines with all that they print.
 //!
 //! A transcript in `tests/img/` has lines `$ command`, then standard output and error, then the exit
 //! code in brackets. Sizes on the host, dates and times are written as `…`. The transcripts were
-//! compared with QEMU 10.0.2's `qemu-img`; `UPDATE_GOLDEN=1` writes them anew.
+//! compared with QEMU 10.0.2's programs; `UPDATE_GOLDEN=1` writes them anew.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ fn run(line: &str, within: &Path) -> (String, i32) {
     if program == "fill" {
         return (fill(rest, within), 0);
     }
-    assert_eq!(program, "qemu-img", "a transcript knows no other program");
+    assert!(["qemu-img", "qemu-io"].contains(&program.as_str()), "a transcript knows no {program}");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tinamou"));
     command.arg0(program).args(rest).current_dir(within).env("TZ", "UTC");
     let output = command.stdin(Stdio::null()).output().unwrap();
@@ -68,6 +68,7 @@ fn steady(text: &str) -> String {
             "\"date-sec\": ",
             "\"date-nsec\": ",
             "completed in ",
+            " ops; ",
         ];
         let line = match known.iter().find_map(|start| cut(start)) {
             Some(kept) => format!("{kept}…"),
@@ -125,6 +126,16 @@ fn creating_and_showing() {
 #[test]
 fn copying_and_comparing() {
     replay("copy");
+}
+
+#[test]
+fn single_requests() {
+    replay("io");
+}
+
+#[test]
+fn snapshots() {
+    replay("snapshot");
 }
 
 #[test]

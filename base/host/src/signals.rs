@@ -81,6 +81,18 @@ impl AsFd for Endings {
     }
 }
 
+/// Sends a signal to this process.
+///
+/// # Errors
+/// The number is no signal's.
+pub fn raise(signal: i32) -> io::Result<()> {
+    // SAFETY: raise has no precondition; what the signal does is up to its handler.
+    match unsafe { libc::raise(signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+    }
+}
+
 fn install(signal: libc::c_int) -> io::Result<()> {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: all zeroes is a valid sigaction.

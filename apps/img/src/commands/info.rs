@@ -172,6 +172,13 @@ fn backing_lines(info: &NodeInfo) -> String {
     format!("backing file: {name}{actual}\n{}", format.collect::<String>())
 }
 
+/// The properties of a format, as people see them.
+pub(crate) fn properties(properties: &[(&'static str, Property)]) -> String {
+    let mut text = String::new();
+    property_lines(&mut text, properties, 1);
+    text
+}
+
 /// Values one per line; those with parts of their own below, further in.
 fn property_lines(text: &mut String, properties: &[(&'static str, Property)], depth: usize) {
     for (name, value) in properties {

@@ -9,7 +9,7 @@ mod compare;
 mod convert;
 mod create;
 mod dd;
-mod info;
+pub(crate) mod info;
 mod map;
 mod measure;
 mod rebase;

@@ -1,0 +1,415 @@
+//! The commands of the prompt.
+
+use super::letters::Letters;
+use super::report::bytes;
+use super::session::{OpenOptions, Session};
+use super::transfer;
+use crate::{Failure, text};
+use graph::{ExtentKind, Node, Preallocation, host_text};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What became of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    Failed,
+    Quit,
+}
+
+/// A complaint that is printed as it is; nothing is, if it is empty.
+pub(super) struct Refusal(pub String);
+
+impl Refusal {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self(format!("qemu-io: {failure}"))
+    }
+}
+
+pub(super) type Done = Result<(), Refusal>;
+
+/// One command.
+pub(super) struct Command {
+    pub name: &'static str,
+    /// Other names.
+    aliases: &'static [&'static str],
+    /// Its options and arguments.
+    pub usage: &'static str,
+    pub help: &'static str,
+    /// Letters of its options, for [`Letters::parse`].
+    letters: &'static str,
+    /// Fewest and most arguments.
+    arguments: (usize, usize),
+    /// Whether an image must be open.
+    needs_image: bool,
+    run: fn(&mut Session, &Letters<'_>) -> Done,
+}
+
+const MANY: usize = usize::MAX;
+
+/// Every command, in alphabetical order.
+pub(super) static COMMANDS: &[Command] = &[
+    row("aio_flush", &[], "", "waits for all requests that were begun", ("", 0, 0), aio_flush),
+    row(
+        "aio_read",
+        &[],
+        "[-Ciqrv] [-P pattern] off len [len..]",
+        "begins to read bytes",
+        ("CP:iqrv", 2, MANY),
+        transfer::aio_read,
+    ),
+    row(
+        "aio_write",
+        &[],
+        "[-Cfiqruz] [-P pattern] off len [len..]",
+        "begins to write bytes",
+        ("CfiP:qruz", 2, MANY),
+        transfer::aio_write,
+    ),
+    row(
+        "alloc",
+        &[],
+        "offset [count]",
+        "tells how much of a range is allocated in the file",
+        ("", 1, 2),
+        alloc,
+    ),
+    row("discard", &["d"], "[-Cq] off len", "discards bytes", ("Cq", 2, 2), transfer::discard),
+    row("flush", &["f"], "", "makes all that was written stable", ("", 0, 0), flush),
+    row("info", &["i"], "", "tells about the image", ("", 0, 0), info),
+    row("length", &["l"], "", "tells the length of the disk", ("", 0, 0), length),
+    row("map", &[], "", "tells which parts are allocated in the file", ("", 0, 0), map),
+    row(
+        "read",
+        &["r"],
+        "[-abCqrv] [-P pattern [-s off] [-l len]] off len",
+        "reads bytes",
+        ("abCl:pP:qrs:v", 2, 2),
+        transfer::read,
+    ),
+    row(
+        "readv",
+        &["rv"],
+        "[-Cqrv] [-P pattern] off len [len..]",
+        "reads bytes into several buffers",
+        ("CP:qrv", 2, MANY),
+        transfer::readv,
+    ),
+    row(
+        "reopen",
+        &[],
+        "[(-r|-w)] [-c cache]",
+        "opens the image again in another way",
+        ("c:o:rw", 0, 0),
+        reopen,
+    ),
+    row(
+        "truncate",
+        &["t"],
+        "[-m prealloc_mode] off",
+        "changes the length of the disk",
+        ("m:", 1, 1),
+        truncate,
+    ),
+    row(
+        "write",
+        &["w"],
+        "[-bcCfnqruz] [-P pattern | -s source_file] off len",
+        "writes bytes",
+        ("bcCfnpP:qrs:uz", 2, 2),
+        transfer::write,
+    ),
+    row(
+        "writev",
+        &["wv"],
+        "[-Cfqr] [-P pattern] off len [len..]",
+        "writes bytes from several buffers",
+        ("CfqrP:", 2, MANY),
+        transfer::writev,
+    ),
+    Command {
+        needs_image: false,
+        ..row("close", &["c"], "", "closes the image", ("", 0, 0), close)
+    },
+    Command {
+        needs_image: false,
+        ..row(
+            "open",
+            &["o"],
+            "[-rnU] [-t cache] [-o options] [path]",
+            "opens an image",
+            ("Crsnko:t:d:i:U", 0, 1),
+            open,
+        )
+    },
+    Command {
+        needs_image: false,
+        ..row("sigraise", &[], "signal", "sends a signal to this process", ("", 1, 1), sigraise)
+    },
+    Command { needs_image: false, ..row("sleep", &[], "milliseconds", "waits", ("", 1, 1), sleep) },
+];
+
+const fn row(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    usage: &'static str,
+    help: &'static str,
+    (letters, least, most): (&'static str, usize, usize),
+    run: fn(&mut Session, &Letters<'_>) -> Done,
+) -> Command {
+    Command {
+        name,
+        aliases,
+        usage,
+        help,
+        letters,
+        arguments: (least, most),
+        needs_image: true,
+        run,
+    }
+}
+
+/// Commands that are known and wait.
+const WAITING: &[&str] = &[
+    "abort",
+    "break",
+    "remove_break",
+    "resume",
+    "wait_break",
+    "zone_append",
+    "zone_close",
+    "zone_finish",
+    "zone_open",
+    "zone_report",
+    "zone_reset",
+];
+
+/// Runs the command called `name`.
+pub(super) fn run(session: &mut Session, name: &str, words: &[&str]) -> Outcome {
+    match name {
+        "quit" | "q" => return Outcome::Quit,
+        "help" | "h" | "?" => return help(words.first().copied()),
+        _ => {}
+    }
+    let found = COMMANDS.iter().find(|c| c.name == name || c.aliases.contains(&name));
+    let done = match found {
+        Some(command) => invoke(session, command, words),
+        None if WAITING.contains(&name) => Err(Refusal(format!("not supported yet: {name}"))),
+        None => Err(Refusal(format!("command \"{name}\" not found"))),
+    };
+    match done {
+        Ok(()) => Outcome::Done,
+        Err(Refusal(text)) => {
+            if !text.is_empty() {
+                println!("{text}");
+            }
+            Outcome::Failed
+        }
+    }
+}
+
+fn invoke(session: &mut Session, command: &Command, words: &[&str]) -> Done {
+    if command.needs_image && session.opened().is_none() {
+        return Err(Refusal::new("no file open, try 'help open'"));
+    }
+    let letters = Letters::parse(command.letters, words).map_err(|complaint| {
+        eprintln!("{}: {complaint}", command.name);
+        Refusal(line(command))
+    })?;
+    let (given, (least, most)) = (letters.arguments.len(), command.arguments);
+    if (least..=most).contains(&given) {
+        return (command.run)(session, &letters);
+    }
+    let expected = match (least, most) {
+        (least, MANY) => format!("at least {least} arguments"),
+        (least, most) if least == most => format!("{least} arguments"),
+        (least, most) => format!("between {least} and {most} arguments"),
+    };
+    let name = command.name;
+    Err(Refusal(format!("bad argument count {given} to {name}, expected {expected}")))
+}
+
+/// How a command is used, and what it does.
+fn line(command: &Command) -> String {
+    let usage =
+        if command.usage.is_empty() { String::new() } else { format!(" {}", command.usage) };
+    format!("{}{usage} -- {}", command.name, command.help)
+}
+
+fn help(about: Option<&str>) -> Outcome {
+    let Some(name) = about else {
+        COMMANDS.iter().for_each(|command| println!("{}", line(command)));
+        println!("help [command] -- help for one or all commands\nquit -- exit the program");
+        println!("\nUse 'help commandname' for extended help.");
+        return Outcome::Done;
+    };
+    match COMMANDS.iter().find(|c| c.name == name || c.aliases.contains(&name)) {
+        Some(command) => {
+            println!("{}", line(command));
+            Outcome::Done
+        }
+        None => {
+            println!("command {name} not found");
+            Outcome::Failed
+        }
+    }
+}
+
+/// The image that is open; commands that need one are not run without.
+pub(super) fn image(session: &Session) -> Result<Arc<dyn Node>, Refusal> {
+    let opened = session.opened().ok_or_else(|| Refusal::new("no file open, try 'help open'"))?;
+    Ok(Arc::clone(&opened.node))
+}
+
+/// A number of bytes, with a suffix.
+pub(super) fn number(word: &str) -> Result<u64, Refusal> {
+    text::parse_bytes("number", word).map_err(|_| {
+        let why = "non-numeric argument, or extraneous/unrecognized suffix";
+        Refusal(format!("Parsing error: {why} -- {word}"))
+    })
+}
+
+fn aio_flush(session: &mut Session, _: &Letters<'_>) -> Done {
+    session.wait_for_all();
+    Ok(())
+}
+
+fn flush(session: &mut Session, _: &Letters<'_>) -> Done {
+    let failed = |e: std::io::Error| Refusal(format!("flush failed: {}", host_text(&e)));
+    image(session)?.flush().map_err(failed)
+}
+
+fn length(session: &mut Session, _: &Letters<'_>) -> Done {
+    println!("{}", bytes(image(session)?.size() as f64));
+    Ok(())
+}
+
+fn truncate(session: &mut Session, letters: &Letters<'_>) -> Done {
+    let mode = letters.value('m').unwrap_or("off");
+    let preallocation = Preallocation::named(mode)
+        .ok_or_else(|| Refusal(format!("invalid parameter value: {mode}")))?;
+    let size = number(letters.arguments[0])?;
+    let node = image(session)?;
+    let done = match node.image() {
+        Some(image) => image.resize(size, preallocation),
+        None => node.truncate(size),
+    };
+    done.map_err(|e| Refusal(format!("qemu-io: {}", host_text(&e))))
+}
+
+/// Whether bytes are stored in the image itself, for so many bytes.
+fn allocated(node: &dyn Node, at: u64, len: u64) -> Result<(bool, u64), Refusal> {
+    let failed = |e: std::io::Error| Refusal(format!("is_allocated failed: {}", host_text(&e)));
+    let extent = node.block_status(at, len).map_err(failed)?;
+    Ok((extent.kind != ExtentKind::Unallocated, extent.len))
+}
+
+fn alloc(session: &mut Session, letters: &Letters<'_>) -> Done {
+    let start = number(letters.arguments[0])?;
+    let count = letters.arguments.get(1).map_or(Ok(512), |word| number(word))?;
+    let node = image(session)?;
+    let end = node.size().min(start.saturating_add(count));
+    let (mut at, mut sum) = (start, 0);
+    while at < end {
+        let (here, len) = allocated(&*node, at, end - at)?;
+        sum += if here { len } else { 0 };
+        at += len;
+    }
+    println!("{sum}/{count} bytes allocated at offset {}", bytes(start as f64));
+    Ok(())
+}
+
+fn map(session: &mut Session, _: &Letters<'_>) -> Done {
+    let node = image(session)?;
+    let size = node.size();
+    let mut at = 0;
+    while at < size {
+        let start = at;
+        let (here, len) = allocated(&*node, at, size - at)?;
+        at += len;
+        while at < size {
+            let (next, len) = allocated(&*node, at, size - at)?;
+            if next != here {
+                break;
+            }
+            at += len;
+        }
+        let (len, not) = (at - start, if here { "    allocated" } else { "not allocated" });
+        let (length, place) = (bytes(len as f64), bytes(start as f64));
+        println!("{length} ({len:#x}) bytes {not} at offset {place} ({start:#x})");
+    }
+    Ok(())
+}
+
+fn info(session: &mut Session, _: &Letters<'_>) -> Done {
+    let node = image(session)?;
+    let info = node.info();
+    println!("format name: {}", info.driver);
+    if let Some(size) = info.cluster_size {
+        println!("cluster size: {}", bytes(f64::from(size)));
+    }
+    if !info.specific.is_empty() {
+        print!(
+            "Format specific information:\n{}",
+            crate::commands::info::properties(&info.specific)
+        );
+    }
+    Ok(())
+}
+
+fn close(session: &mut Session, _: &Letters<'_>) -> Done {
+    session.close();
+    Ok(())
+}
+
+fn open(session: &mut Session, letters: &Letters<'_>) -> Done {
+    if session.opened().is_some() {
+        return Err(Refusal::new("file open already, try 'help close'"));
+    }
+    for (letter, what) in [('C', "copy-on-read"), ('s', "temporary snapshots")] {
+        if letters.has(letter) {
+            return Err(Refusal(format!("not supported yet: {what}")));
+        }
+    }
+    let options = OpenOptions {
+        read_only: letters.has('r'),
+        share: letters.has('U'),
+        cache: if letters.has('n') { Some("none") } else { letters.value('t') },
+        driver: letters.value('o').into_iter().collect(),
+        ..OpenOptions::default()
+    };
+    let path = letters.arguments.first().copied().unwrap_or_default();
+    Ok(session.open(path, &options)?)
+}
+
+fn reopen(session: &mut Session, letters: &Letters<'_>) -> Done {
+    if letters.has('o') {
+        return Err(Refusal::new("not supported yet: reopen with driver options"));
+    }
+    if letters.has('r') && letters.has('w') {
+        return Err(Refusal::new("Only one -r/-w option can be given"));
+    }
+    let now_read_only = image(session)?.read_only();
+    let read_only = letters.has('r') || now_read_only && !letters.has('w');
+    Ok(session.reopen(read_only, letters.value('c'))?)
+}
+
+fn sleep(_: &mut Session, letters: &Letters<'_>) -> Done {
+    let word = letters.arguments[0];
+    let ms = word.parse().map_err(|_| Refusal(format!("{word} is not a valid time")))?;
+    std::thread::sleep(Duration::from_millis(ms));
+    Ok(())
+}
+
+fn sigraise(_: &mut Session, letters: &Letters<'_>) -> Done {
+    let word = letters.arguments[0];
+    let signal =
+        word.parse().map_err(|_| Refusal(format!("{word} is not a valid signal number")))?;
+    host::signals::raise(signal).map_err(|e| Refusal(format!("kill failed: {}", host_text(&e))))
+}
