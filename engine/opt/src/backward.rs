@@ -1,6 +1,7 @@
 //! Second pass: how many bits of each result anybody wants.
 
 use crate::forward::Rotation;
+use crate::vectors::{Overwritten, place};
 use ir::{Const, Effects, Op, OpKind, Operand, Temp, Type, Unit, Value};
 
 /// All bits.
@@ -15,11 +16,18 @@ pub(crate) struct Backward {
     generation: u32,
     /// The operations that remain, last first.
     kept: Vec<Op>,
+    vectors: Overwritten,
 }
 
 impl Default for Backward {
     fn default() -> Self {
-        Self { regs: vec![(ALL, 0); 256], temps: Vec::new(), generation: 0, kept: Vec::new() }
+        Self {
+            regs: vec![(ALL, 0); 256],
+            temps: Vec::new(),
+            generation: 0,
+            kept: Vec::new(),
+            vectors: Overwritten::default(),
+        }
     }
 }
 
@@ -33,6 +41,7 @@ impl Backward {
         }
         self.generation += 1;
         self.kept.clear();
+        self.vectors.observe();
         let mut rotations = rotations.iter().rev().peekable();
         for at in (0..unit.ops.len()).rev() {
             let rotation = rotations.next_if(|rotation| rotation.at == at);
@@ -89,14 +98,20 @@ impl Backward {
         if let Value::Reg(r) = op.dst.value() {
             self.regs[usize::from(r.0)] = (0, self.generation);
         }
-        if observes(&op) {
-            // All guest registers are wanted from here on.
-            self.generation += 1;
+        match op.kind {
+            OpKind::VGet => self.vectors.get(place(unit, &op)),
+            OpKind::VPut if self.vectors.put(place(unit, &op)) => return,
+            _ if observes(&op) => {
+                // All guest registers are wanted from here on.
+                self.generation += 1;
+                self.vectors.observe();
+            }
+            _ => {}
         }
-        for (place, operand) in op.operands().enumerate() {
+        for (index, operand) in op.operands().enumerate() {
             if !matches!(operand.value(), Value::Const(_)) {
                 // An operand that is named must be there, even if none of its bits matters.
-                let bits = demand(unit, &op, place, bits).max(1);
+                let bits = demand(unit, &op, index, bits).max(1);
                 self.want(operand, bits);
             }
         }

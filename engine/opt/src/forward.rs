@@ -1,6 +1,7 @@
 //! First pass: what is known of values when an operation runs.
 
 use crate::facts::{Fact, Origin, Shift, Source};
+use crate::vectors::{Held, place as vector_place};
 use ir::{Const, Effects, Op, OpKind, Operand, RegInfo, Temp, Type, Unit, Value, fold};
 
 /// Two shifts of one value that are a rotation, found at the operation that joins them.
@@ -43,6 +44,7 @@ pub(crate) struct Forward {
     /// Whether there is any among them.
     remembers: bool,
     rotations: Vec<Rotation>,
+    vectors: Held,
 }
 
 impl Default for Forward {
@@ -55,6 +57,7 @@ impl Default for Forward {
             results: [None; RESULTS],
             remembers: false,
             rotations: Vec::new(),
+            vectors: Held::default(),
         }
     }
 }
@@ -83,6 +86,7 @@ impl Forward {
     fn forget(&mut self) {
         self.clock += 1;
         self.floor = self.clock;
+        self.vectors.forget();
         if std::mem::take(&mut self.remembers) {
             self.results = [None; RESULTS];
         }
@@ -136,6 +140,14 @@ impl Forward {
         let mut known = Fact::NONE;
         match op.kind {
             OpKind::Load if op.ty == Type::I64 => known = Fact::of(&op, known, known, None),
+            OpKind::VGet => {
+                let place = vector_place(unit, &op);
+                if let Some(operand) = self.vectors.get(place, &mut op) {
+                    known.origin = Origin::Copy(Source { operand, version: 0 });
+                }
+            }
+            OpKind::VPut => self.vectors.put(vector_place(unit, &op), op.b),
+            OpKind::VCopyIn => self.vectors.forget(),
             OpKind::ExitIndirect if matches!(op.a.value(), Value::Const(_)) => {
                 op.kind = OpKind::Exit;
             }

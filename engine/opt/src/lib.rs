@@ -4,9 +4,10 @@
 //! Two passes, each one walk over the operations, so that cold code can afford them:
 //!
 //! - [`forward`]: what is known of values. Constants and copies through guest registers, extensions
-//!   that change nothing, pairs of shifts that are an extension, results that are there already.
+//!   that change nothing, pairs of shifts that are an extension, results that are there already;
+//!   vectors that are read from the state while a temporary has them.
 //! - [`backward`]: what is wanted of values. Results that nobody reads, writes of guest registers
-//!   that are overwritten before anything can observe them, extensions whose upper bits nobody
+//!   or bytes of vector registers that are overwritten before anything can observe them, extensions whose upper bits nobody
 //!   demands, rotations made of two shifts.
 //!
 //! A unit means the same before and after, for every executor: guest registers hold what they did
@@ -15,6 +16,7 @@
 mod backward;
 mod facts;
 mod forward;
+mod vectors;
 
 use ir::{RegInfo, Unit};
 
