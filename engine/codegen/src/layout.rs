@@ -94,10 +94,20 @@ pub struct Frame {
 pub struct Consts {
     /// Upper half ones: turns an F32 value into its boxed form.
     pub box_mask: [u64; 2],
+    /// Ones above the low quarter: turns a binary16 into its boxed form.
+    pub half_box_mask: [u64; 2],
+    /// The low quarter.
+    pub half_mask: [u64; 2],
     /// The default NaN of F64.
     pub nan64: u64,
     /// The default NaN of F32, boxed.
     pub nan32: u64,
+    /// The default NaN of binary16, boxed.
+    pub nan16: u64,
+    /// 2⁶³ as F64: where signed integers end and unsigned ones go on.
+    pub half_range64: u64,
+    /// The same as F32.
+    pub half_range32: u64,
     /// Flags as `FlagsGet` answers them, by the low six bits of MXCSR.
     pub flags: [u8; 64],
     /// For vectors.
@@ -194,7 +204,12 @@ impl Default for Consts {
         Self {
             box_mask: [0xffff_ffff_0000_0000, 0],
             nan64: 0x7ff8_0000_0000_0000,
+            half_box_mask: [0xffff_ffff_ffff_0000, 0],
+            half_mask: [0xffff, 0],
             nan32: 0xffff_ffff_7fc0_0000,
+            nan16: 0xffff_ffff_ffff_7e00,
+            half_range64: 0x43e0_0000_0000_0000,
+            half_range32: 0x5f00_0000,
             flags: std::array::from_fn(|mxcsr| {
                 // IE, DE, ZE, OE, UE, PE from bit 0 up; a denormal operand is no flag elsewhere.
                 let bit = |from: usize, to: usize| (mxcsr >> from & 1) << to;
@@ -235,6 +250,10 @@ pub struct Core {
     pub host_mxcsr: u32,
     /// Scratch for the same.
     pub scratch_mxcsr: u32,
+    /// What it was before an operation with a rounding mode of its own.
+    pub saved_mxcsr: u32,
+    /// What it was before a conversion that may have to be taken back.
+    pub flags_mxcsr: u32,
     /// The present mode, as in `Unit::flags`.
     pub flags: u32,
     /// Not zero when the run loop is wanted.
@@ -261,6 +280,8 @@ impl Core {
             mxcsr: Self::MXCSR,
             host_mxcsr: Self::MXCSR,
             scratch_mxcsr: 0,
+            saved_mxcsr: 0,
+            flags_mxcsr: 0,
             flags: 0,
             attention: AtomicU32::new(0),
         }

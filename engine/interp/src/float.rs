@@ -1,8 +1,8 @@
 //! Floating-point operations, by softfloat.
 
-use ir::{FpCond, Op, OpKind, Type};
+use ir::{Effects, FpCond, Op, OpKind, Type};
 use isa::{FpFlags, HostRounding};
-use softfloat::{Env, F32, F64, Flags, Float, MulAdd, Rounding, riscv};
+use softfloat::{Env, F16, F32, F64, Flags, Float, Inexact, MulAdd, Rounding, riscv};
 
 /// The floating-point unit while a unit runs.
 pub(crate) struct FloatUnit {
@@ -42,6 +42,17 @@ fn rounding_of(rounding: HostRounding) -> Rounding {
     }
 }
 
+/// The mode that an operation fixes, if it does.
+pub(crate) fn fixed_rounding(rounding: ir::Rounding) -> Option<Rounding> {
+    match rounding {
+        ir::Rounding::Current => None,
+        ir::Rounding::TowardZero => Some(Rounding::TowardZero),
+        ir::Rounding::Nearest => Some(Rounding::NearestEven),
+        ir::Rounding::Down => Some(Rounding::Down),
+        ir::Rounding::Up => Some(Rounding::Up),
+    }
+}
+
 impl FloatUnit {
     /// A unit without flags. Its rules are those of the table of operations.
     pub(crate) fn new(rounding: HostRounding) -> Self {
@@ -66,13 +77,26 @@ impl FloatUnit {
 
     /// The value of a floating-point operation.
     pub(crate) fn evaluate(&mut self, op: &Op, args: [u64; 3]) -> u64 {
+        let current = self.env.rounding;
+        if op.kind.effects().has(Effects::FLAGS) {
+            self.env.rounding = fixed_rounding(op.rounding()).unwrap_or(current);
+        }
+        let value = self.rounded(op, args);
+        self.env.rounding = current;
+        value
+    }
+
+    fn rounded(&mut self, op: &Op, args: [u64; 3]) -> u64 {
         let [a, ..] = args;
         match op.kind {
             OpKind::ToFloat => a,
             OpKind::ToInt if op.aux == 32 => a & 0xffff_ffff,
             OpKind::ToInt => a,
             OpKind::FBox => riscv::box_f32(a as u32),
+            OpKind::FUnbox if op.float_aux() == 16 => riscv::box_f16(riscv::unbox_f16(a)),
             OpKind::FUnbox => u64::from(riscv::unbox_f32(a)),
+            OpKind::FFromHalf => u64::from(F16::convert::<F32>(&mut self.env, a as u16)),
+            OpKind::FToHalf => riscv::box_f16(F32::convert::<F16>(&mut self.env, a as u32)),
             OpKind::FConvert if op.ty == Type::F64 => F32::convert::<F64>(&mut self.env, a as u32),
             OpKind::FConvert => u64::from(F64::convert::<F32>(&mut self.env, a)),
             _ if op.ty == Type::F32 => self.arithmetic::<F32>(op, args),
@@ -91,15 +115,16 @@ impl FloatUnit {
             OpKind::FMin => F::minimum_number(env, a, b),
             OpKind::FMax => F::maximum_number(env, a, b),
             OpKind::FSqrt => F::sqrt(env, a),
-            OpKind::FMulAdd => F::fma(env, a, b, c, form(op.aux)),
-            OpKind::FFromInt if op.aux == 32 => F::from_i32(env, x as i32),
+            OpKind::FMulAdd => F::fma(env, a, b, c, form(op.float_aux())),
+            OpKind::FRound => F::round_to_integral(env, a, None, inexact(op.float_aux())),
+            OpKind::FFromInt if op.float_aux() == 32 => F::from_i32(env, x as i32),
             OpKind::FFromInt => F::from_i64(env, x.cast_signed()),
-            OpKind::FFromUInt if op.aux == 32 => F::from_u32(env, x as u32),
+            OpKind::FFromUInt if op.float_aux() == 32 => F::from_u32(env, x as u32),
             OpKind::FFromUInt => F::from_u64(env, x),
             OpKind::FCompare => {
                 return u64::from(compare::<F>(env, FpCond::from_code(op.aux), a, b));
             }
-            OpKind::FToInt => return to_int::<F>(env, op, a),
+            OpKind::FToInt | OpKind::FToUInt => return to_int::<F>(env, op, a),
             other => unreachable!("{other:?} is no floating-point operation"),
         })
     }
@@ -119,14 +144,16 @@ pub(crate) fn compare<F: Bits>(env: &mut Env, cond: FpCond, a: F::Bits, b: F::Bi
     }
 }
 
+fn inexact(aux: u16) -> Inexact {
+    if aux & 1 != 0 { Inexact::Raise } else { Inexact::Suppress }
+}
+
 fn to_int<F: Bits>(env: &mut Env, op: &Op, a: F::Bits) -> u64 {
-    let mode = match ir::Rounding::from_code(op.aux >> 8) {
-        ir::Rounding::Current => None,
-        ir::Rounding::TowardZero => Some(Rounding::TowardZero),
-    };
-    let value = match op.aux & 0xff {
-        32 => i64::from(F::to_int::<i32>(env, a, mode)),
-        _ => F::to_int::<i64>(env, a, mode),
+    let value = match (op.kind, op.float_aux()) {
+        (OpKind::FToInt, 32) => i64::from(F::to_i32(env, a)),
+        (OpKind::FToInt, _) => F::to_i64(env, a),
+        (_, 32) => i64::from(F::to_u32(env, a).cast_signed()),
+        _ => F::to_u64(env, a).cast_signed(),
     };
     value.cast_unsigned()
 }

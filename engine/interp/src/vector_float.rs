@@ -1,9 +1,9 @@
 //! Floating-point lanes, by softfloat.
 
-use crate::float::{Bits, FloatUnit, compare, form};
+use crate::float::{Bits, FloatUnit, compare, fixed_rounding, form};
 use crate::vector::{all_ones_if, each, get};
 use ir::{FpCond, Lane, Op, OpKind, VectorBytes};
-use softfloat::{Env, F32, F64, Float, Rounding};
+use softfloat::{Env, F32, F64, Float};
 
 impl FloatUnit {
     /// The value of an operation on floating-point lanes.
@@ -30,10 +30,7 @@ impl FloatUnit {
         let env = &mut self.env;
         let narrow = op.lane() == Lane::B32;
         let [a, b, c] = [x, y, z].map(F::take);
-        let mode = || match ir::Rounding::from_code(op.lane_aux()) {
-            ir::Rounding::Current => None,
-            ir::Rounding::TowardZero => Some(Rounding::TowardZero),
-        };
+        let mode = || fixed_rounding(ir::Rounding::from_code(op.lane_aux()));
         F::give(match op.kind {
             OpKind::VFAdd => F::add(env, a, b),
             OpKind::VFSub => F::sub(env, a, b),

@@ -322,26 +322,59 @@ impl<'a> Builder<'a> {
         self.emit(OpKind::FUnbox, Type::F32, 0, [a, Operand::NONE, Operand::NONE])
     }
 
+    /// The binary16 in a register, boxed, or the default NaN, boxed, if it is not.
+    pub fn funbox_half(&mut self, a: Operand) -> Operand {
+        self.emit(OpKind::FUnbox, Type::F32, 16, [a, Operand::NONE, Operand::NONE])
+    }
+
     /// A two-operand floating-point operation: `FAdd`, `FSub`, `FMul`, `FDiv`, `FMin`,
     /// `FMax`.
-    pub fn float2(&mut self, kind: OpKind, ty: Type, a: Operand, b: Operand) -> Operand {
-        self.emit(kind, ty, 0, [a, b, Operand::NONE])
+    pub fn float2(
+        &mut self,
+        kind: OpKind,
+        (ty, rounding): (Type, Rounding),
+        a: Operand,
+        b: Operand,
+    ) -> Operand {
+        self.emit(kind, ty, rounding.aux(), [a, b, Operand::NONE])
     }
 
     /// Square root.
-    pub fn fsqrt(&mut self, ty: Type, a: Operand) -> Operand {
-        self.emit(OpKind::FSqrt, ty, 0, [a, Operand::NONE, Operand::NONE])
+    pub fn fsqrt(&mut self, ty: Type, rounding: Rounding, a: Operand) -> Operand {
+        self.emit(OpKind::FSqrt, ty, rounding.aux(), [a, Operand::NONE, Operand::NONE])
     }
 
     /// ±(a · b) ± c with one rounding.
     pub fn fmuladd(
         &mut self,
-        ty: Type,
+        (ty, rounding): (Type, Rounding),
         (negate_product, negate_addend): (bool, bool),
         [a, b, c]: [Operand; 3],
     ) -> Operand {
-        let aux = u16::from(negate_product) | u16::from(negate_addend) << 1;
-        self.emit(OpKind::FMulAdd, ty, aux, [a, b, c])
+        let form = u16::from(negate_product) | u16::from(negate_addend) << 1;
+        self.emit(OpKind::FMulAdd, ty, form | rounding.aux(), [a, b, c])
+    }
+
+    /// Rounds to an integral value; whether inexact is told says `inexact`.
+    pub fn fround(
+        &mut self,
+        (ty, rounding): (Type, Rounding),
+        inexact: bool,
+        a: Operand,
+    ) -> Operand {
+        let aux = u16::from(inexact) | rounding.aux();
+        self.emit(OpKind::FRound, ty, aux, [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// The binary16 in the low quarter of a register as F32.
+    pub fn ffrom_half(&mut self, a: Operand) -> Operand {
+        self.emit(OpKind::FFromHalf, Type::F32, 0, [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// F32 as a boxed binary16.
+    pub fn fto_half(&mut self, rounding: Rounding, a: Operand) -> Operand {
+        let aux = rounding.aux();
+        self.emit(OpKind::FToHalf, Type::F32, aux, [a, Operand::NONE, Operand::NONE])
     }
 
     /// Compares floats; an integer 0 or 1.
@@ -350,20 +383,30 @@ impl<'a> Builder<'a> {
     }
 
     /// Converts to `ty` from the other of F32 and F64.
-    pub fn fconvert(&mut self, ty: Type, a: Operand) -> Operand {
-        self.emit(OpKind::FConvert, ty, 0, [a, Operand::NONE, Operand::NONE])
+    pub fn fconvert(&mut self, ty: Type, rounding: Rounding, a: Operand) -> Operand {
+        self.emit(OpKind::FConvert, ty, rounding.aux(), [a, Operand::NONE, Operand::NONE])
     }
 
     /// A `bits`-wide (32 or 64) integer as a float.
-    pub fn ffrom_int(&mut self, ty: Type, signed: bool, bits: u16, a: Operand) -> Operand {
+    pub fn ffrom_int(
+        &mut self,
+        (ty, rounding): (Type, Rounding),
+        (bits, signed): (u16, bool),
+        a: Operand,
+    ) -> Operand {
         let kind = if signed { OpKind::FFromInt } else { OpKind::FFromUInt };
-        self.emit(kind, ty, bits, [a, Operand::NONE, Operand::NONE])
+        self.emit(kind, ty, bits | rounding.aux(), [a, Operand::NONE, Operand::NONE])
     }
 
-    /// A float as a signed integer of `bits` (32 or 64) bits.
-    pub fn fto_int(&mut self, ty: Type, bits: u16, rounding: Rounding, a: Operand) -> Operand {
-        let aux = bits | (rounding as u16) << 8;
-        self.emit(OpKind::FToInt, ty, aux, [a, Operand::NONE, Operand::NONE])
+    /// A float as an integer of `bits` (32 or 64) bits.
+    pub fn fto_int(
+        &mut self,
+        (ty, rounding): (Type, Rounding),
+        (bits, signed): (u16, bool),
+        a: Operand,
+    ) -> Operand {
+        let kind = if signed { OpKind::FToInt } else { OpKind::FToUInt };
+        self.emit(kind, ty, bits | rounding.aux(), [a, Operand::NONE, Operand::NONE])
     }
 
     /// Exception flags that are collected outside the state: what the state has is not among them.

@@ -214,10 +214,11 @@ operations! {
     ToInt "toint" 1 NONE;
     /// Float a with the upper half of its register all ones (NaN-boxed); F32 only.
     FBox "fbox" 1 NONE;
-    /// Low half of a if its upper half is all ones, else the default NaN; F32 only.
+    /// Low half of a if its upper half is all ones, else the default NaN; F32 only. With `aux` = 16
+    /// the same of the low quarter, a binary16, and still boxed.
     FUnbox "funbox" 1 NONE;
-    /// a + b. Like all that follow: rounded as the processor's rounding mode says, a NaN result is the
-    /// default NaN (positive, quiet, no payload), tininess is detected after rounding.
+    /// a + b. Like all that follow: rounded as the `Rounding` in `aux` from bit 8 on says, a NaN
+    /// result is the default NaN (positive, quiet, no payload), tininess is detected after rounding.
     FAdd "fadd" 2 FLAGS;
     /// a − b
     FSub "fsub" 2 FLAGS;
@@ -242,10 +243,17 @@ operations! {
     FFromInt "ffromint" 1 FLAGS;
     /// Unsigned integer (`aux` = 32 or 64 bits) to float.
     FFromUInt "ffromuint" 1 FLAGS;
-    /// Float of the operation's type to signed integer, saturating, NaN to the maximum, both invalid
-    /// and not inexact. `aux`: the width (32 or 64) and, from bit 8 on, the `Rounding`. 32-bit results
-    /// are sign-extended to 64.
+    /// Float of the operation's type to signed integer (`aux` = 32 or 64 bits), saturating, NaN to the
+    /// maximum, both invalid and not inexact. 32-bit results are sign-extended to 64.
     FToInt "ftoint" 1 FLAGS;
+    /// The same to unsigned integer; 32-bit results are sign-extended, too.
+    FToUInt "ftouint" 1 FLAGS;
+    /// a rounded to an integral value; inexact if that changes it and `aux` bit 0 is set.
+    FRound "fround" 1 FLAGS;
+    /// The binary16 in the low quarter of a's register, whatever is above, as F32.
+    FFromHalf "ffromhalf" 1 FLAGS;
+    /// F32 to binary16 in the low quarter of a register, the others all ones.
+    FToHalf "ftohalf" 1 FLAGS;
 
     /// Exception flags that the host's units collected since they were last taken away, as an
     /// integer: invalid 16, division by zero 8, overflow 4, underflow 2, inexact 1. An executor that
@@ -540,12 +548,28 @@ packed_enum! {
 }
 
 packed_enum! {
-    /// Rounding of a conversion to an integer.
+    /// Rounding of a floating-point operation.
     Rounding {
         /// As the processor's rounding mode says.
         Current "cur",
         /// Towards zero.
         TowardZero "rtz",
+        /// To nearest, ties to even.
+        Nearest "rne",
+        /// Towards negative infinity.
+        Down "rdn",
+        /// Towards positive infinity.
+        Up "rup",
+    }
+}
+
+impl Rounding {
+    /// Where it lies in an operation's `aux`.
+    pub const SHIFT: u32 = 8;
+
+    /// As part of an operation's `aux`.
+    pub const fn aux(self) -> u16 {
+        (self as u16) << Self::SHIFT
     }
 }
 

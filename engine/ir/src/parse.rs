@@ -1,8 +1,8 @@
 //! Units from their listings, for tests: the reverse of [`Unit::listing`].
 
 use crate::{
-    AmoOp, Cond, Const, ExitKind, FpCond, GuestReg, Hint, MemOp, Op, OpKind, Operand, RegInfo,
-    Temp, Type, Unit, Value,
+    AmoOp, Cond, Const, Effects, ExitKind, FpCond, GuestReg, Hint, MemOp, Op, OpKind, Operand,
+    RegInfo, Rounding, Temp, Type, Unit, Value,
 };
 use std::fmt;
 
@@ -156,15 +156,13 @@ fn aux_of(kind: OpKind, text: &str) -> Option<u16> {
             let (amo, mem) = text.split_once('_')?;
             Some(mem_of(mem)?.code() | code!(AmoOp, amo)? << MemOp::BITS)
         }
-        OpKind::Sext | OpKind::Zext | OpKind::ToInt | OpKind::FFromInt | OpKind::FFromUInt => {
-            text.parse().ok()
+        OpKind::Sext | OpKind::Zext | OpKind::ToInt => text.parse().ok(),
+        OpKind::Call | OpKind::VCopyIn | OpKind::VCopyOut | OpKind::Label => bare?.parse().ok(),
+        kind if kind.effects().has(Effects::FLAGS) || kind == OpKind::FUnbox => {
+            let (number, rounding) = text.split_once('_').unwrap_or((text, "cur"));
+            let number: u8 = if number.is_empty() { 0 } else { number.parse().ok()? };
+            Some(u16::from(number) | code!(Rounding, rounding)? << Rounding::SHIFT)
         }
-        OpKind::Call
-        | OpKind::VCopyIn
-        | OpKind::VCopyOut
-        | OpKind::Label
-        | OpKind::FMulAdd
-        | OpKind::FToInt => bare?.parse().ok(),
         _ => text.is_empty().then_some(0),
     }
 }
@@ -203,7 +201,7 @@ mod tests {
             "    t0 = load_s16_aligned_be.i64 0x10, 0x8\n",
             "    branchif_ltu.i32 t0, 0x5, 0x0\n",
             "    t1 = amoadd_u32.i64 0x20, t0\n",
-            "    r3 = ftoint_288.f64 r40\n",
+            "    r3 = ftoint32_rtz.f64 r40\n",
             "    call_7.i64 t1, 0x0, 0x0\n",
             "    label_0.i64\n",
             "    exitloop_halt.i64 0x1004\n",

@@ -1,7 +1,8 @@
 //! Listings of units (`-d op`).
 
 use crate::{
-    Cond, ExitKind, FpCond, GuestReg, Hint, MemOp, Op, OpKind, Operand, RegInfo, Unit, Value,
+    Cond, Effects, ExitKind, FpCond, GuestReg, Hint, MemOp, Op, OpKind, Operand, RegInfo, Rounding,
+    Unit, Value,
 };
 use std::fmt::{self, Write};
 
@@ -79,15 +80,23 @@ fn qualifier(op: &Op) -> String {
         }
         OpKind::Exit | OpKind::ExitIndirect => format!("_{}", Hint::from_code(op.aux).name()),
         OpKind::ExitLoop => format!("_{}", ExitKind::from_code(op.aux).name()),
-        OpKind::Sext | OpKind::Zext | OpKind::ToInt | OpKind::FFromInt | OpKind::FFromUInt => {
-            op.aux.to_string()
-        }
-        OpKind::Call
-        | OpKind::VCopyIn
-        | OpKind::VCopyOut
-        | OpKind::Label
-        | OpKind::FMulAdd
-        | OpKind::FToInt => format!("_{}", op.aux),
+        OpKind::Sext | OpKind::Zext | OpKind::ToInt => op.aux.to_string(),
+        OpKind::Call | OpKind::VCopyIn | OpKind::VCopyOut | OpKind::Label => format!("_{}", op.aux),
+        kind if kind.effects().has(Effects::FLAGS) || kind == OpKind::FUnbox => float(op),
         _ => String::new(),
     }
+}
+
+/// What `aux` adds to a floating-point operation's name: a number that is not zero, a rounding that
+/// is not the processor's.
+fn float(op: &Op) -> String {
+    let mut text = String::new();
+    if op.float_aux() != 0 {
+        text.push_str(&op.float_aux().to_string());
+    }
+    if op.rounding() != Rounding::Current {
+        text.push('_');
+        text.push_str(op.rounding().name());
+    }
+    text
 }

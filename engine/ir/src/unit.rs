@@ -1,6 +1,6 @@
 //! Operands, operations and units.
 
-use crate::ops::{Cond, MemOp, OpKind, Type, packed_enum};
+use crate::ops::{Cond, MemOp, OpKind, Rounding, Type, packed_enum};
 use crate::vector::{Aux, Lane, Slot};
 use std::fmt;
 
@@ -123,6 +123,7 @@ impl Op {
             K::ToFloat | K::FBox | K::FUnbox | K::FAdd | K::FSub | K::FMul | K::FDiv => true,
             K::FMin | K::FMax => true,
             K::FSqrt | K::FMulAdd | K::FConvert | K::FFromInt | K::FFromUInt => true,
+            K::FRound | K::FFromHalf | K::FToHalf => true,
             _ => false,
         }
     }
@@ -138,6 +139,7 @@ impl Op {
             K::ToInt | K::FBox | K::FUnbox | K::FAdd | K::FSub | K::FMul | K::FDiv => true,
             K::FMin | K::FMax => true,
             K::FSqrt | K::FMulAdd | K::FCompare | K::FConvert | K::FToInt => true,
+            K::FToUInt | K::FRound | K::FFromHalf | K::FToHalf => true,
             _ => false,
         }
     }
@@ -157,6 +159,14 @@ impl Op {
                 stored.then_some(self.ty)
             }
         }
+    }
+    /// How a floating-point operation rounds.
+    pub fn rounding(&self) -> Rounding {
+        Rounding::from_code(self.aux >> Rounding::SHIFT)
+    }
+    /// What `aux` of a floating-point operation holds beside the rounding.
+    pub fn float_aux(&self) -> u16 {
+        self.aux & 0xff
     }
     /// The width of the lanes of a vector operation.
     pub fn lane(&self) -> Lane {
@@ -399,6 +409,9 @@ fn vector_problem(op: &Op) -> Option<&'static str> {
         Aux::WhichHalf if op.lane_aux() > 1 => Some("half does not exist"),
         _ if !consts => Some("operand is no constant"),
         aux if aux.is_float() && op.lane().bits() < 32 => Some("lanes are no floats"),
+        Aux::Rounding if op.lane_aux() > Rounding::TowardZero as u16 => {
+            Some("lanes do not round like that")
+        }
         Aux::Index | Aux::FloatIndex if usize::from(op.lane_aux()) >= lanes => {
             Some("lane does not exist")
         }

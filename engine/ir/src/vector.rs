@@ -90,7 +90,7 @@ pub enum Aux {
     FloatCond,
     /// Above that, bit 0 to negate a product, bit 1 to negate what is added to it.
     Negate,
-    /// A [`Rounding`] above that.
+    /// A [`Rounding`] above that: the processor's, or towards zero.
     Rounding,
 }
 

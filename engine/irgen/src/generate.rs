@@ -356,21 +356,25 @@ impl Maker<'_, '_> {
             &[OpKind::FAdd, OpKind::FSub, OpKind::FMul, OpKind::FDiv, OpKind::FMin, OpKind::FMax];
         let ty = self.random.pick(&[Type::F32, Type::F64]);
         let double = ty == Type::F64;
-        let bits = self.random.pick(&[32, 64]);
-        match self.random.below(100) {
+        let bits: u16 = self.random.pick(&[32, 64]);
+        let rounding = match self.random.below(3) {
+            0 => self.random.pick(Rounding::ALL).aux(),
+            _ => 0,
+        };
+        match self.random.below(110) {
             0..5 => self.flags(),
             5..35 => {
                 let (kind, a, b) =
                     (self.random.pick(BINARY), self.float(double), self.float(double));
-                self.float_result(kind, ty, 0, (double, [a, b, NONE]));
+                self.float_result(kind, ty, rounding, (double, [a, b, NONE]));
             }
             35..42 => {
                 let a = self.float(double);
-                self.float_result(OpKind::FSqrt, ty, 0, (double, [a, NONE, NONE]));
+                self.float_result(OpKind::FSqrt, ty, rounding, (double, [a, NONE, NONE]));
             }
             42..54 => {
                 let args = [self.float(double), self.float(double), self.float(double)];
-                let aux = self.random.below(4) as u16;
+                let aux = self.random.below(4) as u16 | rounding;
                 self.float_result(OpKind::FMulAdd, ty, aux, (double, args));
             }
             54..62 => {
@@ -380,17 +384,18 @@ impl Maker<'_, '_> {
             }
             62..67 => {
                 let a = self.float(!double);
-                self.float_result(OpKind::FConvert, ty, 0, (double, [a, NONE, NONE]));
+                self.float_result(OpKind::FConvert, ty, rounding, (double, [a, NONE, NONE]));
             }
             67..73 => {
                 let kind = self.random.pick(&[OpKind::FFromInt, OpKind::FFromUInt]);
                 let a = self.int();
-                self.float_result(kind, ty, bits, (double, [a, NONE, NONE]));
+                self.float_result(kind, ty, bits | rounding, (double, [a, NONE, NONE]));
             }
             73..81 => {
                 let a = self.float(double);
-                let aux = bits | (self.random.pick(Rounding::ALL) as u16) << 8;
-                self.int_result(OpKind::FToInt, ty, aux, [a, NONE, NONE]);
+                let kind = self.random.pick(&[OpKind::FToInt, OpKind::FToUInt]);
+                let aux = bits | self.random.pick(Rounding::ALL).aux();
+                self.int_result(kind, ty, aux, [a, NONE, NONE]);
             }
             81..85 => {
                 let a = self.float(false);
@@ -408,9 +413,34 @@ impl Maker<'_, '_> {
                 let a = self.float(bits == 64);
                 self.int_result(OpKind::ToInt, Type::I64, bits, [a, NONE, NONE]);
             }
+            96..100 => {
+                let a = self.float(double);
+                let aux = self.random.below(2) as u16 | self.random.pick(Rounding::ALL).aux();
+                self.float_result(OpKind::FRound, ty, aux, (double, [a, NONE, NONE]));
+            }
+            100..107 => self.half(rounding),
             _ => {
                 let a = self.float(true);
                 self.float_result(OpKind::Mov, Type::F64, 0, (true, [a, NONE, NONE]));
+            }
+        }
+    }
+
+    /// An operation on half precision: to it, from it, or unboxing.
+    fn half(&mut self, rounding: u16) {
+        let ty = Type::F32;
+        match self.random.below(3) {
+            0 => {
+                let a = self.float(false);
+                self.float_result(OpKind::FToHalf, ty, rounding, (true, [a, NONE, NONE]));
+            }
+            1 => {
+                let a = self.float(false);
+                self.float_result(OpKind::FFromHalf, ty, 0, (false, [a, NONE, NONE]));
+            }
+            _ => {
+                let a = self.float(true);
+                self.float_result(OpKind::FUnbox, ty, 16, (true, [a, NONE, NONE]));
             }
         }
     }
@@ -620,11 +650,12 @@ impl Maker<'_, '_> {
     }
 }
 
-/// What a floating-point register may hold: a double, a boxed single, or anything.
+/// What a floating-point register may hold: a double, a boxed single or half, or anything.
 pub(crate) fn float_register(random: &mut Random<'_>) -> u64 {
     match random.below(10) {
         0..5 => float64(random),
-        5..9 => u64::from(float32(random)) | 0xffff_ffff << 32,
+        5..8 => u64::from(float32(random)) | 0xffff_ffff << 32,
+        8 => integer(random) | 0xffff_ffff_ffff << 16,
         _ => random.number(),
     }
 }

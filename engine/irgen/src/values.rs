@@ -119,6 +119,17 @@ pub fn float32(random: &mut Random<'_>) -> u32 {
         0x7f80_0000,
         0x7f80_0001,
         0x7fc0_0000,
+        // Around what half precision can hold.
+        0x3300_0000,
+        0x3300_0001,
+        0x3380_0000,
+        0x387f_c000,
+        0x387f_f000,
+        0x3880_0000,
+        0x3f80_1000,
+        0x477f_e000,
+        0x477f_efff,
+        0x477f_f000,
         0x7fe1_2345,
     ];
     let magnitude = match random.below(8) {

@@ -108,7 +108,10 @@ impl Maker<'_, '_> {
             Aux::Lanes | Aux::Wider | Aux::Narrower | Aux::Floats => lane.with(0),
             Aux::FloatCond => lane.with(self.random.pick(FpCond::ALL) as u16),
             Aux::Negate => lane.with(self.random.below(4) as u16),
-            Aux::Rounding => lane.with(self.random.pick(Rounding::ALL) as u16),
+            Aux::Rounding => {
+                let modes = [Rounding::Current, Rounding::TowardZero];
+                lane.with(self.random.pick(&modes) as u16)
+            }
             Aux::Index | Aux::FloatIndex => lane.with(self.random.below(lanes) as u16),
             Aux::Cond => lane.with(self.random.pick(Cond::ALL) as u16),
         };

@@ -90,7 +90,7 @@ impl Fact {
             K::Mov => return Self { origin: Origin::Unknown, ..a },
             K::Sext => return Self { unsigned: 64, ..Self::signed(a.signed.min(bits)) },
             K::Zext => return Self::unsigned(a.unsigned.min(bits)),
-            K::FToInt if op.aux & 0xff == 32 => return Self::signed(32),
+            K::FToInt | K::FToUInt if op.float_aux() == 32 => return Self::signed(32),
             K::SetCond | K::FCompare => Self::unsigned(1),
             K::Clz | K::Ctz | K::Popcnt => Self::unsigned(7),
             K::And => Self {

@@ -1,6 +1,6 @@
 //! Units as the translator shapes them; what they compute is tested with vectors.
 
-use ir::{Builder, OpKind, Unit};
+use ir::{Builder, Op, OpKind, Rounding, Unit};
 use isa::{CodeSource, Guest, Mode};
 use riscv::decode::{Ext, ExtSet, INSNS};
 use riscv::{Config, Riscv, Wiring, Xlen};
@@ -145,15 +145,23 @@ fn units_are_limited() {
 }
 
 #[test]
-fn the_host_computes_only_in_the_mode_it_rounds_in() {
+fn the_host_computes_in_every_mode_it_has() {
     let hart = hart(Xlen::Rv64, &[]);
     let host = |rm: u32, frm: u32| {
         let insn = 0x02c5_8553 | rm << 12; // fadd.d fa0, fa1, fa2
         let unit = translate(&hart, PC, ALL_ON | frm << 6, &[insn, 0x8067]);
-        unit.ops.iter().any(|op| op.kind == OpKind::FAdd)
+        unit.ops.iter().find(|op| op.kind == OpKind::FAdd).map(Op::rounding)
     };
-    assert!(host(7, 0) && host(7, 1) && host(0, 0) && host(3, 3));
-    assert!(!host(1, 0) && !host(7, 4) && !host(4, 4) && !host(7, 5));
+    for (rm, frm) in [(7, 0), (7, 1), (0, 0), (3, 3)] {
+        assert_eq!(host(rm, frm), Some(Rounding::Current), "{rm} {frm}");
+    }
+    let fixed = [Rounding::Nearest, Rounding::TowardZero, Rounding::Down, Rounding::Up];
+    for (rm, rounding) in (0..).zip(fixed) {
+        assert_eq!(host(rm, 4), Some(rounding));
+    }
+    for (rm, frm) in [(7, 4), (4, 4), (4, 0), (7, 5), (5, 0)] {
+        assert_eq!(host(rm, frm), None, "{rm} {frm}");
+    }
 }
 
 #[test]

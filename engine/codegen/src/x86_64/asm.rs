@@ -638,6 +638,31 @@ impl Asm {
         self.vex(scalar(double), Map::M0F, w.w(), opcode, dst.0, 0, src.into());
     }
 
+    /// vroundsd or vroundss: to an integral value; `mode`: 0 nearest, 1 down, 2 up, 3 towards zero, 4 as
+    /// MXCSR says, and 8 to keep quiet about inexact results
+    pub fn vround(&mut self, double: bool, dst: Xmm, src: Xmm, mode: u8) {
+        let opcode = if double { 0x0b } else { 0x0a };
+        self.vex(Pp::P66, Map::M0F3A, false, opcode, dst.0, src.0, src.into());
+        self.byte(mode);
+    }
+
+    /// vcvtph2ps: four binary16 to single
+    pub fn vcvt_from_half(&mut self, dst: Xmm, src: Xmm) {
+        self.vex(Pp::P66, Map::M0F38, false, 0x13, dst.0, 0, src.into());
+    }
+
+    /// vcvtps2ph: four single to binary16; `mode` as for [`Asm::vround`], up to 4
+    pub fn vcvt_to_half(&mut self, dst: Xmm, src: Xmm, mode: u8) {
+        self.vex(Pp::P66, Map::M0F3A, false, 0x1d, src.0, 0, dst.into());
+        self.byte(mode);
+    }
+
+    /// vinsertps dst, src, src: the lowest lane of four, zeros above
+    pub fn vlowest(&mut self, dst: Xmm, src: Xmm) {
+        self.vex(Pp::P66, Map::M0F3A, false, 0x21, dst.0, src.0, src.into());
+        self.byte(0x0e);
+    }
+
     /// vxorps (0x57) or vorps (0x56): all 128 bits
     pub fn vlogic(&mut self, opcode: u8, dst: Xmm, a: Xmm, b: Rm) {
         self.vex(Pp::None, Map::M0F, false, opcode, dst.0, a.0, b);

@@ -1,6 +1,7 @@
 //! Floating-point operations, on the host's scalar instructions.
 //!
-//! Results are bit-exact for ISAs whose rules are: round as MXCSR says, tininess after rounding,
+//! Results are bit-exact for ISAs whose rules are: round as the operation says, MXCSR's mode if that
+//! leaves it to the processor, tininess after rounding,
 //! NaN results are the default NaN. MXCSR collects the flags. The out-of-line parts repair what
 //! the host does otherwise: its NaNs and the values of conversions that do not fit.
 
@@ -25,8 +26,12 @@ const MAX: u8 = 0x5f;
 const AND: u8 = 0x54;
 const OR: u8 = 0x56;
 const SQRT: u8 = 0x51;
+const CONVERT_ROUNDED: u8 = 0x2d;
+const CONVERT_TRUNCATED: u8 = 0x2c;
 /// The six exception flags of MXCSR.
 const MXCSR_FLAGS: i32 = 0x3f;
+/// The one for invalid operations.
+const MXCSR_INVALID: i32 = 1;
 const X0: Xmm = Xmm(0);
 const X1: Xmm = Xmm(1);
 
@@ -72,6 +77,10 @@ impl Generator<'_> {
             K::FFromUInt => self.convert_unsigned(op)?,
             K::FlagsGet => self.flags_get(op)?,
             K::FlagsClear => self.flags_clear(),
+            K::FRound => self.float_round(op)?,
+            K::FFromHalf => self.half_to_single(op)?,
+            K::FToHalf => self.single_to_half(op)?,
+            K::FToUInt => self.truncate_unsigned(op)?,
             _ => self.truncate_signed(op)?,
         }
         self.defined(op);
@@ -96,11 +105,40 @@ impl Generator<'_> {
         self.asm.mxcsr(2, saved);
     }
 
+    /// Emits an operation in its own rounding mode: MXCSR is switched around it, and keeps the flags.
+    fn rounded(&mut self, op: &Op, emit: impl FnOnce(&mut Self)) {
+        let Some(mode) = fixed_mode(op.rounding()) else { return emit(self) };
+        let saved = core_mem(offset_of!(Core, saved_mxcsr));
+        let scratch = core_mem(offset_of!(Core, scratch_mxcsr));
+        self.asm.mxcsr(3, saved);
+        self.asm.load(Width::W32, RAX, saved);
+        self.asm.alu_imm(Alu::And, Width::W32, RAX.into(), !(3 << 13));
+        self.asm.alu_imm(Alu::Or, Width::W32, RAX.into(), i32::from(mode) << 13);
+        self.asm.store(Width::W32, scratch, RAX);
+        self.asm.mxcsr(2, scratch);
+        emit(self);
+        self.asm.mxcsr(3, scratch);
+        self.asm.load(Width::W32, RAX, scratch);
+        self.asm.alu_imm(Alu::And, Width::W32, RAX.into(), MXCSR_FLAGS);
+        self.asm.alu(Alu::Or, Width::W32, RAX, saved.into());
+        self.asm.store(Width::W32, saved, RAX);
+        self.asm.mxcsr(2, saved);
+    }
+
     fn unbox(&mut self, op: &Op) -> Result<(), CompileError> {
         let a = self.float(op.a)?;
         let d = self.define_float(op, Some(op.a))?;
         self.asm.vmovq_to(Width::W64, RAX, a);
         self.asm.vmov(d, a);
+        if op.float_aux() == 16 {
+            // Carries out of the register if all bits above the low quarter are ones.
+            self.asm.alu_imm(Alu::Add, Width::W64, RAX.into(), 0x1_0000);
+            let wrong = self.asm.jcc(Cc::Ae);
+            let back = self.asm.here();
+            let nan = constant(offset_of!(Consts, nan16));
+            self.fix(wrong, back, move |asm| asm.vload(true, d, nan));
+            return Ok(());
+        }
         self.asm.shift_imm(Width::W64, 7, RAX, 32);
         self.asm.alu_imm(Alu::Cmp, Width::W32, RAX.into(), -1);
         let wrong = self.asm.jcc(Cc::Ne);
@@ -131,7 +169,7 @@ impl Generator<'_> {
         let double = op.ty == Type::F64;
         let (a, b) = (self.float(op.a)?, self.float(op.b)?);
         let d = self.define_float(op, Some(op.a))?;
-        self.asm.vscalar(double, opcode, d, a, b.into());
+        self.rounded(op, |g| g.asm.vscalar(double, opcode, d, a, b.into()));
         self.default_nan(double, d);
         Ok(())
     }
@@ -168,12 +206,47 @@ impl Generator<'_> {
         let double = op.ty == Type::F64;
         let a = self.float(op.a)?;
         let d = self.define_float(op, Some(op.a))?;
-        match op.kind {
-            OpKind::FSqrt => self.asm.vscalar(double, SQRT, d, a, a.into()),
+        self.rounded(op, |g| match op.kind {
+            OpKind::FSqrt => g.asm.vscalar(double, SQRT, d, a, a.into()),
             // The instruction is named by its source, the operation by its result.
-            _ => self.asm.vscalar(!double, CONVERT, d, a, a.into()),
-        }
+            _ => g.asm.vscalar(!double, CONVERT, d, a, a.into()),
+        });
         self.default_nan(double, d);
+        Ok(())
+    }
+
+    fn float_round(&mut self, op: &Op) -> Result<(), CompileError> {
+        let double = op.ty == Type::F64;
+        let a = self.float(op.a)?;
+        let d = self.define_float(op, Some(op.a))?;
+        let quiet = if op.float_aux() & 1 != 0 { 0 } else { 8 };
+        self.asm.vround(double, d, a, fixed_mode(op.rounding()).unwrap_or(4) | quiet);
+        self.default_nan(double, d);
+        Ok(())
+    }
+
+    /// The host's instruction converts four: the others become zeros before, so that they set no
+    /// flags.
+    fn half_to_single(&mut self, op: &Op) -> Result<(), CompileError> {
+        let a = self.float(op.a)?;
+        let d = self.define_float(op, Some(op.a))?;
+        self.asm.vlogic(AND, d, a, constant(offset_of!(Consts, half_mask)).into());
+        self.asm.vcvt_from_half(d, d);
+        self.default_nan(false, d);
+        Ok(())
+    }
+
+    /// Like [`Self::half_to_single`].
+    fn single_to_half(&mut self, op: &Op) -> Result<(), CompileError> {
+        let a = self.float(op.a)?;
+        let d = self.define_float(op, Some(op.a))?;
+        self.asm.vcompare(false, UCOMIS, a, a);
+        let nan = self.asm.jcc(Cc::P);
+        self.asm.vlowest(d, a);
+        self.asm.vcvt_to_half(d, d, fixed_mode(op.rounding()).unwrap_or(4));
+        self.asm.vlogic(OR, d, d, constant(offset_of!(Consts, half_box_mask)).into());
+        let back = self.asm.here();
+        self.fix(nan, back, move |asm| asm.vload(true, d, constant(offset_of!(Consts, nan16))));
         Ok(())
     }
 
@@ -185,7 +258,7 @@ impl Generator<'_> {
         let d = self.define_float(op, None)?;
         let opcode = [0xb9, 0xbd, 0xbb, 0xbf][usize::from(op.aux & 3)];
         self.asm.vmov(X0, c);
-        self.asm.vfma231(double, opcode, X0, a, b);
+        self.rounded(op, |g| g.asm.vfma231(double, opcode, X0, a, b));
         self.asm.vcompare(double, UCOMIS, X0, X0);
         let nan = self.asm.jcc(Cc::P);
         let back = self.asm.here();
@@ -237,9 +310,9 @@ impl Generator<'_> {
     fn convert_signed(&mut self, op: &Op) -> Result<(), CompileError> {
         let a = self.int(op.a)?;
         let d = self.define_float(op, None)?;
-        let w = if op.aux == 32 { Width::W32 } else { Width::W64 };
+        let w = if op.float_aux() == 32 { Width::W32 } else { Width::W64 };
         self.asm.vlogic(0x57, d, d, d.into());
-        self.asm.vcvt_from_int(op.ty == Type::F64, w, d, d, a);
+        self.rounded(op, |g| g.asm.vcvt_from_int(op.ty == Type::F64, w, d, d, a));
         Ok(())
     }
 
@@ -250,23 +323,24 @@ impl Generator<'_> {
         let a = self.int(op.a)?;
         let d = self.define_float(op, None)?;
         self.asm.vlogic(0x57, d, d, d.into());
-        if op.aux == 32 {
-            self.asm.mov(Width::W32, RAX, a);
-            self.asm.vcvt_from_int(double, Width::W64, d, d, RAX);
-            return Ok(());
-        }
-        self.asm.test(Width::W64, a, a);
-        let large = self.asm.jcc(Cc::L);
-        self.asm.vcvt_from_int(double, Width::W64, d, d, a);
-        let back = self.asm.here();
-        self.fix(large, back, move |asm| {
-            asm.mov(Width::W64, RAX, a);
-            asm.mov(Width::W64, RCX, a);
-            asm.shift_imm(Width::W64, 5, RAX, 1);
-            asm.alu_imm(Alu::And, Width::W32, RCX.into(), 1);
-            asm.alu(Alu::Or, Width::W64, RAX, RCX.into());
-            asm.vcvt_from_int(double, Width::W64, d, d, RAX);
-            asm.vscalar(double, ADD, d, d, d.into());
+        self.rounded(op, |g| {
+            if op.float_aux() == 32 {
+                g.asm.mov(Width::W32, RAX, a);
+                return g.asm.vcvt_from_int(double, Width::W64, d, d, RAX);
+            }
+            g.asm.test(Width::W64, a, a);
+            let large = g.asm.jcc(Cc::L);
+            g.asm.vcvt_from_int(double, Width::W64, d, d, a);
+            let back = g.asm.here();
+            g.fix(large, back, move |asm| {
+                asm.mov(Width::W64, RAX, a);
+                asm.mov(Width::W64, RCX, a);
+                asm.shift_imm(Width::W64, 5, RAX, 1);
+                asm.alu_imm(Alu::And, Width::W32, RCX.into(), 1);
+                asm.alu(Alu::Or, Width::W64, RAX, RCX.into());
+                asm.vcvt_from_int(double, Width::W64, d, d, RAX);
+                asm.vscalar(double, ADD, d, d, d.into());
+            });
         });
         Ok(())
     }
@@ -277,12 +351,8 @@ impl Generator<'_> {
         let double = op.ty == Type::F64;
         let a = self.float(op.a)?;
         let d: Gpr = self.define_int(op, None)?;
-        let w = if op.aux & 0xff == 32 { Width::W32 } else { Width::W64 };
-        let opcode = match Rounding::from_code(op.aux >> 8) {
-            Rounding::TowardZero => 0x2c,
-            Rounding::Current => 0x2d,
-        };
-        self.asm.vcvt_to_int(double, w, opcode, d, a);
+        let w = if op.float_aux() == 32 { Width::W32 } else { Width::W64 };
+        self.float_to_signed(op, w, d, a);
         self.asm.alu_imm(Alu::Cmp, w, d.into(), 1);
         let invalid = self.asm.jcc(Cc::O);
         let back = self.asm.here();
@@ -298,6 +368,84 @@ impl Generator<'_> {
             asm.bind(negative);
         });
         Ok(())
+    }
+
+    /// The host's conversion to a signed integer, in the operation's rounding mode.
+    fn float_to_signed(&mut self, op: &Op, w: Width, d: Gpr, a: Xmm) {
+        let double = op.ty == Type::F64;
+        if op.rounding() == Rounding::TowardZero {
+            return self.asm.vcvt_to_int(double, w, CONVERT_TRUNCATED, d, a);
+        }
+        self.rounded(op, |g| g.asm.vcvt_to_int(double, w, CONVERT_ROUNDED, d, a));
+    }
+
+    /// Unsigned: what a signed 64-bit integer holds is right; the rest is done again out of line, with
+    /// the flags there were before.
+    fn truncate_unsigned(&mut self, op: &Op) -> Result<(), CompileError> {
+        let (double, narrow) = (op.ty == Type::F64, op.float_aux() == 32);
+        let a = self.float(op.a)?;
+        let d: Gpr = self.define_int(op, None)?;
+        let before = core_mem(offset_of!(Core, flags_mxcsr));
+        self.asm.mxcsr(3, before);
+        self.float_to_signed(op, Width::W64, d, a);
+        let outside = if narrow {
+            self.asm.rorx(Width::W64, RAX, d.into(), 32);
+            self.asm.test(Width::W32, RAX, RAX);
+            self.asm.jcc(Cc::Ne)
+        } else {
+            self.asm.test(Width::W64, d, d);
+            self.asm.jcc(Cc::L)
+        };
+        let back = self.asm.here();
+        if narrow {
+            self.asm.movsxd(d, d.into());
+        }
+        self.fix(outside, back, move |asm| {
+            asm.mxcsr(2, before);
+            let done = (!narrow).then(|| upper_half(asm, double, d, a));
+            // Too large and NaN become the largest, the negative zero.
+            asm.alu_imm(Alu::Or, Width::W32, before.into(), MXCSR_INVALID);
+            asm.vlogic(0x57, X0, X0, X0.into());
+            asm.mov_imm(d, 0);
+            asm.vcompare(double, UCOMIS, X0, a);
+            let negative = asm.jcc(Cc::Ae);
+            asm.mov_imm(d, u64::MAX);
+            asm.bind(negative);
+            asm.mxcsr(2, before);
+            if let Some(done) = done {
+                asm.bind(done);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// From 2⁶³ on floats are integers: less 2⁶³ they convert without a flag if they are below 2⁶⁴, which
+/// goes to the returned place with the result in `d`.
+fn upper_half(asm: &mut Asm, double: bool, d: Gpr, a: Xmm) -> super::asm::Patch {
+    let offset =
+        if double { offset_of!(Consts, half_range64) } else { offset_of!(Consts, half_range32) };
+    asm.vload(double, X0, constant(offset));
+    asm.vcompare(double, UCOMIS, a, X0);
+    let below = asm.jcc(Cc::B);
+    asm.vscalar(double, SUB, X0, a, X0.into());
+    asm.vcvt_to_int(double, Width::W64, CONVERT_TRUNCATED, d, X0);
+    asm.mov_imm(RAX, 1 << 63);
+    asm.alu(Alu::Xor, Width::W64, d, RAX.into());
+    asm.test(Width::W64, d, d);
+    let fits = asm.jcc(Cc::L);
+    asm.bind(below);
+    fits
+}
+
+/// The mode in MXCSR and in immediates; none to leave it to MXCSR.
+fn fixed_mode(rounding: Rounding) -> Option<u8> {
+    match rounding {
+        Rounding::Current => None,
+        Rounding::Nearest => Some(0),
+        Rounding::Down => Some(1),
+        Rounding::Up => Some(2),
+        Rounding::TowardZero => Some(3),
     }
 }
 

@@ -245,6 +245,10 @@ impl<'a> Generator<'a> {
             | K::FFromInt
             | K::FFromUInt
             | K::FToInt
+            | K::FToUInt
+            | K::FRound
+            | K::FFromHalf
+            | K::FToHalf
             | K::FMin
             | K::FMax
             | K::FlagsGet

@@ -49,7 +49,7 @@ pub fn host_supported() -> Result<(), &'static str> {
                 }
             )* };
         }
-        need!("avx2" "fma" "bmi1" "bmi2" "lzcnt" "popcnt");
+        need!("avx2" "f16c" "fma" "bmi1" "bmi2" "lzcnt" "popcnt");
         Ok(())
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -1,7 +1,7 @@
 //! D: double-precision floating point.
 
 use super::Translator;
-use super::float::{Format, Sign, To};
+use super::float::{Format, Sign};
 use crate::decode::{D, FpR, FpR1, FpR4, I, R, R1, S};
 use ir::{FpCond, OpKind};
 
@@ -64,28 +64,28 @@ impl D for Translator<'_, '_> {
         self.fp_compare(a, FpCond::LeSignal, Format::D);
     }
     fn fclass_d(&mut self, a: R1) {
-        self.fp_class(a);
+        self.fp_class(a, Format::D);
     }
     fn fcvt_w_d(&mut self, a: FpR1) {
-        self.fp_to_int(a, 32, Format::D);
+        self.fp_to_int(a, (32, true), Format::D);
     }
     fn fcvt_d_w(&mut self, a: FpR1) {
         self.fp_from_int(a, (32, true), Format::D);
     }
     fn fcvt_wu_d(&mut self, a: FpR1) {
-        self.soft_rounded(To::X(a.rd), a.rm);
+        self.fp_to_int(a, (32, false), Format::D);
     }
     fn fcvt_d_wu(&mut self, a: FpR1) {
         self.fp_from_int(a, (32, false), Format::D);
     }
     fn fcvt_l_d(&mut self, a: FpR1) {
-        self.fp_to_int(a, 64, Format::D);
+        self.fp_to_int(a, (64, true), Format::D);
     }
     fn fcvt_d_l(&mut self, a: FpR1) {
         self.fp_from_int(a, (64, true), Format::D);
     }
     fn fcvt_lu_d(&mut self, a: FpR1) {
-        self.soft_rounded(To::X(a.rd), a.rm);
+        self.fp_to_int(a, (64, false), Format::D);
     }
     fn fcvt_d_lu(&mut self, a: FpR1) {
         self.fp_from_int(a, (64, false), Format::D);
@@ -97,9 +97,9 @@ impl D for Translator<'_, '_> {
         self.fp_move_from_x(a.rd, a.rs1, Format::D);
     }
     fn fcvt_s_d(&mut self, a: FpR1) {
-        self.fp_convert(a, Format::S);
+        self.fp_narrow(a);
     }
     fn fcvt_d_s(&mut self, a: FpR1) {
-        self.fp_convert(a, Format::D);
+        self.fp_widen(a, Format::S, Format::D);
     }
 }

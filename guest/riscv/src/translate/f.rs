@@ -1,7 +1,7 @@
 //! F: single-precision floating point.
 
 use super::Translator;
-use super::float::{Format, Sign, To};
+use super::float::{Format, Sign};
 use crate::decode::{F, FpR, FpR1, FpR4, I, R, R1, S};
 use ir::{FpCond, OpKind};
 
@@ -64,28 +64,28 @@ impl F for Translator<'_, '_> {
         self.fp_compare(a, FpCond::LeSignal, Format::S);
     }
     fn fclass_s(&mut self, a: R1) {
-        self.fp_class(a);
+        self.fp_class(a, Format::S);
     }
     fn fcvt_w_s(&mut self, a: FpR1) {
-        self.fp_to_int(a, 32, Format::S);
+        self.fp_to_int(a, (32, true), Format::S);
     }
     fn fcvt_s_w(&mut self, a: FpR1) {
         self.fp_from_int(a, (32, true), Format::S);
     }
     fn fcvt_wu_s(&mut self, a: FpR1) {
-        self.soft_rounded(To::X(a.rd), a.rm);
+        self.fp_to_int(a, (32, false), Format::S);
     }
     fn fcvt_s_wu(&mut self, a: FpR1) {
         self.fp_from_int(a, (32, false), Format::S);
     }
     fn fcvt_l_s(&mut self, a: FpR1) {
-        self.fp_to_int(a, 64, Format::S);
+        self.fp_to_int(a, (64, true), Format::S);
     }
     fn fcvt_s_l(&mut self, a: FpR1) {
         self.fp_from_int(a, (64, true), Format::S);
     }
     fn fcvt_lu_s(&mut self, a: FpR1) {
-        self.soft_rounded(To::X(a.rd), a.rm);
+        self.fp_to_int(a, (64, false), Format::S);
     }
     fn fcvt_s_lu(&mut self, a: FpR1) {
         self.fp_from_int(a, (64, false), Format::S);

@@ -106,6 +106,8 @@ pub(crate) struct Translator<'t, 'u> {
     marked: bool,
     /// Floating-point registers that are known to hold a boxed single.
     boxed: u32,
+    /// The same for a boxed half.
+    boxed_half: u32,
     /// Targets of forward branches that the unit may still arrive at, and the flags there.
     skips: Vec<(u64, Label, u32)>,
 }
@@ -130,6 +132,7 @@ impl<'t, 'u> Translator<'t, 'u> {
             ended: false,
             marked: false,
             boxed: 0,
+            boxed_half: 0,
             skips: Vec::new(),
         }
     }
@@ -159,7 +162,7 @@ impl<'t, 'u> Translator<'t, 'u> {
                 }
                 !arrives(skip)
             });
-            self.boxed = 0;
+            (self.boxed, self.boxed_half) = (0, 0);
         }
     }
 

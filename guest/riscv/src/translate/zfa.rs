@@ -55,10 +55,10 @@ impl Zfa for Translator<'_, '_> {
         self.soft_exact(To::F(a.rd, Format::S));
     }
     fn fround_s(&mut self, a: FpR1) {
-        self.soft_rounded(To::F(a.rd, Format::S), a.rm);
+        self.fp_round(a, false, Format::S);
     }
     fn froundnx_s(&mut self, a: FpR1) {
-        self.soft_rounded(To::F(a.rd, Format::S), a.rm);
+        self.fp_round(a, true, Format::S);
     }
     fn fleq_s(&mut self, a: R) {
         self.fp_compare(a, FpCond::LeQuiet, Format::S);
@@ -76,10 +76,10 @@ impl Zfa for Translator<'_, '_> {
         self.soft_exact(To::F(a.rd, Format::D));
     }
     fn fround_d(&mut self, a: FpR1) {
-        self.soft_rounded(To::F(a.rd, Format::D), a.rm);
+        self.fp_round(a, false, Format::D);
     }
     fn froundnx_d(&mut self, a: FpR1) {
-        self.soft_rounded(To::F(a.rd, Format::D), a.rm);
+        self.fp_round(a, true, Format::D);
     }
     fn fleq_d(&mut self, a: R) {
         self.fp_compare(a, FpCond::LeQuiet, Format::D);
@@ -97,10 +97,10 @@ impl Zfa for Translator<'_, '_> {
         self.soft_exact(To::F(a.rd, Format::H));
     }
     fn fround_h(&mut self, a: FpR1) {
-        self.soft_rounded(To::F(a.rd, Format::H), a.rm);
+        self.fp_round(a, false, Format::H);
     }
     fn froundnx_h(&mut self, a: FpR1) {
-        self.soft_rounded(To::F(a.rd, Format::H), a.rm);
+        self.fp_round(a, true, Format::H);
     }
     fn fleq_h(&mut self, a: R) {
         self.fp_compare(a, FpCond::LeQuiet, Format::H);

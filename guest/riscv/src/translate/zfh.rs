@@ -1,4 +1,5 @@
-//! Zfh and Zfhmin: half-precision floating point, all but moves by softfloat.
+//! Zfh and Zfhmin: half-precision floating point. Fused operations and what comes from doubles are
+//! softfloat's.
 
 use super::Translator;
 use super::float::{Format, Sign, To};
@@ -49,10 +50,10 @@ impl Zfh for Translator<'_, '_> {
         self.fp_sign(a, Sign::Xor, Format::H);
     }
     fn fmin_h(&mut self, a: R) {
-        self.soft_exact(To::F(a.rd, Format::H));
+        self.fp_extremum(a, OpKind::FMin, Format::H);
     }
     fn fmax_h(&mut self, a: R) {
-        self.soft_exact(To::F(a.rd, Format::H));
+        self.fp_extremum(a, OpKind::FMax, Format::H);
     }
     fn feq_h(&mut self, a: R) {
         self.fp_compare(a, FpCond::EqQuiet, Format::H);
@@ -64,28 +65,28 @@ impl Zfh for Translator<'_, '_> {
         self.fp_compare(a, FpCond::LeSignal, Format::H);
     }
     fn fclass_h(&mut self, a: R1) {
-        self.fp_class(a);
+        self.fp_class(a, Format::H);
     }
     fn fcvt_w_h(&mut self, a: FpR1) {
-        self.fp_to_int(a, 32, Format::H);
+        self.fp_to_int(a, (32, true), Format::H);
     }
     fn fcvt_h_w(&mut self, a: FpR1) {
         self.fp_from_int(a, (32, true), Format::H);
     }
     fn fcvt_wu_h(&mut self, a: FpR1) {
-        self.soft_rounded(To::X(a.rd), a.rm);
+        self.fp_to_int(a, (32, false), Format::H);
     }
     fn fcvt_h_wu(&mut self, a: FpR1) {
         self.fp_from_int(a, (32, false), Format::H);
     }
     fn fcvt_l_h(&mut self, a: FpR1) {
-        self.fp_to_int(a, 64, Format::H);
+        self.fp_to_int(a, (64, true), Format::H);
     }
     fn fcvt_h_l(&mut self, a: FpR1) {
         self.fp_from_int(a, (64, true), Format::H);
     }
     fn fcvt_lu_h(&mut self, a: FpR1) {
-        self.soft_rounded(To::X(a.rd), a.rm);
+        self.fp_to_int(a, (64, false), Format::H);
     }
     fn fcvt_h_lu(&mut self, a: FpR1) {
         self.fp_from_int(a, (64, false), Format::H);
@@ -97,13 +98,13 @@ impl Zfh for Translator<'_, '_> {
         self.fp_move_from_x(a.rd, a.rs1, Format::H);
     }
     fn fcvt_s_h(&mut self, a: FpR1) {
-        self.soft_rounded(To::F(a.rd, Format::S), a.rm);
+        self.fp_widen(a, Format::H, Format::S);
     }
     fn fcvt_h_s(&mut self, a: FpR1) {
-        self.soft_rounded(To::F(a.rd, Format::H), a.rm);
+        self.fp_narrow_to_half(a);
     }
     fn fcvt_d_h(&mut self, a: FpR1) {
-        self.soft_rounded(To::F(a.rd, Format::D), a.rm);
+        self.fp_widen(a, Format::H, Format::D);
     }
     fn fcvt_h_d(&mut self, a: FpR1) {
         self.soft_rounded(To::F(a.rd, Format::H), a.rm);
