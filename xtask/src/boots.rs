@@ -86,6 +86,37 @@ macro_rules! disk {
     };
 }
 
+/// EDK2 in flash starts the kernel; it says what the kernel finds the machine by. The disk is a PCI
+/// function, so that its interrupts come as the firmware's tables say.
+macro_rules! efi {
+    ($name:literal, $machine:literal, $says:literal) => {
+        Boot {
+            name: $name,
+            image: "riscv64-efi",
+            runs: &[Run {
+                arguments: &[
+                    "-M",
+                    $machine,
+                    "-m",
+                    "1G",
+                    "-smp",
+                    "2",
+                    "-drive",
+                    "if=pflash,unit=0,format=raw,readonly=on,file={image}/code.fd",
+                    "-drive",
+                    "if=pflash,unit=1,format=raw,snapshot=on,file={image}/vars.fd",
+                    "-drive",
+                    "if=none,id=d,snapshot=on,file={guest}/root.qcow2",
+                    "-device",
+                    "virtio-blk-pci,drive=d,vectors=0",
+                ],
+                append: "guest.disk=vda guest.run=fsck",
+                story: &[Wait($says), Wait("GUEST-READY"), Wait("GUEST-FSCK clean"), Exit(0)],
+            }],
+        }
+    };
+}
+
 /// A boot through the self-test.
 macro_rules! selftest {
     ($name:literal $(, $argument:literal)*) => {
@@ -153,6 +184,9 @@ const BOOTS: &[Boot] = &[
             ],
         }],
     },
+    efi!("efi-acpi", "virt", "ACPI: Interpreter enabled"),
+    efi!("efi-imsic", "virt,aia=aplic-imsic", "ACPI: Interpreter enabled"),
+    efi!("efi-tree", "virt,acpi=off", "Machine model: riscv-virtio,qemu"),
     Boot {
         name: "reboot",
         image: SMALL,
@@ -430,14 +464,15 @@ fn play(emulator: &Emulator, guest: &Path, name: &str, boot: &Boot) -> Result<()
     tools::make_folder(&folder)?;
     let work = Scratch::new(&folder, name)?;
     let disk = work.path().join("disk.qcow2");
-    let original = guests::folder(boot.image)?.join("root.qcow2");
+    let image = guests::folder(boot.image)?;
+    let original = image.join("root.qcow2");
     let uses_disk = |run: &Run| run.arguments.iter().any(|word| word.contains("{disk}"));
     if boot.runs.iter().any(uses_disk) {
         fs::copy(&original, &disk).at("copying", &original)?;
     }
     for run in boot.runs {
         let mut command = emulator.command();
-        command.args(command_line(run, guest, &disk));
+        command.args(command_line(run, guest, &image, &disk));
         let shown = tools::shown(&command);
         let mut session = Session::start(&mut command)?;
         let done = run.story.iter().try_for_each(|step| follow(&mut session, step));
@@ -447,8 +482,9 @@ fn play(emulator: &Emulator, guest: &Path, name: &str, boot: &Boot) -> Result<()
 }
 
 /// The arguments of one run. `!reboot` lets the machine restart.
-fn command_line(run: &Run, guest: &Path, disk: &Path) -> Vec<String> {
+fn command_line(run: &Run, guest: &Path, image: &Path, disk: &Path) -> Vec<String> {
     let guest = guest.display().to_string();
+    let image = image.display().to_string();
     let disk = disk.display().to_string();
     let mut line: Vec<String> = Vec::new();
     for (option, usual) in [("-M", "virt"), ("-m", "512")] {
@@ -463,7 +499,9 @@ fn command_line(run: &Run, guest: &Path, disk: &Path) -> Vec<String> {
         line.push("-no-reboot".into());
     }
     for word in run.arguments.iter().filter(|word| !word.starts_with('!')) {
-        line.push(word.replace("{guest}", &guest).replace("{disk}", &disk));
+        line.push(
+            word.replace("{guest}", &guest).replace("{image}", &image).replace("{disk}", &disk),
+        );
     }
     if !run.append.is_empty() {
         let kernel = format!("{guest}/kernel");
@@ -498,7 +536,7 @@ mod tests {
     fn places_in_a_command_line_are_filled_in() {
         let run =
             Run { arguments: &["-drive", "file={disk}"], append: "guest.run=none", story: &[] };
-        let line = command_line(&run, Path::new("/g"), Path::new("/d")).join(" ");
+        let line = command_line(&run, Path::new("/g"), Path::new("/i"), Path::new("/d")).join(" ");
         assert_eq!(
             line,
             "-M virt -m 512 -nographic -no-reboot -drive file=/d \

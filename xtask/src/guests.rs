@@ -42,6 +42,14 @@ const GUESTS: &[Guest] = &[
         build: riscv64,
     },
     Guest {
+        name: "riscv64-efi",
+        about: "UEFI firmware (EDK2) for two flash banks",
+        usual: true,
+        version: 1,
+        inputs: &[],
+        build: efi,
+    },
+    Guest {
         name: "riscv64-debian",
         about: "Debian on an ext4 disk: systemd, apt, gcc; configures itself when first booted",
         usual: false,
@@ -206,6 +214,19 @@ fn firmware(archive: &Archive, work: &Path) -> Result<()> {
     ];
     for (source, name) in &files {
         let source = from.join(source);
+        fs::copy(&source, work.join("out").join(name)).at("copying", &source)?;
+    }
+    Ok(())
+}
+
+/// EDK2: a bank of code, and one of variables.
+fn efi(archive: &Archive, work: &Path) -> Result<()> {
+    let index = archive.index(SUITE, "riscv64")?;
+    let from = work.join("firmware");
+    let folder = "usr/share/qemu-efi-riscv64";
+    archive.unpack(&index, "qemu-efi-riscv64", &from, &[&format!("./{folder}/*")])?;
+    for (source, name) in [("RISCV_VIRT_CODE.fd", "code.fd"), ("RISCV_VIRT_VARS.fd", "vars.fd")] {
+        let source = from.join(folder).join(source);
         fs::copy(&source, work.join("out").join(name)).at("copying", &source)?;
     }
     Ok(())

@@ -74,6 +74,12 @@ fn what_does_not_exist_is_named() {
             ],
             "'i' is no iothread",
         ),
+        (
+            &["-smbios", "type=77"],
+            "-smbios type=77: Don't know how to build fields for SMBIOS type 77",
+        ),
+        (&["-smbios", "type=1,serail=x"], "-smbios type=1,serail=x: Invalid parameter 'serail'"),
+        (&["-M", "virt,acpi=maybe"], "Parameter 'acpi' does not accept value 'maybe'"),
         (&["-icount", "shift=3"], "not supported yet: -icount"),
         (&["-qmp", "null"], "not supported yet: the protocol for programs (QMP)"),
     ] {

@@ -1,9 +1,10 @@
 //! Small options about the process and the guest's surroundings.
 
+use crate::devices::properties;
 use crate::refusal::{Refusal, Result};
 use crate::{
     Actions, Boot, FwCfg, FwCfgContent, Icount, PanicAction, RebootAction, Rtc, RtcBase, RtcClock,
-    ShutdownAction, WatchdogAction,
+    ShutdownAction, Smbios, WatchdogAction,
 };
 use options::{Grammar, List, OptionGroup, option_group};
 
@@ -232,6 +233,59 @@ pub(crate) fn fw_cfg(place: &str, text: &str, warnings: &mut Vec<String>) -> Res
         ));
     }
     Ok(FwCfg { name, content })
+}
+
+/// Types of SMBIOS structures, and the fields of each that can be given.
+const SMBIOS: &[(u8, &[&str])] = &[
+    (0, &["vendor", "version", "date", "release", "uefi"]),
+    (1, &["manufacturer", "product", "version", "serial", "uuid", "sku", "family"]),
+    (2, &["manufacturer", "product", "version", "serial", "asset", "location"]),
+    (3, &["manufacturer", "version", "serial", "asset", "sku"]),
+    (11, &["value"]),
+];
+
+/// Reads `-smbios`.
+pub(crate) fn smbios(text: &str) -> Result<Smbios> {
+    let mut list = List::parse(text, Grammar::BARE)?;
+    if list.get("file").is_some() {
+        return Err(Refusal::new("not supported yet: file="));
+    }
+    let kind = list.take("type").ok_or_else(|| {
+        Refusal::new("Parameter 'type' is missing").hint("Its form is -smbios type=N,FIELD=VALUE.")
+    })?;
+    let known = || SMBIOS.iter().map(|(kind, _)| kind.to_string()).collect::<Vec<_>>().join(", ");
+    let number = kind.value.parse().ok();
+    let (kind, fields) =
+        SMBIOS.iter().find(|(kind, _)| Some(*kind) == number).ok_or_else(|| {
+            Refusal::new(format!("Don't know how to build fields for SMBIOS type {}", kind.value))
+                .hint(format!("Known types: {}.", known()))
+        })?;
+    for item in &list.items {
+        let key = item.key.as_str();
+        if !fields.contains(&key) {
+            return Err(Refusal::new(format!("Invalid parameter '{key}'"))
+                .suggesting(key, fields.iter().copied())
+                .hint(format!("Known parameters: {}.", fields.join(", "))));
+        }
+        let checked = match key {
+            "uuid" => uuid(&item.value).map(|_| ()),
+            "uefi" if options::parse_bool(&item.value).is_none() => {
+                Err(Refusal::new("Parameter 'uefi' expects 'on' or 'off'"))
+            }
+            "release" if !is_release(&item.value) => {
+                Err(Refusal::new("Invalid BIOS release").hint("It looks like 1.0."))
+            }
+            _ => Ok(()),
+        };
+        checked?;
+    }
+    Ok(Smbios { kind: *kind, fields: properties(&list) })
+}
+
+/// Whether a text is a major and a minor number.
+fn is_release(text: &str) -> bool {
+    let numbers = text.split_once('.').map(|(a, b)| (a.parse::<u8>(), b.parse::<u8>()));
+    matches!(numbers, Some((Ok(_), Ok(_))))
 }
 
 /// Reads `-icount`.

@@ -62,6 +62,8 @@ pub struct Plan {
     pub actions: Actions,
     /// Name of the guest.
     pub name: Option<String>,
+    /// What the machine says of its maker and parts.
+    pub smbios: Vec<Smbios>,
     /// Name of the process (`-name process=`).
     pub process: Option<String>,
     /// UUID of the machine.
@@ -390,6 +392,15 @@ pub struct Object {
     pub properties: Vec<Property>,
     /// The option as written, for messages.
     pub origin: String,
+}
+
+/// A `-smbios type=N`: fields of one kind of structure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Smbios {
+    /// Type of the structure.
+    pub kind: u8,
+    /// Fields by their names on the command line.
+    pub fields: Vec<Property>,
 }
 
 /// A default for a property of a device class.

@@ -11,7 +11,7 @@ use crate::table::Support;
 use crate::{
     Actions, Blockdev, Boot, Chardev, Display, FwCfg, Global, Icount, Interface, Log, Monitor,
     MonitorMode, Netdev, PanicAction, Plan, Property, RebootAction, Rtc, RtcBase, RtcClock,
-    ShutdownAction, WatchdogAction,
+    ShutdownAction, Smbios, WatchdogAction,
 };
 use crate::{chardevs, devices, drives, host, lists, log, memory, smp};
 use options::{Grammar, List, OptionGroup};
@@ -85,6 +85,7 @@ struct Planner<'a> {
     gdb: Option<Given>,
     actions: Actions,
     name: Option<String>,
+    smbios: Vec<Smbios>,
     process: Option<String>,
     uuid: Option<[u8; 16]>,
     rtc: Rtc,
@@ -137,8 +138,8 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("append", |p, _, text| set(&mut p.boot.append, Some(text.to_owned()))),
     ("dtb", |p, _, text| set(&mut p.boot.dtb, Some(text.to_owned()))),
     ("chardev", |p, place, text| p.chardev(place, text)),
-    ("serial", |p, place, text| push(&mut p.serials, place, text)),
-    ("parallel", |p, place, text| push(&mut p.parallels, place, text)),
+    ("serial", |p, place, text| push(&mut p.serials, given(place, text))),
+    ("parallel", |p, place, text| push(&mut p.parallels, given(place, text))),
     ("monitor", |p, place, text| p.monitor(place, text, MonitorMode::Readline, false)),
     ("qmp", |p, place, text| p.monitor(place, text, MonitorMode::Control, false)),
     ("qmp-pretty", |p, place, text| p.monitor(place, text, MonitorMode::Control, true)),
@@ -180,6 +181,7 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("no-reboot", |p, _, _| set(&mut p.actions.reboot, RebootAction::Shutdown)),
     ("no-shutdown", |p, _, _| set(&mut p.actions.shutdown, ShutdownAction::Pause)),
     ("watchdog-action", |p, _, text| host::actions(&format!("watchdog={text}"), &mut p.actions)),
+    ("smbios", |p, _, text| push(&mut p.smbios, host::smbios(text)?)),
     ("name", |p, _, text| p.name(text)),
     ("uuid", |p, _, text| set(&mut p.uuid, Some(host::uuid(text)?))),
     ("rtc", |p, _, text| set(&mut p.rtc, host::rtc(text)?)),
@@ -225,9 +227,13 @@ fn set<T>(place: &mut T, value: T) -> Result<()> {
     Ok(())
 }
 
-fn push(list: &mut Vec<Given>, place: &str, text: &str) -> Result<()> {
-    list.push((place.to_owned(), text.to_owned()));
+fn push<T>(list: &mut Vec<T>, value: T) -> Result<()> {
+    list.push(value);
     Ok(())
+}
+
+fn given(place: &str, text: &str) -> Given {
+    (place.to_owned(), text.to_owned())
 }
 
 fn extend(list: &mut List, more: List) -> Result<()> {
@@ -276,6 +282,7 @@ impl<'a> Planner<'a> {
                 watchdog: WatchdogAction::Reset,
             },
             name: None,
+            smbios: Vec::new(),
             process: None,
             uuid: None,
             rtc: Rtc { base: RtcBase::Utc, clock: RtcClock::Host },

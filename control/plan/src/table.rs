@@ -98,7 +98,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("win2k-hack", "", Ignored, "older guests' workaround"),
     row("no-fd-bootchk", "", Ignored, "older guests' workaround"),
     row("acpitable", "FILE...", NotYet("no ACPI tables"), "add an ACPI table"),
-    row("smbios", "type=N...", NotYet("no SMBIOS tables"), "SMBIOS fields"),
+    row("smbios", "type=N[,FIELD=VALUE...]", Yes, "what the machine says of its maker and parts (types 0, 1, 2, 3 and 11)"),
     // Network
     row("netdev", "TYPE,id=ID[,OPTION=VALUE...]", Yes, "network back end; JSON is understood"),
     row("nic", "TYPE[,model=DRIVER][,mac=ADDR][,OPTION=VALUE...]", Yes, "network back end with its card; 'none' for no network"),

@@ -254,7 +254,8 @@ impl Inner {
                 (COMMAND_MEMORY, u64::from(low & !0xf) | u64::from(high) << 32)
             }
         };
-        if self.command() & enabled == 0 || address == 0 {
+        // Ports begin at 0, and firmware uses all of them.
+        if self.command() & enabled == 0 {
             return None;
         }
         match bar.kind {

@@ -96,6 +96,9 @@ fn bars_answer_where_and_when_the_guest_says() {
     assert!(info.contains("      BAR0: I/O at 0x1000 [0x107f].\n"), "{info}");
     assert!(info.contains("BAR1: 32 bit memory at 0x40100000 [0x40100fff].\n"), "{info}");
     assert!(m.load(PIO + 0x1000, 4) & 0x4000_0000 != 0);
+    // Firmware hands out ports from 0 on.
+    t.set(0x10, 4, 0);
+    assert!(m.load(PIO, 4) & 0x4000_0000 != 0);
 }
 
 #[test]

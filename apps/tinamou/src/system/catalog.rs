@@ -112,6 +112,7 @@ fn virt() -> MachineInfo {
                 "bool",
                 "(TCG only) Set on/off to enable/disable emulating ACLINT devices",
             ),
+            property("acpi", "OnOffAuto", "Enable ACPI"),
             property(
                 "aia",
                 "none|aplic|aplic-imsic",

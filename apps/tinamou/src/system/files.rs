@@ -1,5 +1,6 @@
 //! Firmware, kernels and other files that a machine starts with.
 
+use crate::system::identity;
 use machines_riscv::virt::{BootFiles, File, FirmwareConfig};
 use plan::{Display, FwCfgContent, Plan};
 use std::path::{Path, PathBuf};
@@ -85,6 +86,7 @@ pub fn firmware_config(plan: &Plan) -> Result<FirmwareConfig, String> {
         boot_menu: plan.boot.menu.unwrap_or(false),
         menu_wait: plan.boot.splash_time.map(|ms| u16::try_from(ms).unwrap_or(u16::MAX)),
         reboot_timeout: plan.boot.reboot_timeout.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)),
+        smbios: identity::machine(plan),
         files: plan.fw_cfg.iter().map(file).collect::<Result<_, String>>()?,
     })
 }

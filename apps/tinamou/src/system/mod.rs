@@ -4,6 +4,7 @@ mod catalog;
 mod control;
 mod disks;
 mod files;
+mod identity;
 mod lent;
 mod life;
 mod monitor;

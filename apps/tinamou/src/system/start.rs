@@ -251,7 +251,7 @@ fn aia(plan: &Plan) -> Result<Aia, String> {
     }
 }
 
-/// `-machine aia-guests=` and `aclint=`.
+/// `-machine aia-guests=`, `acpi=` and `aclint=`.
 fn set_interrupts(config: &mut VirtConfig, plan: &Plan) -> Result<(), String> {
     if let Some(text) = machine_property(plan, "aia-guests") {
         let guests = text.parse().ok().filter(|n| *n <= virt::MAX_GUESTS);
@@ -260,6 +260,7 @@ fn set_interrupts(config: &mut VirtConfig, plan: &Plan) -> Result<(), String> {
             format!("Invalid number of AIA IMSIC guests\nValid values be between 0 and {max}.")
         })?;
     }
+    config.acpi = !matches!(machine_property(plan, "acpi"), Some("off" | "false" | "no" | "n"));
     config.aclint = matches!(machine_property(plan, "aclint"), Some("on" | "true" | "yes" | "y"));
     Ok(())
 }

@@ -77,6 +77,7 @@ impl Planner<'_> {
             no_defaults: self.no_defaults,
             actions: self.actions,
             name: self.name,
+            smbios: self.smbios,
             process: self.process,
             uuid: self.uuid,
             rtc: self.rtc,

@@ -126,7 +126,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Board, BuildError> {
     let fw_cfg = Shared::new(FwCfg::new(Arc::clone(&b.space)));
     b.space.map_io("fw_cfg", FW_CFG.base, FW_CFG.len, Arc::new(fw_cfg.clone()));
     b.part("/machine/fw_cfg", fw_cfg.clone());
-    inputs.firmware.offer(inputs.config.harts.len(), &mut fw_cfg.lock())?;
+    inputs.firmware.offer(&inputs.config, &mut fw_cfg.lock())?;
 
     let has_flash = inputs.flash[0].is_some();
     add_flash(&mut b, inputs.flash)?;

@@ -1,7 +1,9 @@
 //! What the firmware finds in fw_cfg besides the kernel.
 //!
-//! Not there yet: ACPI and SMBIOS tables, and a boot order from `bootindex=`.
+//! Not there yet: a boot order from `bootindex=`.
 
+use super::{VirtConfig, acpi, map};
+use crate::Xlen;
 use crate::inputs::BuildError;
 use misc::FwCfg;
 use misc::fw_cfg::{FileError, keys};
@@ -19,13 +21,20 @@ pub struct FirmwareConfig {
     pub menu_wait: Option<u16>,
     /// Wait before a reboot after a failed boot, in ms; it stays as it is without.
     pub reboot_timeout: Option<u32>,
+    /// What the machine says of its maker and parts; RAM and processors' family are the board's.
+    pub smbios: smbios::Machine,
     /// The user's own entries: names and contents.
     pub files: Vec<(String, Vec<u8>)>,
 }
 
 impl FirmwareConfig {
     /// Puts the settings into the device.
-    pub(super) fn offer(self, harts: usize, device: &mut FwCfg) -> Result<(), BuildError> {
+    pub(super) fn offer(
+        mut self,
+        config: &VirtConfig,
+        device: &mut FwCfg,
+    ) -> Result<(), BuildError> {
+        let harts = config.harts.len();
         let short = |value: usize| u16::try_from(value).unwrap_or(u16::MAX).to_le_bytes().to_vec();
         device.set(keys::UUID, self.uuid.to_vec());
         device.set(keys::NOGRAPHIC, short(self.nographic.into()));
@@ -42,10 +51,22 @@ impl FirmwareConfig {
         ];
         let wait = self.menu_wait.map(|ms| ms.to_le_bytes().to_vec());
         files.extend(wait.map(|bytes| ("etc/boot-menu-wait".to_owned(), bytes)));
+        if config.acpi {
+            files.extend(acpi::files(config));
+        }
+        files.extend(self.smbios_files(config));
         for (name, bytes) in files.into_iter().chain(self.files) {
             device.add_file(&name, bytes, false).map_err(|error| refused(&name, &error))?;
         }
         Ok(())
+    }
+
+    fn smbios_files(&mut self, config: &VirtConfig) -> [(String, Vec<u8>); 2] {
+        // "RISC-V RV32" and "RISC-V RV64".
+        self.smbios.processors.family = if config.xlen == Xlen::Rv32 { 0x200 } else { 0x201 };
+        self.smbios.ram = (map::DRAM, config.ram_len);
+        let smbios::Tables { anchor, tables } = self.smbios.tables();
+        [("etc/smbios/smbios-anchor".into(), anchor), ("etc/smbios/smbios-tables".into(), tables)]
     }
 }
 
@@ -58,6 +79,10 @@ mod tests {
     use super::*;
     use device::MmioDevice;
     use memory::AddressSpace;
+
+    fn config(harts: usize) -> VirtConfig {
+        VirtConfig::new(Xlen::Rv64, vec![crate::harts::HartInfo::default(); harts], 1 << 30)
+    }
 
     fn item(device: &mut FwCfg, key: u16, len: usize) -> Vec<u8> {
         device.write(8, 2, key.swap_bytes().into());
@@ -75,16 +100,19 @@ mod tests {
             files: vec![("opt/x/y".into(), b"hello".to_vec())],
             ..FirmwareConfig::default()
         };
-        config.offer(3, &mut device).unwrap();
+        config.offer(&self::config(3), &mut device).unwrap();
         assert_eq!(item(&mut device, 0, 4), b"QEMU");
         assert_eq!(item(&mut device, 2, 17), [[7; 16].as_slice(), &[0]].concat());
         assert_eq!(item(&mut device, 4, 2), [1, 0]);
         assert_eq!(item(&mut device, 5, 3), [3, 0, 0]);
         assert_eq!(item(&mut device, 0x0e, 2), [0, 0]);
-        assert_eq!(item(&mut device, 0x19, 4), [0, 0, 0, 5]);
+        assert_eq!(item(&mut device, 0x19, 4), [0, 0, 0, 10]);
         assert_eq!(device.file("etc/boot-fail-wait"), Some([0xff; 4].as_slice()));
         assert_eq!(device.file("etc/boot-menu-wait"), Some([5, 0].as_slice()));
         assert_eq!(device.file("bootorder"), Some([].as_slice()));
+        let tables = device.file("etc/acpi/tables").unwrap();
+        assert_eq!(&tables[..4], b"DSDT");
+        assert_eq!(&device.file("etc/smbios/smbios-anchor").unwrap()[..5], b"_SM3_");
         assert_eq!(device.file("opt/x/y"), Some(b"hello".as_slice()));
     }
 
@@ -93,7 +121,7 @@ mod tests {
         let mut device = FwCfg::new(AddressSpace::new("memory"));
         let files = vec![("bootorder".into(), Vec::new())];
         let config = FirmwareConfig { files, ..FirmwareConfig::default() };
-        let error = config.offer(1, &mut device).unwrap_err().to_string();
+        let error = config.offer(&self::config(1), &mut device).unwrap_err().to_string();
         assert!(error.starts_with("-fw_cfg name=bootorder: "), "{error}");
     }
 }

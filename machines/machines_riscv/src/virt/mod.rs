@@ -1,5 +1,6 @@
 //! The `virt` board: a machine that exists nowhere else.
 
+mod acpi;
 mod board;
 mod firmware;
 mod interrupts;
@@ -48,6 +49,8 @@ pub struct VirtConfig {
     pub aia_guests: u32,
     /// `aclint=`: ACLINT devices in place of a CLINT.
     pub aclint: bool,
+    /// `acpi=`: ACPI tables for the firmware.
+    pub acpi: bool,
     /// `-global virtio-mmio.force-legacy=off`: the slots speak version 2 of their interface.
     pub modern_slots: bool,
     /// Programmable performance counters, one bit each (3 to 31).
@@ -66,6 +69,7 @@ impl VirtConfig {
             aia: Aia::None,
             aia_guests: 0,
             aclint: false,
+            acpi: true,
             modern_slots: false,
             counters: 0x7fff8,
             rng_seed: [0; 32],
