@@ -11,11 +11,17 @@ use graph::{
 
 use crate::gate::{Gate, NewFile};
 use crate::keys::Keys;
-use crate::{qcow2, raw, vdi, vmdk};
+use crate::{qcow2, raw, vdi, vhdx, vmdk, vpc};
 
 /// All formats. What no other recognises is `raw`.
-pub static FORMATS: &[&dyn Format] =
-    &[&raw::RawFormat, &qcow2::Qcow2Format, &vdi::VdiFormat, &vmdk::VmdkFormat];
+pub static FORMATS: &[&dyn Format] = &[
+    &raw::RawFormat,
+    &qcow2::Qcow2Format,
+    &vdi::VdiFormat,
+    &vmdk::VmdkFormat,
+    &vpc::VpcFormat,
+    &vhdx::VhdxFormat,
+];
 
 /// The format called `name`.
 pub fn format_named(name: &str) -> Option<&'static dyn Format> {

@@ -12,7 +12,9 @@ pub mod qcow2;
 mod raw;
 mod uuid;
 mod vdi;
+mod vhdx;
 mod vmdk;
+mod vpc;
 
 pub use drive::{DriveOptions, Opened, add_blockdev, create_qcow2, open_drive};
 pub use format::{

@@ -10,8 +10,6 @@ pub const PROBE_BYTES: usize = 2048;
 const SIGNATURES: &[(&str, usize, &[u8])] = &[
     ("qcow", 0, b"QFI\xfb\x00\x00\x00\x01"),
     ("qed", 0, b"QED\0"),
-    ("vpc", 0, b"conectix"),
-    ("vhdx", 0, b"vhdxfile"),
     ("parallels", 0, b"WithoutFreeSpace"),
     ("parallels", 0, b"WithouFreSpacExt"),
     ("luks", 0, b"LUKS\xba\xbe"),

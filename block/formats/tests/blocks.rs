@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use common::images::*;
 use common::*;
 use formats::HostFiles;
-use graph::{CheckReport, ExtentKind, Fix, Node, Property};
+use graph::{CheckReport, ExtentKind, Fix, Node, Property, WriteFlags};
 
 const MIB: u64 = 1 << 20;
 
@@ -23,6 +23,14 @@ const KINDS: &[(&str, &str)] = &[
     ("vmdk", "subformat=monolithicFlat"),
     ("vmdk", "subformat=twoGbMaxExtentSparse,adapter_type=legacyESX"),
     ("vmdk", "subformat=twoGbMaxExtentFlat,hwversion=9"),
+    ("vpc", "subformat=dynamic"),
+    ("vpc", "force_size=on"),
+    ("vpc", "subformat=fixed"),
+    ("vhdx", "subformat=dynamic"),
+    ("vhdx", "block_size=1M,log_size=2M"),
+    ("vhdx", "block_state_zero=off"),
+    ("vhdx", "subformat=fixed"),
+    ("vhdx", "subformat=fixed,block_state_zero=off,block_size=2M"),
 ];
 
 /// Neither checker finds anything, and the peer reads `model` from the image.
@@ -150,7 +158,10 @@ fn what_the_peer_creates_we_read_and_write() {
         let disk = try_open(&HostFiles, format, &path, &Opening::reading()).unwrap();
         model.resize(disk.size() as usize, 0);
         assert!(read_all(&*disk) == model, "{format} {options}");
-        assert_eq!(our_map(&*disk), peer_map(format, &path), "{format} {options}");
+        // The peer takes all of a vhdx image for data.
+        if *format != "vhdx" {
+            assert_eq!(our_map(&*disk), peer_map(format, &path), "{format} {options}");
+        }
         same_info(&*disk, format, &path);
         drop(disk);
         let disk = open_host(format, &path);
@@ -168,7 +179,7 @@ fn files_of(folder: &Path, format: &str) -> BTreeMap<String, (Vec<u8>, u64)> {
         let entry = entry.unwrap();
         let file = open_file(&entry.path().display().to_string(), true);
         let mut len = file.size();
-        let mut bytes = vec![0; len.min(4 * MIB) as usize];
+        let mut bytes = vec![0; len.min(6 * MIB) as usize];
         file.read_at(0, &mut bytes).unwrap();
         let (_, random) = RANDOM.iter().find(|(name, _)| *name == format).unwrap();
         random(&mut bytes, &mut len);
@@ -182,6 +193,28 @@ type Normalise = fn(&mut Vec<u8>, &mut u64);
 /// Takes identifiers and times out of an image: they differ from image to image.
 const RANDOM: &[(&str, Normalise)] = &[
     ("vdi", |bytes, _| bytes[0x188..0x1a8].fill(0)),
+    ("vhdx", |bytes, _| {
+        // The creator's name; checksum, sequence and identifiers of both headers.
+        bytes[8..520].fill(0);
+        for at in [65536, 131_072] {
+            bytes[at + 4..at + 48].fill(0);
+        }
+        // Page 83 data, behind the table of the metadata region.
+        let at = u64::from_le_bytes(bytes[196_608 + 64..][..8].try_into().unwrap()) as usize;
+        bytes[at + 65536 + 16..at + 65536 + 32].fill(0);
+    }),
+    ("vpc", |bytes, _| {
+        let starts: Vec<usize> = bytes
+            .windows(8)
+            .enumerate()
+            .filter(|(_, w)| w == b"conectix")
+            .map(|(at, _)| at)
+            .collect();
+        for at in starts {
+            bytes[at + 24..at + 28].fill(0);
+            bytes[at + 64..at + 84].fill(0);
+        }
+    }),
     ("vmdk", |bytes, len| {
         let Some(at) = bytes.windows(5).position(|w| w == b"\nCID=") else { return };
         let digits = bytes[at + 5..].iter().position(|b| *b == b'\n').unwrap();
@@ -201,6 +234,10 @@ fn new_images_have_the_bytes_of_the_peers() {
     let folder = Folder::new("blocks-bytes");
     for (format, options) in KINDS {
         for size in [0, 1000, 5 * MIB + 512, 3 << 30] {
+            // The peer's empty vhdx has a table of 64 MiB: an underflow.
+            if (*format, size) == ("vhdx", 0) {
+                continue;
+            }
             let inside = PathBuf::from(folder.path("inside"));
             let path = inside.join("a.b").display().to_string();
             std::fs::create_dir(&inside).unwrap();
@@ -303,5 +340,35 @@ fn compressed_blocks_go_both_ways() {
         peer_agrees(&folder, format, &path, &model);
         let small = std::fs::metadata(&path).unwrap().len();
         assert!(small < model.len() as u64 / 4, "{small}");
+    }
+}
+
+/// Formats that note what they are about to do, with options.
+const KILLED: &[(&str, &str)] = &[("vhdx", "block_size=1M")];
+
+#[test]
+fn an_image_whose_peer_was_killed_is_read_and_repaired() {
+    let folder = Folder::new("blocks-killed");
+    for (i, (format, options)) in KILLED.iter().enumerate() {
+        let path = folder.path(&format!("{i}.{format}"));
+        must("qemu-img", &["create", "-q", "-f", format, "-o", options, &path, "5M"]);
+        let commands = ["write -P 5 0 300k", "write -P 6 3M 512k", "flush", "sigraise 9"];
+        let args = commands.iter().flat_map(|c| ["-c", *c]);
+        let args: Vec<&str> = ["-f", format].into_iter().chain(args).chain([&*path]).collect();
+        tool("qemu-io", &args);
+        let mut model = vec![0; 5 * MIB as usize];
+        model[..300 << 10].fill(5);
+        model[3 << 20..][..512 << 10].fill(6);
+        let before = std::fs::read(&path).unwrap();
+        let disk = try_open(&HostFiles, format, &path, &Opening::reading()).unwrap();
+        assert!(read_all(&*disk) == model, "{format}");
+        drop(disk);
+        assert!(std::fs::read(&path).unwrap() == before, "reading changes nothing");
+        let disk = open_host(format, &path);
+        assert!(read_all(&*disk) == model, "{format}");
+        disk.write_at(4 << 20, &[7; 5000], WriteFlags::default()).unwrap();
+        drop(disk);
+        model[4 << 20..][..5000].fill(7);
+        peer_agrees(&folder, format, &path, &model);
     }
 }

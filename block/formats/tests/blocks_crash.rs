@@ -25,6 +25,8 @@ const CASES: &[Case] = &[
     Case { format: "vdi", options: "", size: 3 << 20, rounds: 60 },
     Case { format: "vmdk", options: "", size: 600 << 10, rounds: 60 },
     Case { format: "vmdk", options: "zeroed_grain=on", size: 600 << 10, rounds: 60 },
+    Case { format: "vpc", options: "", size: 5 << 20, rounds: 50 },
+    Case { format: "vhdx", options: "block_size=1M", size: 3 << 20, rounds: 30 },
 ];
 
 /// Runs a workload on a new image and cuts its log after each operation.
@@ -141,5 +143,39 @@ fn no_cut_damages_an_overlay() {
         let base: Arc<dyn Node> = Arc::new(Base(content.collect(), info));
         let files = host.0.lock().unwrap()["base"].forget_log();
         torture(case, Some((base, files)), i as u64 + 40);
+    }
+}
+
+/// Formats whose images the peer repairs after a crash, with options.
+const REPAIRED: &[Case] =
+    &[Case { format: "vhdx", options: "block_size=1M", size: 3 << 20, rounds: 20 }];
+
+#[test]
+fn the_peer_repairs_what_a_cut_leaves() {
+    let folder = Folder::new("blocks-repaired");
+    for case in REPAIRED {
+        let Case { format, options, size, rounds } = *case;
+        let host = MemoryHost::default();
+        make(&host, format, "image", options, size);
+        let file = host.file("image");
+        let start = file.forget_log();
+        let disk = try_open(&host, format, "image", &Opening::default()).unwrap();
+        let mut history = History::of(&*disk);
+        workload(&*disk, || file.logged(), &mut history, rounds, 5);
+        drop(disk);
+        let log = std::mem::take(&mut file.0.lock().unwrap().1);
+        let mut random = Random(6);
+        let (path, raw) = (folder.path("left"), folder.path("raw"));
+        for i in 1..=24 {
+            let cut = log.len() * i / 24;
+            let what = [Survivors::None, Survivors::All, Survivors::Half][i % 3];
+            std::fs::write(&path, remains(&start, &log, cut, what, &mut random)).unwrap();
+            let out = tool("qemu-img", &["check", "-f", format, "-r", "all", &path]);
+            assert!(out.status.success(), "{format} cut {cut} {what:?}: {out:?}");
+            must("qemu-img", &["convert", "-f", format, "-O", "raw", &path, &raw]);
+            for (i, tag) in tags(&std::fs::read(&raw).unwrap()).into_iter().enumerate() {
+                assert!(history.allows(i, cut, tag), "{format} cut {cut} {what:?}: sector {i}");
+            }
+        }
     }
 }

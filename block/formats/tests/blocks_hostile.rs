@@ -16,6 +16,9 @@ const KINDS: &[(&str, &str)] = &[
     ("vmdk", "subformat=streamOptimized"),
     ("vmdk", "subformat=twoGbMaxExtentSparse"),
     ("vmdk", "subformat=monolithicFlat"),
+    ("vpc", ""),
+    ("vpc", "subformat=fixed"),
+    ("vhdx", "block_size=1M"),
 ];
 
 /// Writes a little everywhere, so that there are tables and data.

@@ -23,8 +23,11 @@ macro_rules! readers {
 }
 
 readers! {
+    le16 u16 from_le_bytes;
     le32 u32 from_le_bytes;
     le64 u64 from_le_bytes;
+    be32 u32 from_be_bytes;
+    be64 u64 from_be_bytes;
 }
 
 /// Puts a field into a header that is being made.

@@ -30,7 +30,7 @@ use graph::{
 
 use crate::format::OpenRequest;
 
-pub(crate) use tables::{InPlace, Step, Store, Tables};
+pub(crate) use tables::{Change, InPlace, Step, Store, Tables};
 use unpacked::Unpacked;
 pub(crate) use unpacked::{Pack, Piece, Unpack};
 
@@ -211,6 +211,12 @@ impl Blocks {
             begun: AtomicBool::new(false),
             file,
         }
+    }
+
+    /// With another way to write changed tables.
+    pub(crate) fn with_store(mut self, store: impl Store + 'static) -> Self {
+        self.store = Mutex::new(Box::new(store));
+        self
     }
 
     /// With a way to unpack blocks.
