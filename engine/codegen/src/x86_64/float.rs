@@ -28,6 +28,11 @@ const OR: u8 = 0x56;
 const SQRT: u8 = 0x51;
 const CONVERT_ROUNDED: u8 = 0x2d;
 const CONVERT_TRUNCATED: u8 = 0x2c;
+/// Shift right with the sign.
+const SAR: u8 = 7;
+/// The rounding mode towards zero, and what keeps roundings to integral values from being inexact.
+const TOWARD_ZERO: u8 = 3;
+const QUIET: u8 = 8;
 /// The six exception flags of MXCSR.
 const MXCSR_FLAGS: i32 = 0x3f;
 /// The one for invalid operations.
@@ -105,24 +110,12 @@ impl Generator<'_> {
         self.asm.mxcsr(2, saved);
     }
 
-    /// Emits an operation in its own rounding mode: MXCSR is switched around it, and keeps the flags.
+    /// Emits an operation in its own rounding mode.
     fn rounded(&mut self, op: &Op, emit: impl FnOnce(&mut Self)) {
         let Some(mode) = fixed_mode(op.rounding()) else { return emit(self) };
-        let saved = core_mem(offset_of!(Core, saved_mxcsr));
-        let scratch = core_mem(offset_of!(Core, scratch_mxcsr));
-        self.asm.mxcsr(3, saved);
-        self.asm.load(Width::W32, RAX, saved);
-        self.asm.alu_imm(Alu::And, Width::W32, RAX.into(), !(3 << 13));
-        self.asm.alu_imm(Alu::Or, Width::W32, RAX.into(), i32::from(mode) << 13);
-        self.asm.store(Width::W32, scratch, RAX);
-        self.asm.mxcsr(2, scratch);
+        enter_mode(&mut self.asm, mode);
         emit(self);
-        self.asm.mxcsr(3, scratch);
-        self.asm.load(Width::W32, RAX, scratch);
-        self.asm.alu_imm(Alu::And, Width::W32, RAX.into(), MXCSR_FLAGS);
-        self.asm.alu(Alu::Or, Width::W32, RAX, saved.into());
-        self.asm.store(Width::W32, saved, RAX);
-        self.asm.mxcsr(2, saved);
+        leave_mode(&mut self.asm);
     }
 
     fn unbox(&mut self, op: &Op) -> Result<(), CompileError> {
@@ -219,7 +212,7 @@ impl Generator<'_> {
         let double = op.ty == Type::F64;
         let a = self.float(op.a)?;
         let d = self.define_float(op, Some(op.a))?;
-        let quiet = if op.float_aux() & 1 != 0 { 0 } else { 8 };
+        let quiet = if op.float_aux() & 1 != 0 { 0 } else { QUIET };
         self.asm.vround(double, d, a, fixed_mode(op.rounding()).unwrap_or(4) | quiet);
         self.default_nan(double, d);
         Ok(())
@@ -311,8 +304,29 @@ impl Generator<'_> {
         let a = self.int(op.a)?;
         let d = self.define_float(op, None)?;
         let w = if op.float_aux() == 32 { Width::W32 } else { Width::W64 };
+        let double = op.ty == Type::F64;
         self.asm.vlogic(0x57, d, d, d.into());
-        self.rounded(op, |g| g.asm.vcvt_from_int(op.ty == Type::F64, w, d, d, a));
+        let Some(mode) = fixed_mode(op.rounding()) else {
+            self.asm.vcvt_from_int(double, w, d, d, a);
+            return Ok(());
+        };
+        // As a rule the integer has no more digits than the format, and the mode does not matter.
+        let digits = if double { 53 } else { 24 };
+        match w {
+            Width::W32 => self.asm.movsxd(RAX, a.into()),
+            _ => self.asm.mov(Width::W64, RAX, a),
+        }
+        self.asm.shift_imm(Width::W64, SAR, RAX, digits);
+        self.asm.alu_imm(Alu::Add, Width::W64, RAX.into(), 1);
+        self.asm.alu_imm(Alu::Cmp, Width::W64, RAX.into(), 1);
+        let rounds = self.asm.jcc(Cc::A);
+        self.asm.vcvt_from_int(double, w, d, d, a);
+        let back = self.asm.here();
+        self.fix(rounds, back, move |asm| {
+            enter_mode(asm, mode);
+            asm.vcvt_from_int(double, w, d, d, a);
+            leave_mode(asm);
+        });
         Ok(())
     }
 
@@ -352,6 +366,12 @@ impl Generator<'_> {
         let a = self.float(op.a)?;
         let d: Gpr = self.define_int(op, None)?;
         let w = if op.float_aux() == 32 { Width::W32 } else { Width::W64 };
+        if let (Some(mode), true, Width::W32) = (fixed_mode(op.rounding()), double, w)
+            && op.rounding() != Rounding::TowardZero
+        {
+            self.double_to_word(d, a, mode);
+            return Ok(());
+        }
         self.float_to_signed(op, w, d, a);
         self.asm.alu_imm(Alu::Cmp, w, d.into(), 1);
         let invalid = self.asm.jcc(Cc::O);
@@ -370,13 +390,46 @@ impl Generator<'_> {
         Ok(())
     }
 
-    /// The host's conversion to a signed integer, in the operation's rounding mode.
+    /// The host's conversion to a signed integer, in the operation's rounding mode. With one of its own,
+    /// it becomes an integral value first: what that changes, and calls inexact, is in range (unless
+    /// a double becomes a word).
     fn float_to_signed(&mut self, op: &Op, w: Width, d: Gpr, a: Xmm) {
         let double = op.ty == Type::F64;
-        if op.rounding() == Rounding::TowardZero {
-            return self.asm.vcvt_to_int(double, w, CONVERT_TRUNCATED, d, a);
+        match fixed_mode(op.rounding()) {
+            None => self.asm.vcvt_to_int(double, w, CONVERT_ROUNDED, d, a),
+            Some(TOWARD_ZERO) => self.asm.vcvt_to_int(double, w, CONVERT_TRUNCATED, d, a),
+            Some(mode) => {
+                self.asm.vround(double, X0, a, mode);
+                self.asm.vcvt_to_int(double, w, CONVERT_TRUNCATED, d, X0);
+            }
         }
-        self.rounded(op, |g| g.asm.vcvt_to_int(double, w, CONVERT_ROUNDED, d, a));
+    }
+
+    /// A double to a signed word in a mode of its own: it is rounded once without flags, to see
+    /// whether the word holds it, and once more for them if so.
+    fn double_to_word(&mut self, d: Gpr, a: Xmm, mode: u8) {
+        const SMALLEST: u64 = 0xc1e0_0000_0000_0000; // −2³¹
+        self.asm.vmov(X1, a);
+        self.asm.vround(true, X0, a, mode | QUIET);
+        self.asm.vcvt_to_int(true, Width::W32, CONVERT_TRUNCATED, d, X0);
+        self.asm.alu_imm(Alu::Cmp, Width::W32, d.into(), 1);
+        let smallest = self.asm.jcc(Cc::O);
+        let back = self.asm.here();
+        self.asm.vround(true, X1, X1, mode);
+        self.asm.movsxd(d, d.into());
+        self.fix(smallest, back, move |asm| {
+            asm.vmovq_to(Width::W64, RAX, X0);
+            asm.mov_imm(RCX, SMALLEST);
+            asm.alu(Alu::Cmp, Width::W64, RAX, RCX.into());
+            let holds = asm.jcc(Cc::E);
+            asm.vlogic(0x57, X1, X1, X1.into());
+            asm.vcompare(true, UCOMIS, X1, a);
+            // Carry: 0 < a, or a is a NaN.
+            let negative = asm.jcc(Cc::Ae);
+            asm.mov_imm(d, i32::MAX as u64);
+            asm.bind(negative);
+            asm.bind(holds);
+        });
     }
 
     /// Unsigned: what a signed 64-bit integer holds is right; the rest is done again out of line, with
@@ -445,8 +498,32 @@ fn fixed_mode(rounding: Rounding) -> Option<u8> {
         Rounding::Nearest => Some(0),
         Rounding::Down => Some(1),
         Rounding::Up => Some(2),
-        Rounding::TowardZero => Some(3),
+        Rounding::TowardZero => Some(TOWARD_ZERO),
     }
+}
+
+/// Switches MXCSR to a rounding mode, keeping the flags. Uses RAX.
+fn enter_mode(asm: &mut Asm, mode: u8) {
+    let saved = core_mem(offset_of!(Core, saved_mxcsr));
+    let scratch = core_mem(offset_of!(Core, scratch_mxcsr));
+    asm.mxcsr(3, saved);
+    asm.load(Width::W32, RAX, saved);
+    asm.alu_imm(Alu::And, Width::W32, RAX.into(), !(3 << 13));
+    asm.alu_imm(Alu::Or, Width::W32, RAX.into(), i32::from(mode) << 13);
+    asm.store(Width::W32, scratch, RAX);
+    asm.mxcsr(2, scratch);
+}
+
+/// Back to the mode before [`enter_mode`], with the flags of both. Uses RAX.
+fn leave_mode(asm: &mut Asm) {
+    let saved = core_mem(offset_of!(Core, saved_mxcsr));
+    let scratch = core_mem(offset_of!(Core, scratch_mxcsr));
+    asm.mxcsr(3, scratch);
+    asm.load(Width::W32, RAX, scratch);
+    asm.alu_imm(Alu::And, Width::W32, RAX.into(), MXCSR_FLAGS);
+    asm.alu(Alu::Or, Width::W32, RAX, saved.into());
+    asm.store(Width::W32, saved, RAX);
+    asm.mxcsr(2, saved);
 }
 
 fn constant(offset: usize) -> Mem {
