@@ -14,7 +14,7 @@ pub const ENGINE_FLAGS: u32 = 0xe000_0000;
 /// Slots for temporaries that do not fit into registers.
 pub const SPILLS: usize = 64;
 /// Slots for vectors among them.
-pub const VECTOR_SPILLS: usize = 32;
+pub const VECTOR_SPILLS: usize = 64;
 
 /// One page of one set of address translations.
 ///

@@ -220,9 +220,6 @@ impl<'a> Generator<'a> {
 
     fn lower(&mut self, op: &Op) -> Result<(), CompileError> {
         use OpKind as K;
-        if op.ty.is_vector() {
-            return self.lower_vector(op);
-        }
         match op.kind {
             K::Mov if op.ty.is_float() => self.float_move(op)?,
             K::Mov => self.integer_move(op)?,
@@ -286,6 +283,7 @@ impl<'a> Generator<'a> {
             }
             K::ExitIndirect => self.exit_indirect(op)?,
             K::ExitLoop => self.exit_loop(op),
+            _ if op.ty.is_vector() => self.lower_vector(op)?,
             _ => self.lower_integer(op)?,
         }
         Ok(())

@@ -6,7 +6,7 @@
 
 use super::alloc::Kept;
 use super::asm::gpr::{RAX, RBP, RCX, RDX};
-use super::asm::{Alu, Cc, Gpr, Mem, Patch, Rm, Width};
+use super::asm::{Alu, Asm, Cc, Gpr, Mem, Patch, Rm, Width};
 use super::lower::{Generator, Tail};
 use super::thunks::core_disp;
 use crate::CompileError;
@@ -19,6 +19,7 @@ const _: () = assert!(size_of::<TlbEntry>() == 32, "the index computation counts
 impl Generator<'_> {
     pub(super) fn lower_memory(&mut self, op: &Op) -> Result<(), CompileError> {
         match op.kind {
+            OpKind::Load | OpKind::Store if op.ty.is_vector() => self.lower_vector(op),
             OpKind::Load => self.load(op),
             OpKind::Store => self.store(op),
             OpKind::Amo => self.amo(op),
@@ -72,14 +73,22 @@ impl Generator<'_> {
         let set = offset_of!(Core, tlb)
             + usize::from(self.unit.mmu & 3) * TLB_ENTRIES * size_of::<TlbEntry>();
         let index_mask = ((TLB_ENTRIES - 1) << 5) as i32;
-        match disp {
-            0 => self.asm.mov(Width::W64, RAX, base),
-            _ => self.asm.lea(Width::W64, RAX, Mem::base(base, disp)),
-        }
-        self.asm.rorx(Width::W32, RCX, RAX.into(), (PAGE_BITS - 5) as u8);
-        self.asm.alu_imm(Alu::And, Width::W32, RCX.into(), index_mask);
-        if last != 0 {
-            self.asm.alu_imm(Alu::Add, Width::W64, RAX.into(), last);
+        let index_from = |asm: &mut Asm, address: Gpr| {
+            asm.rorx(Width::W32, RCX, address.into(), (PAGE_BITS - 5) as u8);
+            asm.alu_imm(Alu::And, Width::W32, RCX.into(), index_mask);
+        };
+        if last != 0 && disp == 0 {
+            index_from(&mut self.asm, base);
+            self.asm.lea(Width::W64, RAX, Mem::base(base, last));
+        } else {
+            match disp {
+                0 => self.asm.mov(Width::W64, RAX, base),
+                _ => self.asm.lea(Width::W64, RAX, Mem::base(base, disp)),
+            }
+            index_from(&mut self.asm, RAX);
+            if last != 0 {
+                self.asm.alu_imm(Alu::Add, Width::W64, RAX.into(), last);
+            }
         }
         self.asm.alu_imm(Alu::And, Width::W64, RAX.into(), tag_mask);
         let entry = |field| Mem::indexed(RBP, RCX, core_disp(set + field));
