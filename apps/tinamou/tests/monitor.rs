@@ -5,6 +5,30 @@ mod emulator;
 use emulator::{Emulator, firmware, folder, run};
 
 #[test]
+fn a_spike_board_is_told_too() {
+    let args = ["-M", "spike", "-display", "none", "-serial", "null", "-monitor", "stdio", "-S"];
+    let mut q = Emulator::start(&args);
+    q.until("(qemu) ");
+    assert!(q.says("info qtree").contains("  dev: riscv.aclint.swi, id \"\"\n"));
+    let tree = q.says("info mtree");
+    let line = "    0000000001000000-000000000100000f (prio 1, i/o): riscv.htif.uart\n";
+    assert!(tree.contains(line), "{tree}");
+    assert_eq!(q.says("info tlb"), "unknown command: 'info tlb'\n");
+    q.send(b"quit\n");
+    assert_eq!(q.wait(), Some(0));
+}
+
+/// What lies in a window is shown below it: ports of a PCI function.
+#[test]
+fn the_map_is_a_tree() {
+    let mut q = Emulator::monitor(&["-bios", "none", "-S", "-device", "virtio-rng-pci"]);
+    let tree = q.says("info mtree");
+    assert!(tree.contains("\n    0000000003000000-000000000300ffff (prio "), "{tree}");
+    q.send(b"quit\n");
+    assert_eq!(q.wait(), Some(0));
+}
+
+#[test]
 fn a_machine_stops_goes_on_and_resets() {
     let mut q = Emulator::monitor(&["-bios", "none", "-S", "-smp", "2"]);
     for (command, answer) in [

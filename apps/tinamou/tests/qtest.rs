@@ -99,3 +99,47 @@ fn interrupts_are_heard_at_the_controller() {
         ],
     );
 }
+
+/// What the controllers of the other interrupt architecture hear and say.
+#[test]
+fn interrupts_are_heard_at_aplic_and_imsic() {
+    let with = |aia: &'static str| {
+        let mut args = ARGS.to_vec();
+        args[1] = aia;
+        Emulator::start(&args)
+    };
+    check(
+        &mut with("virt,aia=aplic"),
+        &[
+            ("irq_intercept_in /machine/unattached/device[2]", &["OK"]),
+            ("writeb 0x10000001 2", &["IRQ raise 10", "OK"]),
+        ],
+    );
+    check(
+        &mut with("virt,aia=aplic"),
+        &[
+            ("irq_intercept_out /machine/aplic_m", &["OK"]),
+            // Source 10 of the machine's domain: level high, enabled, to hart 0 with priority 1.
+            ("writel 0xc000028 6", &["OK"]),
+            ("writel 0xc001edc 10", &["OK"]),
+            ("writel 0xc003028 1", &["OK"]),
+            ("writel 0xc004000 1", &["OK"]),
+            ("writel 0xc000000 0x100", &["OK"]),
+            ("set_irq_in /machine/aplic_m unnamed-gpio-in 10 1", &["IRQ raise 0", "OK"]),
+        ],
+    );
+    check(
+        &mut with("virt,aia=aplic-imsic"),
+        &[
+            ("irq_intercept_in /machine/unattached/device[4]", &["OK"]),
+            ("writeb 0x10000001 2", &["IRQ raise 10", "OK"]),
+        ],
+    );
+    check(
+        &mut with("virt,aia=aplic-imsic"),
+        &[
+            ("irq_intercept_out_named /machine/serial0 sysbus-irq", &["OK"]),
+            ("writeb 0x10000001 2", &["IRQ raise 0", "OK"]),
+        ],
+    );
+}

@@ -77,6 +77,8 @@ pub struct Htif {
     space: Arc<AddressSpace>,
     machine: Arc<dyn MachineControl>,
     output: Output,
+    /// What to do when the program ends, before the machine does.
+    pub at_end: Option<Box<dyn FnOnce() + Send>>,
     state: State,
 }
 
@@ -88,7 +90,7 @@ impl Htif {
         machine: Arc<dyn MachineControl>,
         output: Output,
     ) -> Self {
-        Self { layout, space, machine, output, state: State::default() }
+        Self { layout, space, machine, output, at_end: None, state: State::default() }
     }
 
     /// Whether the program waits for a character.
@@ -118,6 +120,10 @@ impl Htif {
         match (device, command) {
             _ if word == 0 => {}
             (SYSCALL, 0) if payload & 1 != 0 => {
+                // Programs repeat that they end until they do.
+                if let Some(act) = self.at_end.take() {
+                    act();
+                }
                 self.machine.shutdown(Cause::GuestShutdown, (payload >> 1) as u32);
             }
             (SYSCALL, 0) => {

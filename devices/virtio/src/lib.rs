@@ -6,6 +6,7 @@
 
 pub mod balloon;
 pub mod blk;
+mod boot_order;
 mod build;
 mod class;
 pub mod console;

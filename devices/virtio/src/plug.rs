@@ -24,7 +24,7 @@ pub struct Spec<'a> {
 
 /// Where a device is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+pub(crate) enum Place {
     Function(Devfn),
     Slot(usize),
     /// On the bus with this index.
@@ -32,19 +32,21 @@ enum Place {
 }
 
 /// A bus that a device brought with it.
-struct ChildBus {
+pub(crate) struct ChildBus {
     name: String,
     kind: Bus,
     port: Port,
     /// Index of its device.
-    owner: usize,
+    pub(crate) owner: usize,
 }
 
-struct Plugged {
-    class: &'static DeviceClass,
+pub(crate) struct Plugged {
+    pub(crate) class: &'static DeviceClass,
     id: String,
-    given: Vec<(String, String)>,
-    place: Place,
+    pub(crate) given: Vec<(String, String)>,
+    pub(crate) place: Place,
+    /// Target and logical unit, on a SCSI bus.
+    pub(crate) unit: Option<(u8, u16)>,
 }
 
 /// The places for devices of one machine, and what is in them.
@@ -52,8 +54,8 @@ pub struct Plugs {
     space: Arc<AddressSpace>,
     pci: Option<Arc<PciHost>>,
     slots: Vec<Arc<VirtioMmio>>,
-    buses: Vec<ChildBus>,
-    plugged: Vec<Plugged>,
+    pub(crate) buses: Vec<ChildBus>,
+    pub(crate) plugged: Vec<Plugged>,
 }
 
 /// Name of the PCI bus.
@@ -90,13 +92,16 @@ impl Plugs {
             // The error names what is near.
             return build(spec.driver, &given, backends).map(|_| ());
         };
+        self.check_boot_index(&given)?;
         let index = self.plugged.len();
+        let mut unit = None;
         let place = match class.bus {
             Bus::Scsi | Bus::VirtioSerial => {
                 let at = self.child_bus(class, bus.as_deref())?;
-                self.buses[at]
-                    .port
-                    .with(|v| build_child(class.name, &given, backends, v.device.as_mut()))?;
+                unit = self.buses[at].port.with(|v| {
+                    build_child(class.name, &given, backends, v.device.as_mut())?;
+                    Ok(v.device.as_scsi().and_then(|host| host.last_unit()))
+                })?;
                 Place::Child(at)
             }
             Bus::Pci => {
@@ -125,7 +130,7 @@ impl Plugs {
                 Place::Slot(n)
             }
         };
-        self.plugged.push(Plugged { class, id, given, place });
+        self.plugged.push(Plugged { class, id, given, place, unit });
         Ok(())
     }
 
@@ -326,6 +331,32 @@ mod tests {
         let id = (!id.is_empty()).then_some(id);
         let added = p.add(Spec { driver, id, properties: &props }, &NoBackends);
         added.err().map_or(String::new(), |e| e.message)
+    }
+
+    /// As `qemu-system-riscv64 -M virt` 10.0.2 lists them.
+    #[test]
+    fn firmware_tries_devices_in_the_order_of_their_indices() {
+        let mut p = plugs();
+        let p = &mut p;
+        for (driver, props) in [
+            ("virtio-blk-pci", &[("drive", "d"), ("bootindex", "3")][..]),
+            ("virtio-blk-device", &[("drive", "d"), ("bootindex", "1")]),
+            ("virtio-scsi-pci", &[("addr", "7")]),
+            ("scsi-hd", &[("drive", "d"), ("bootindex", "2"), ("scsi-id", "4"), ("lun", "1")]),
+            ("virtio-net-pci", &[("bootindex", "5"), ("addr", "9.1")]),
+            ("virtio-blk-pci", &[("drive", "d"), ("bootindex", "-1")]),
+        ] {
+            assert_eq!(add(p, driver, "", props), "", "{driver}");
+        }
+        let again = add(p, "virtio-blk-pci", "", &[("drive", "d"), ("bootindex", "3")]);
+        assert_eq!(again, "The bootindex 3 has already been used");
+        let want = [
+            "/virtio-mmio@0000000010002000/disk@0,0",
+            "/pci@ffffffffffffffff/scsi@7/channel@0/disk@4,1",
+            "/pci@ffffffffffffffff/scsi@1/disk@0,0",
+            "/pci@ffffffffffffffff/ethernet@9,1/ethernet-phy@0",
+        ];
+        assert_eq!(p.boot_order(|slot| 0x1000_1000 + 0x1000 * slot as u64), want);
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! Boards with small programs: consoles, ends, resets, harts of either width.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bare;
 
 use bare::{A0, A1, A2, Asked, Program, RAM, T0, T1, T2, ZERO, elf, spike_board, virt_board};
+use machines_riscv::spike::Signature;
+use std::sync::{Arc, Mutex};
 
 /// Prints `text` through `tohost` and ends with `code`; the words are at T0 and T1.
 fn htif(p: &mut Program, text: &str, code: u32) {
@@ -20,9 +23,40 @@ fn spike_runs_a_program_that_has_the_words_in_the_page_of_its_code() {
     p.li(T0, 0x4000_0200).slli(T0, T0, 1).addi(T1, T0, 64);
     htif(&mut p, "tiny", 300);
     let symbols = [("tohost", RAM + 0x400), ("fromhost", RAM + 0x440)];
-    let guest = spike_board(elf(&p.bytes(), &symbols));
+    let guest = spike_board(elf(&p.bytes(), &symbols), None);
     assert_eq!(guest.runs_to(), Asked::End(300));
     assert_eq!(guest.printed(), "tiny");
+}
+
+/// A program of four instructions that leaves a number and ends.
+#[test]
+fn spike_writes_what_a_program_left_between_two_symbols() {
+    struct Written(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut p = Program::default();
+    p.li(T0, 0x4000_0200).slli(T0, T0, 1).addi(T1, T0, 64);
+    p.li(A1, 0x0123_4567).sd(A1, 0x80, T0);
+    htif(&mut p, "", 0);
+    let symbols = [
+        ("tohost", RAM + 0x400),
+        ("fromhost", RAM + 0x440),
+        ("begin_signature", RAM + 0x480),
+        ("end_signature", RAM + 0x486),
+    ];
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let file = Box::new(Written(Arc::clone(&written)));
+    let signature = Some(Signature { file, granularity: 4 });
+    let guest = spike_board(elf(&p.bytes(), &symbols), signature);
+    assert_eq!(guest.runs_to(), Asked::End(0));
+    assert_eq!(*written.lock().unwrap(), b"01234567\n00000000\n");
 }
 
 #[test]
@@ -30,7 +64,7 @@ fn spike_has_the_words_at_a_fixed_address_for_programs_without_symbols() {
     let mut p = Program::default();
     p.li(T1, 0x0100_0000).addi(T0, T1, 8);
     htif(&mut p, "raw", 3);
-    let guest = spike_board(p.bytes());
+    let guest = spike_board(p.bytes(), None);
     assert_eq!(guest.runs_to(), Asked::End(3));
     assert_eq!(guest.printed(), "raw");
 }

@@ -99,6 +99,16 @@ impl Tap {
         Arc::new(Self { sink, ear: OnceLock::new() })
     }
 
+    /// Lines that lead to wires of those numbers.
+    pub fn fan(wires: Vec<Wire>) -> Arc<Self> {
+        Self::new(Arc::new(Fan(wires)))
+    }
+
+    /// A wire to each of the first `count` lines of `tap`.
+    pub fn wires(tap: &Arc<Self>, count: u32) -> Vec<Wire> {
+        (0..count).map(|line| Wire::to(Arc::clone(tap) as Arc<dyn LineSink>, line)).collect()
+    }
+
     /// Lets `ear` hear of every change from now on; false when somebody listens already.
     pub fn listen(&self, ear: LineEar) -> bool {
         self.ear.set(ear).is_ok()

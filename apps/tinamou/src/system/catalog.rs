@@ -136,7 +136,14 @@ fn spike() -> MachineInfo {
         default_interface: Interface::Ide,
         drives: Vec::new(),
         topology: TopologyLevels::default(),
-        properties: Vec::new(),
+        properties: vec![
+            PropertyInfo::new("signature", "string", "File to write ACT test signature"),
+            PropertyInfo::new(
+                "signature-granularity",
+                "uint8",
+                "Size of each line in ACT signature file",
+            ),
+        ],
     }
 }
 

@@ -67,11 +67,18 @@ pub fn mtree(machine: &Machine, flat: bool) -> String {
     text.push_str("address-space: memory\n");
     text.push_str("  0000000000000000-ffffffffffffffff (prio 0, i/o): system\n");
     let mut regions = space.regions();
-    regions.sort_by_key(|region| region.base);
+    // A region that lies in another comes after it.
+    regions.sort_by_key(|region| (region.base, std::cmp::Reverse(region.len), region.priority));
+    let mut around: Vec<u64> = Vec::new();
     for region in regions {
         let first = region.base.0;
-        region_line(&mut text, 4, first, first.saturating_add(region.len - 1), &region);
+        let last = first.saturating_add(region.len - 1);
+        while around.last().is_some_and(|end| *end < last) {
+            around.pop();
+        }
+        region_line(&mut text, 4 + 2 * around.len(), first, last, &region);
         text.push('\n');
+        around.push(last);
     }
     text.push('\n');
     text

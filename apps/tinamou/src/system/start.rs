@@ -18,7 +18,6 @@ use machines_riscv::virt::{self, Aia, DeviceSpec, Inputs, VirtConfig};
 use plan::{Plan, RtcBase, RtcClock};
 use riscv::Feature;
 use riscv::model;
-use std::collections::HashMap;
 use std::sync::Arc;
 use time::{Clock, WallClock};
 
@@ -77,7 +76,8 @@ pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Start
         let inputs = spike_inputs(plan, &clock, events, serial)?;
         let cpu = inputs.cpu.clone();
         let board = spike::build(inputs).map_err(|e| e.to_string())?;
-        let tellers = HashMap::new();
+        let harts = plan.smp.cpus as usize;
+        let tellers = views::spike(harts);
         Board {
             machine: board.machine,
             serial_input: board.console_input,
@@ -150,7 +150,19 @@ fn spike_inputs(
         translator: translator(plan),
         console,
         boot: files::boot_files(plan)?,
+        signature: signature(plan)?,
     })
+}
+
+/// `-machine signature=` and `signature-granularity=`.
+fn signature(plan: &Plan) -> Result<Option<spike::Signature>, String> {
+    let Some(path) = machine_property(plan, "signature") else { return Ok(None) };
+    let file = std::fs::File::create(path);
+    let file = file.map_err(|e| format!("-machine signature={path}: {}", show::plain(&e)))?;
+    let granularity = machine_property(plan, "signature-granularity");
+    let granularity = granularity.and_then(options::parse_number).unwrap_or(16);
+    let granularity = u8::try_from(granularity).unwrap_or(u8::MAX);
+    Ok(Some(spike::Signature { file: Box::new(file), granularity }))
 }
 
 /// The CPU model with its properties.

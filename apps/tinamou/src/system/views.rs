@@ -4,6 +4,7 @@ use crate::system::catalog::Riscv64;
 use crate::system::monitor::{Disassembler, Teller, Views};
 use crate::system::show;
 use hmp::InfoRequest;
+use machines_riscv::spike;
 use machines_riscv::virt::{self, VirtConfig};
 use pci::PciHost;
 use plan::{Environment, Outcome, Plan};
@@ -20,6 +21,15 @@ pub struct BoardViews {
     pub cache: Arc<CodeCache>,
     /// By subject of `info`: what this board has beyond others.
     pub tellers: HashMap<&'static str, Box<Teller>>,
+}
+
+/// What a `spike` board has beyond others.
+pub fn spike(harts: usize) -> HashMap<&'static str, Box<Teller>> {
+    let mut tellers: HashMap<&'static str, Box<Teller>> = HashMap::new();
+    let qtree = move |request: &InfoRequest| spike::qtree(harts, request.has('b'));
+    tellers.insert("qtree", Box::new(qtree));
+    tellers.insert("pci", Box::new(|_| String::new()));
+    tellers
 }
 
 /// What a `virt` board has beyond others.

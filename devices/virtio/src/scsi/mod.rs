@@ -230,6 +230,11 @@ impl ScsiHost {
         Ok(())
     }
 
+    /// Target and number of the unit that was added last.
+    pub fn last_unit(&self) -> Option<(u8, u16)> {
+        self.units.last().map(|unit| (unit.target, unit.lun))
+    }
+
     /// The unit at a request's address, or what the driver is told.
     fn find(&self, lun: [u8; 8]) -> Result<usize, u8> {
         if lun[0] != 1 {

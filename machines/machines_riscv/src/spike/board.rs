@@ -1,6 +1,6 @@
 //! The board itself: RAM, a CLINT, and the host-target interface where the program has its words.
 
-use super::{CLINT, DRAM, HTIF, MAX_HARTS, MROM, device_tree};
+use super::{CLINT, DRAM, HTIF, MAX_HARTS, MROM, Signature, device_tree};
 use crate::assemble::{self, htif_symbols};
 use crate::clint;
 use crate::harts::{self, BlockSizes, HartInfo, TIMEBASE_HZ};
@@ -36,6 +36,8 @@ pub struct Inputs {
     pub console: Option<Port>,
     /// Firmware, kernel and their like.
     pub boot: BootFiles,
+    /// What to write when the program ends.
+    pub signature: Option<Signature>,
 }
 
 /// A finished board.
@@ -73,7 +75,9 @@ pub fn build(inputs: Inputs) -> Result<Board, BuildError> {
     clint::add_clint(&mut b, CLINT.base, &mtime, &harts);
 
     let symbols = find_symbols(&inputs.boot);
-    let console_input = add_htif(&mut b, inputs.events, inputs.console, symbols);
+    let signature = inputs.signature.map(|s| s.of_program(&inputs.boot, &b.space));
+    let at_end = signature.transpose()?;
+    let console_input = add_htif(&mut b, inputs.events, inputs.console, symbols, at_end);
 
     let infos = vec![hart_info(&inputs.cpu); count];
     let tree = inputs.boot.tree(|| device_tree(&infos, inputs.ram_len, symbols.is_none()))?;
@@ -110,6 +114,7 @@ fn add_htif(
     events: Events,
     port: Option<Port>,
     symbols: Option<(u64, HtifLayout)>,
+    at_end: Option<Box<dyn FnOnce() + Send>>,
 ) -> Option<Arc<dyn Sink>> {
     let (base, layout) = symbols.unwrap_or((HTIF.base, HtifLayout::DEFAULT));
     let out = port.clone();
@@ -117,7 +122,8 @@ fn add_htif(
         // A back end that takes nothing now loses output, as the program cannot be told.
         let _taken = out.as_ref().map(|port| port.write(bytes));
     };
-    let htif = Htif::new(layout, Arc::clone(&b.space), Arc::new(events), Box::new(output));
+    let mut htif = Htif::new(layout, Arc::clone(&b.space), Arc::new(events), Box::new(output));
+    htif.at_end = at_end;
     let htif = Shared::new(htif);
     b.space.map(Region {
         name: "riscv.htif.uart".into(),

@@ -2,8 +2,12 @@
 //! interface; no other device.
 
 mod board;
+mod qtree;
+mod signature;
 
 pub use board::{Board, Inputs, build};
+pub use qtree::qtree;
+pub use signature::Signature;
 
 use crate::Window;
 use crate::harts::{HartInfo, Phandles, cpus};

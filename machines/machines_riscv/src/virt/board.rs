@@ -126,7 +126,6 @@ pub fn build(inputs: Inputs<'_>) -> Result<Board, BuildError> {
     let fw_cfg = Shared::new(FwCfg::new(Arc::clone(&b.space)));
     b.space.map_io("fw_cfg", FW_CFG.base, FW_CFG.len, Arc::new(fw_cfg.clone()));
     b.part("/machine/fw_cfg", fw_cfg.clone());
-    inputs.firmware.offer(&inputs.config, &mut fw_cfg.lock())?;
 
     let has_flash = inputs.flash[0].is_some();
     add_flash(&mut b, inputs.flash)?;
@@ -137,6 +136,8 @@ pub fn build(inputs: Inputs<'_>) -> Result<Board, BuildError> {
         .collect();
     let plugs = plug_devices(&mut b, &pci, slots, &inputs.devices, inputs.backends)?;
 
+    let order = plugs.boot_order(|slot| VIRTIO.base + VIRTIO.len * slot as u64);
+    inputs.firmware.offer(&inputs.config, &order, &mut fw_cfg.lock())?;
     let fdt = load_files(&mut b, &inputs.config, &inputs.boot, has_flash, &fw_cfg)?;
     let machine = b.build().map_err(host("cannot start a thread"))?;
     Ok(Board { machine, serial, serial_input, pci, plugs, fdt, cache })

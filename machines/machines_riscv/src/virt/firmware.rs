@@ -1,6 +1,4 @@
 //! What the firmware finds in fw_cfg besides the kernel.
-//!
-//! Not there yet: a boot order from `bootindex=`.
 
 use super::{VirtConfig, acpi, map};
 use crate::Xlen;
@@ -32,6 +30,7 @@ impl FirmwareConfig {
     pub(super) fn offer(
         mut self,
         config: &VirtConfig,
+        boot_order: &[String],
         device: &mut FwCfg,
     ) -> Result<(), BuildError> {
         let harts = config.harts.len();
@@ -43,7 +42,7 @@ impl FirmwareConfig {
         let never = u32::MAX;
         let mut files = vec![
             ("bios-geometry".to_owned(), Vec::new()),
-            ("bootorder".to_owned(), Vec::new()),
+            ("bootorder".to_owned(), lines(boot_order)),
             (
                 "etc/boot-fail-wait".to_owned(),
                 self.reboot_timeout.unwrap_or(never).to_le_bytes().to_vec(),
@@ -67,6 +66,14 @@ impl FirmwareConfig {
         self.smbios.ram = (map::DRAM, config.ram_len);
         let smbios::Tables { anchor, tables } = self.smbios.tables();
         [("etc/smbios/smbios-anchor".into(), anchor), ("etc/smbios/smbios-tables".into(), tables)]
+    }
+}
+
+/// Lines of text that end with a zero; nothing for none.
+fn lines(lines: &[String]) -> Vec<u8> {
+    match lines {
+        [] => Vec::new(),
+        _ => [lines.join("\n").as_bytes(), &[0]].concat(),
     }
 }
 
@@ -100,7 +107,7 @@ mod tests {
             files: vec![("opt/x/y".into(), b"hello".to_vec())],
             ..FirmwareConfig::default()
         };
-        config.offer(&self::config(3), &mut device).unwrap();
+        config.offer(&self::config(3), &["/a".into(), "/b".into()], &mut device).unwrap();
         assert_eq!(item(&mut device, 0, 4), b"QEMU");
         assert_eq!(item(&mut device, 2, 17), [[7; 16].as_slice(), &[0]].concat());
         assert_eq!(item(&mut device, 4, 2), [1, 0]);
@@ -109,7 +116,7 @@ mod tests {
         assert_eq!(item(&mut device, 0x19, 4), [0, 0, 0, 10]);
         assert_eq!(device.file("etc/boot-fail-wait"), Some([0xff; 4].as_slice()));
         assert_eq!(device.file("etc/boot-menu-wait"), Some([5, 0].as_slice()));
-        assert_eq!(device.file("bootorder"), Some([].as_slice()));
+        assert_eq!(device.file("bootorder"), Some(b"/a\n/b\0".as_slice()));
         let tables = device.file("etc/acpi/tables").unwrap();
         assert_eq!(&tables[..4], b"DSDT");
         assert_eq!(&device.file("etc/smbios/smbios-anchor").unwrap()[..5], b"_SM3_");
@@ -121,7 +128,7 @@ mod tests {
         let mut device = FwCfg::new(AddressSpace::new("memory"));
         let files = vec![("bootorder".into(), Vec::new())];
         let config = FirmwareConfig { files, ..FirmwareConfig::default() };
-        let error = config.offer(&self::config(1), &mut device).unwrap_err().to_string();
+        let error = config.offer(&self::config(1), &[], &mut device).unwrap_err().to_string();
         assert!(error.starts_with("-fw_cfg name=bootorder: "), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 use super::{Aia, VirtConfig, map};
 use crate::harts::{LINE_MEI, LINE_SEI};
 use crate::imsic::HartFiles;
-use device::{Fan, LineSink, MsiSink, Shared, Tap, Wire};
+use device::{LineSink, MsiSink, Shared, Tap, Wire};
 use intc::{
     Aplic, AplicConfig, Domain, DomainWindow, Imsic, ImsicRouter, InterruptFile, Plic, PlicConfig,
 };
@@ -14,6 +14,9 @@ use std::sync::Arc;
 const APLIC_PRIORITY_BITS: u32 = 3;
 /// Highest priority at the PLIC.
 const PLIC_MAX_PRIORITY: u32 = 7;
+
+/// Number of the first controller among the devices that QEMU numbers; before it is the CLINT.
+const FIRST_DEVICE: u32 = 2;
 
 type Lines = [Arc<dyn LineSink>];
 
@@ -38,14 +41,17 @@ pub(super) fn add(
     };
     match config.aia {
         Aia::None => add_plic(b, harts),
-        Aia::Aplic => add_aplic(
-            b,
-            Aplic::direct(shape, wires(harts, LINE_MEI), wires(harts, LINE_SEI)),
-            harts,
-        ),
+        Aia::Aplic => {
+            let outputs = [LINE_MEI, LINE_SEI].map(|line| Tap::fan(wires(harts, line)));
+            let level = |tap| Tap::wires(tap, harts.len() as u32);
+            let [machine, supervisor] = outputs.each_ref().map(level);
+            let aplic = Aplic::direct(shape, machine, supervisor);
+            add_aplic(b, aplic, harts, outputs.to_vec(), FIRST_DEVICE)
+        }
         Aia::AplicImsic => {
             let router = add_imsics(b, config, harts, &files);
-            add_aplic(b, Aplic::with_messages(shape, router), harts)
+            let before = FIRST_DEVICE + 2 * harts.len() as u32;
+            add_aplic(b, Aplic::with_messages(shape, router), harts, Vec::new(), before)
         }
     }
 }
@@ -59,49 +65,77 @@ fn wires(harts: &Lines, line: u32) -> Vec<Wire> {
 fn add_plic(b: &mut Builder, harts: &Lines) -> Arc<dyn LineSink> {
     // Outputs are numbered as QEMU numbers them: the supervisors' first.
     let fan = [wires(harts, LINE_SEI), wires(harts, LINE_MEI)].concat();
-    let outputs = Tap::new(Arc::new(Fan(fan)));
-    let (count, tap) = (harts.len() as u32, Arc::clone(&outputs));
-    let output = |n| Wire::to(Arc::clone(&tap) as Arc<dyn LineSink>, n);
-    let contexts = (0..count).flat_map(|n| [output(count + n), output(n)]).collect();
+    let outputs = Tap::fan(fan);
+    let count = harts.len() as u32;
+    let wires = Tap::wires(&outputs, 2 * count);
+    let (supervisors, machines) = wires.split_at(harts.len());
+    let contexts = machines.iter().zip(supervisors).flat_map(|(m, s)| [m.clone(), s.clone()]);
+    let contexts = contexts.collect();
     let config = PlicConfig { sources: map::SOURCES, max_priority: PLIC_MAX_PRIORITY };
     let plic = Shared::new(Plic::new(config, contexts));
     b.space.map_io("riscv.sifive.plic", map::PLIC.base, map::PLIC.len, Arc::new(plic.clone()));
     b.part("/machine/plic", plic.clone());
     let inputs = Tap::new(Arc::new(plic));
-    for (side, tap, count) in
-        [(Side::Inputs, &inputs, map::SOURCES), (Side::Outputs, &outputs, 2 * count)]
-    {
-        let paths = vec!["/machine/plic".to_owned(), "/machine/unattached/device[2]".to_owned()];
-        let lines = (0..count).collect();
-        b.pins.push(Pins { paths, side, name: "", tap: Arc::clone(tap), lines });
-    }
-    add_device_pins(b, &inputs);
+    let paths = paths("plic", FIRST_DEVICE);
+    add_pins(b, &paths, Side::Inputs, &inputs, map::SOURCES);
+    add_pins(b, &paths, Side::Outputs, &outputs, 2 * count);
+    add_device_pins(b, &inputs, FIRST_DEVICE + 1);
     inputs
 }
 
-/// The interrupt outputs of the devices with a line of their own, by our paths and QEMU's.
-fn add_device_pins(b: &mut Builder, inputs: &Arc<Tap>) {
-    let mut add = |path: String, index: u32, line: u32| {
-        let paths = vec![path, format!("/machine/unattached/device[{index}]")];
-        let (tap, lines) = (Arc::clone(inputs), vec![line]);
-        b.pins.push(Pins { paths, side: Side::Outputs, name: "sysbus-irq", tap, lines });
-    };
-    for n in 0..map::VIRTIO_SLOTS {
-        add(format!("/machine/virtio-mmio{n}"), 4 + n, map::VIRTIO_IRQ + n);
-    }
-    add("/machine/serial0".into(), 14, map::UART0_IRQ);
-    add("/machine/rtc".into(), 15, map::RTC_IRQ);
+/// Our path of a device, and QEMU's: unattached devices have numbers.
+fn paths(name: &str, number: u32) -> Vec<String> {
+    vec![format!("/machine/{name}"), format!("/machine/unattached/device[{number}]")]
 }
 
-/// Both domains of the APLIC.
-fn add_aplic(b: &mut Builder, aplic: Shared<Aplic>, harts: &Lines) -> Arc<dyn LineSink> {
-    let len = map::aplic_len(harts.len() as u64);
+/// All the pins of one side of a controller.
+fn add_pins(b: &mut Builder, paths: &[String], side: Side, tap: &Arc<Tap>, count: u32) {
+    let (paths, tap, lines) = (paths.to_vec(), Arc::clone(tap), (0..count).collect());
+    b.pins.push(Pins { paths, side, name: "", tap, lines });
+}
+
+/// The interrupt outputs of the devices with lines of their own; `test` is the number of the first
+/// device behind the controllers.
+fn add_device_pins(b: &mut Builder, inputs: &Arc<Tap>, test: u32) {
+    let mut add = |name: &str, number: u32, lines: Vec<u32>| {
+        let (paths, tap) = (paths(name, number), Arc::clone(inputs));
+        b.pins.push(Pins { paths, side: Side::Outputs, name: "sysbus-irq", tap, lines });
+    };
+    let mut next = test + 1;
+    for n in 0..map::VIRTIO_SLOTS {
+        add(&format!("virtio-mmio{n}"), next + n, vec![map::VIRTIO_IRQ + n]);
+    }
+    next += map::VIRTIO_SLOTS;
+    add("pcie", next, (map::PCIE_IRQ..map::PCIE_IRQ + map::PCIE_IRQS).collect());
+    // Between them is the platform bus.
+    add("serial0", next + 2, vec![map::UART0_IRQ]);
+    add("rtc", next + 3, vec![map::RTC_IRQ]);
+}
+
+/// Both domains of the APLIC, with what the harts' lines of each can be heard at if it drives them,
+/// and the number of the first.
+fn add_aplic(
+    b: &mut Builder,
+    aplic: Shared<Aplic>,
+    harts: &Lines,
+    outputs: Vec<Arc<Tap>>,
+    number: u32,
+) -> Arc<dyn LineSink> {
+    let count = harts.len() as u32;
+    let len = map::aplic_len(count.into());
     for (domain, base) in [(Domain::Machine, map::APLIC_M), (Domain::Supervisor, map::APLIC_S)] {
         let window = DomainWindow::new(aplic.clone(), domain);
         b.space.map_io("riscv.aplic", base, len, Arc::new(window));
     }
     b.part("/machine/aplic", aplic.clone());
-    Arc::new(aplic)
+    let inputs = Tap::new(Arc::new(aplic));
+    add_pins(b, &paths("aplic_m", number), Side::Inputs, &inputs, map::SOURCES);
+    for (n, tap) in outputs.iter().enumerate() {
+        let name = ["aplic_m", "aplic_s"][n.min(1)];
+        add_pins(b, &paths(name, number + n as u32), Side::Outputs, tap, count);
+    }
+    add_device_pins(b, &inputs, number + 2);
+    inputs
 }
 
 /// The pages of the interrupt files; the result brings messages to them. Guest files have pages
@@ -114,9 +148,16 @@ fn add_imsics(
 ) -> Arc<dyn MsiSink> {
     let guests = (1usize << config.guest_index_bits()) - 1;
     let (mut machine, mut supervisor) = (Vec::new(), Vec::new());
-    for (hart, own) in harts.iter().zip(files) {
-        own.machine.connect(Wire::to(Arc::clone(hart), LINE_MEI));
-        own.supervisor.connect(Wire::to(Arc::clone(hart), LINE_SEI));
+    for (n, (hart, own)) in harts.iter().zip(files).enumerate() {
+        let (n, count) = (n as u32, harts.len() as u32);
+        for (file, line, name, number) in [
+            (&own.machine, LINE_MEI, "imsic_m", FIRST_DEVICE + n),
+            (&own.supervisor, LINE_SEI, "imsic_s", FIRST_DEVICE + count + n),
+        ] {
+            let tap = Tap::fan(vec![Wire::to(Arc::clone(hart), line)]);
+            Tap::wires(&tap, 1).into_iter().for_each(|wire| file.connect(wire));
+            add_pins(b, &paths(&format!("{name}{n}"), number), Side::Outputs, &tap, 1);
+        }
         machine.push(Arc::clone(&own.machine));
         supervisor.push(Arc::clone(&own.supervisor));
         supervisor.extend((0..guests).map(|_| InterruptFile::new(map::IMSIC_IDS)));

@@ -256,10 +256,11 @@ pub fn virt_board(
 }
 
 /// A spike board with `kernel`.
-pub fn spike_board(program: Vec<u8>) -> Guest {
+pub fn spike_board(program: Vec<u8>, signature: Option<spike::Signature>) -> Guest {
     let (events, inbox) = Events::channel();
     let chardevs = console();
     let board = spike::build(spike::Inputs {
+        signature,
         cpu: riscv::model::parse("rv64").unwrap(),
         harts: 1,
         ram_len: RAM_LEN,
