@@ -188,7 +188,7 @@ impl Translator<'_, '_> {
     }
 
     /// The bits of a register as an integer: the canonical NaN's in place of what is not boxed.
-    fn f_bits(&mut self, format: Format, n: u8) -> Operand {
+    pub(super) fn f_bits(&mut self, format: Format, n: u8) -> Operand {
         let value = self.b.reg(Self::f_reg(n));
         match format {
             Format::D => self.b.to_int(value, 64),

@@ -15,6 +15,7 @@ mod rv32i;
 mod rv64i;
 mod vector;
 mod vector_config;
+mod vector_float;
 mod vector_integer;
 mod vector_mask;
 mod vector_memory;

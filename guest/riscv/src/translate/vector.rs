@@ -2,6 +2,8 @@
 //! what to do, unless the mode says enough to translate them.
 
 use super::Translator;
+use super::float::Sign;
+use super::vector_float::Fused;
 use super::vector_integer::MulAdd;
 use super::vector_mask::First;
 use crate::decode::{
@@ -13,7 +15,7 @@ use crate::decode::{
 use crate::helpers::HelperIndex;
 use crate::state;
 use crate::state::flags::{self, Length};
-use ir::{Builder, Cond, ExitKind, OpKind, Operand, Type};
+use ir::{Builder, Cond, ExitKind, FpCond, OpKind, Operand, Rounding, Type};
 
 /// Methods of a trait by what they do with the instruction.
 macro_rules! instructions {
@@ -144,25 +146,145 @@ instructions! {
     }
     }
     VFloat {
+    float_binary(OpKind::VFAdd) {
+        vfadd_vv VV, vfadd_vf VX,
+    }
+    float_binary(OpKind::VFSub) {
+        vfsub_vv VV, vfsub_vf VX,
+    }
+    float_binary(OpKind::VFMin) {
+        vfmin_vv VV, vfmin_vf VX,
+    }
+    float_binary(OpKind::VFMax) {
+        vfmax_vv VV, vfmax_vf VX,
+    }
+    float_sign(Sign::Copy) {
+        vfsgnj_vv VV, vfsgnj_vf VX,
+    }
+    float_sign(Sign::Negate) {
+        vfsgnjn_vv VV, vfsgnjn_vf VX,
+    }
+    float_sign(Sign::Xor) {
+        vfsgnjx_vv VV, vfsgnjx_vf VX,
+    }
+    float_compare(FpCond::EqQuiet, false, false) {
+        vmfeq_vv VV, vmfeq_vf VX,
+    }
+    float_compare(FpCond::LeSignal, false, false) {
+        vmfle_vv VV, vmfle_vf VX,
+    }
+    float_compare(FpCond::LtSignal, false, false) {
+        vmflt_vv VV, vmflt_vf VX,
+    }
+    float_compare(FpCond::EqQuiet, false, true) {
+        vmfne_vv VV, vmfne_vf VX,
+    }
+    float_compare(FpCond::LtSignal, true, false) {
+        vmfgt_vf VX,
+    }
+    float_compare(FpCond::LeSignal, true, false) {
+        vmfge_vf VX,
+    }
+    float_binary(OpKind::VFDiv) {
+        vfdiv_vv VV, vfdiv_vf VX,
+    }
+    float_reverse(OpKind::VFDiv) {
+        vfrdiv_vf VX,
+    }
+    float_binary(OpKind::VFMul) {
+        vfmul_vv VV, vfmul_vf VX,
+    }
+    float_reverse(OpKind::VFSub) {
+        vfrsub_vf VX,
+    }
+    float_fused(Fused { multiplies_dest: true, negated: (false, false) }) {
+        vfmadd_vv VV, vfmadd_vf VX,
+    }
+    float_fused(Fused { multiplies_dest: true, negated: (true, true) }) {
+        vfnmadd_vv VV, vfnmadd_vf VX,
+    }
+    float_fused(Fused { multiplies_dest: true, negated: (false, true) }) {
+        vfmsub_vv VV, vfmsub_vf VX,
+    }
+    float_fused(Fused { multiplies_dest: true, negated: (true, false) }) {
+        vfnmsub_vv VV, vfnmsub_vf VX,
+    }
+    float_fused(Fused { multiplies_dest: false, negated: (false, false) }) {
+        vfmacc_vv VV, vfmacc_vf VX,
+    }
+    float_fused(Fused { multiplies_dest: false, negated: (true, true) }) {
+        vfnmacc_vv VV, vfnmacc_vf VX,
+    }
+    float_fused(Fused { multiplies_dest: false, negated: (false, true) }) {
+        vfmsac_vv VV, vfmsac_vf VX,
+    }
+    float_fused(Fused { multiplies_dest: false, negated: (true, false) }) {
+        vfnmsac_vv VV, vfnmsac_vf VX,
+    }
+    float_widen(OpKind::VFAdd, false) {
+        vfwadd_vv VV, vfwadd_vf VX,
+    }
+    float_widen(OpKind::VFSub, false) {
+        vfwsub_vv VV, vfwsub_vf VX,
+    }
+    float_widen(OpKind::VFAdd, true) {
+        vfwadd_wv VV, vfwadd_wf VX,
+    }
+    float_widen(OpKind::VFSub, true) {
+        vfwsub_wv VV, vfwsub_wf VX,
+    }
+    float_widen(OpKind::VFMul, false) {
+        vfwmul_vv VV, vfwmul_vf VX,
+    }
+    float_widen_fused((false, false)) {
+        vfwmacc_vv VV, vfwmacc_vf VX,
+    }
+    float_widen_fused((true, true)) {
+        vfwnmacc_vv VV, vfwnmacc_vf VX,
+    }
+    float_widen_fused((false, true)) {
+        vfwmsac_vv VV, vfwmsac_vf VX,
+    }
+    float_widen_fused((true, false)) {
+        vfwnmsac_vv VV, vfwnmsac_vf VX,
+    }
+    float_merge {
+        vfmerge_vfm VXU, vfmv_v_f VfromX,
+    }
+    float_to_int(false, Rounding::Current) {
+        vfcvt_xu_f_v V1,
+    }
+    float_to_int(true, Rounding::Current) {
+        vfcvt_x_f_v V1,
+    }
+    float_from_int(false) {
+        vfcvt_f_xu_v V1,
+    }
+    float_from_int(true) {
+        vfcvt_f_x_v V1,
+    }
+    float_to_int(false, Rounding::TowardZero) {
+        vfcvt_rtz_xu_f_v V1,
+    }
+    float_to_int(true, Rounding::TowardZero) {
+        vfcvt_rtz_x_f_v V1,
+    }
     vector_float {
-        vfadd_vv VV, vfadd_vf VX, vfsub_vv VV, vfsub_vf VX, vfmin_vv VV, vfmin_vf VX, vfmax_vv VV,
-        vfmax_vf VX, vfsgnj_vv VV, vfsgnj_vf VX, vfsgnjn_vv VV, vfsgnjn_vf VX, vfsgnjx_vv VV,
-        vfsgnjx_vf VX, vmfeq_vv VV, vmfeq_vf VX, vmfle_vv VV, vmfle_vf VX, vmflt_vv VV, vmflt_vf VX,
-        vmfne_vv VV, vmfne_vf VX, vmfgt_vf VX, vmfge_vf VX, vfdiv_vv VV, vfdiv_vf VX, vfrdiv_vf VX,
-        vfmul_vv VV, vfmul_vf VX, vfrsub_vf VX, vfmadd_vv VV, vfmadd_vf VX, vfnmadd_vv VV,
-        vfnmadd_vf VX, vfmsub_vv VV, vfmsub_vf VX, vfnmsub_vv VV, vfnmsub_vf VX, vfmacc_vv VV,
-        vfmacc_vf VX, vfnmacc_vv VV, vfnmacc_vf VX, vfmsac_vv VV, vfmsac_vf VX, vfnmsac_vv VV,
-        vfnmsac_vf VX, vfwadd_vv VV, vfwadd_vf VX, vfwsub_vv VV, vfwsub_vf VX, vfwadd_wv VV,
-        vfwadd_wf VX, vfwsub_wv VV, vfwsub_wf VX, vfwmul_vv VV, vfwmul_vf VX, vfwmacc_vv VV,
-        vfwmacc_vf VX, vfwnmacc_vv VV, vfwnmacc_vf VX, vfwmsac_vv VV, vfwmsac_vf VX, vfwnmsac_vv VV,
-        vfwnmsac_vf VX, vfmerge_vfm VXU, vfmv_v_f VfromX, vfcvt_xu_f_v V1, vfcvt_x_f_v V1,
-        vfcvt_f_xu_v V1, vfcvt_f_x_v V1, vfcvt_rtz_xu_f_v V1, vfcvt_rtz_x_f_v V1, vfwcvt_xu_f_v V1,
-        vfwcvt_x_f_v V1, vfwcvt_f_xu_v V1, vfwcvt_f_x_v V1, vfwcvt_f_f_v V1, vfwcvt_rtz_xu_f_v V1,
+        vfwcvt_xu_f_v V1, vfwcvt_x_f_v V1, vfwcvt_f_xu_v V1, vfwcvt_f_x_v V1, vfwcvt_rtz_xu_f_v V1,
         vfwcvt_rtz_x_f_v V1, vfncvt_xu_f_w V1, vfncvt_x_f_w V1, vfncvt_f_xu_w V1, vfncvt_f_x_w V1,
         vfncvt_f_f_w V1, vfncvt_rod_f_f_w V1, vfncvt_rtz_xu_f_w V1, vfncvt_rtz_x_f_w V1,
-        vfsqrt_v V1, vfrsqrt7_v V1, vfrec7_v V1, vfclass_v V1, vfmv_s_f VfromX,
+        vfrsqrt7_v V1, vfrec7_v V1, vfclass_v V1,
     }
-    vector_to_f {
+    float_widen_float {
+        vfwcvt_f_f_v V1,
+    }
+    float_root {
+        vfsqrt_v V1,
+    }
+    float_from_scalar {
+        vfmv_s_f VfromX,
+    }
+    float_to_scalar {
         vfmv_f_s XfromV,
     }
     }
@@ -365,11 +487,11 @@ impl Translator<'_, '_> {
         Some(self.call(HelperIndex::VectorFloat, &[insn, scalar]))
     }
 
-    fn vector_float(&mut self) {
+    pub(super) fn vector_float(&mut self) {
         self.vector_float_call();
     }
 
-    fn vector_to_f(&mut self) {
+    pub(super) fn vector_to_f(&mut self) {
         if let Some(bits) = self.vector_float_call() {
             let rd = self.field(7);
             let value = self.b.to_float(Type::F64, bits);

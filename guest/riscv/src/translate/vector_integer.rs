@@ -149,20 +149,29 @@ impl Translator<'_, '_> {
                 true => None,
                 false => Some(shape.source(dest, shape.vs2(), sew)?),
             };
-            for piece in work.pieces(sew) {
-                let mut value = t.piece_of(&work, second, piece);
-                if let Some(first) = first {
-                    let all = Work { short: false, vlmax: u32::MAX, ..work };
-                    let a = t.get(&work, first, piece);
-                    if let Some(selected) = t.active(&all, piece, true) {
-                        value = t.b.vblend(piece.ty, selected, value, a);
-                    }
-                }
-                let below = t.active(&work, piece, false);
-                t.put_where(&work, dest, piece, below, value);
-            }
+            t.merge_pieces(&work, dest, first, second);
             Ok(())
         });
+    }
+
+    /// vd[i] = second[i], or vs2[i] where there is one and the mask has no bit.
+    pub(super) fn merge_pieces(
+        &mut self,
+        work: &Work,
+        dest: Group,
+        first: Option<Group>,
+        second: Second,
+    ) {
+        for piece in work.pieces(work.shape.sew) {
+            let mut value = self.piece_of(work, second, piece);
+            if let Some(first) = first {
+                let a = self.get(work, first, piece);
+                let selected = self.selected(work, piece);
+                value = self.b.vblend(piece.ty, selected, value, a);
+            }
+            let below = self.active(work, piece, false);
+            self.put_where(work, dest, piece, below, value);
+        }
     }
 
     /// vd.mask[i] = vs2[i] `cond` second[i]

@@ -132,14 +132,28 @@ impl Translator<'_, '_> {
         if !masked {
             return below;
         }
-        let bits = self.mask_bits(work, 0, piece.first / 64);
-        let by = self.b.imm(u64::from(piece.first % 64));
-        let bits = self.b.shr(bits, by);
-        let selected = self.b.vector1(OpKind::VFromBits, piece.ty, piece.lane, bits);
+        let selected = self.selected(work, piece);
         Some(match below {
             Some(below) => self.b.vlogic(OpKind::VAnd, piece.ty, below, selected),
             None => selected,
         })
+    }
+
+    /// The mask of the elements of a vector that are in `v0`.
+    pub(super) fn selected(&mut self, work: &Work, piece: Piece) -> Operand {
+        let bits = self.mask_bits(work, 0, piece.first / 64);
+        let by = self.b.imm(u64::from(piece.first % 64));
+        let bits = self.b.shr(bits, by);
+        self.b.vector1(OpKind::VFromBits, piece.ty, piece.lane, bits)
+    }
+
+    /// The elements of half the width that belong to a piece, in the low half of a vector of its type.
+    pub(super) fn get_half(&mut self, work: &Work, group: Group, piece: Piece) -> Operand {
+        let low = self.b.vget(Type::V128, work.place(group, piece.first));
+        match piece.ty {
+            Type::V256 => self.b.vector1(OpKind::VExtend, Type::V256, Lane::B8, low),
+            _ => low,
+        }
     }
 
     // Masks, 64 bits at a time.
