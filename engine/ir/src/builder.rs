@@ -454,6 +454,18 @@ impl<'a> Builder<'a> {
         self.effect(OpKind::VCopyIn, Type::I64, helper.0, [from, place, arg]);
     }
 
+    /// The same for a copy that may end early, which the helper's result tells: 0 for all bytes.
+    pub fn vcopy_in_part(
+        &mut self,
+        helper: HelperId,
+        arg: Operand,
+        from: Operand,
+        (offset, len): (u32, u32),
+    ) -> Operand {
+        let place = self.imm(u64::from(offset) | u64::from(len) << 32);
+        self.emit(OpKind::VCopyIn, Type::I64, helper.0, [from, place, arg])
+    }
+
     /// Copies vector registers to memory at `to`, alike.
     pub fn vcopy_out(
         &mut self,
@@ -561,6 +573,17 @@ impl<'a> Builder<'a> {
     ) -> Operand {
         let kind = if signed { OpKind::VFToInt } else { OpKind::VFToUInt };
         self.emit(kind, ty, lane.with(rounding as u16), [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// Half 0 or 1 of a vector of 256 bits.
+    pub fn vhalf(&mut self, which: u16, a: Operand) -> Operand {
+        let aux = Lane::B8.with(which);
+        self.emit(OpKind::VHalf, Type::V256, aux, [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// Lanes from `index` on of `a`, followed by `b`: as many as a vector has.
+    pub fn valign(&mut self, ty: Type, lane: Lane, index: u16, a: Operand, b: Operand) -> Operand {
+        self.emit(OpKind::VAlign, ty, lane.with(index), [a, b, Operand::NONE])
     }
 
     /// `yes` where the lanes of `mask`, of any width, are all ones, `no` where they are zero.

@@ -264,7 +264,8 @@ operations! {
 
     /// Copies memory at a to the vector registers. b (a constant) is the first byte there and, above its
     /// low 32 bits, how many bytes: 4, 8 or a multiple of 16. That is what helper `aux` does, called
-    /// with c, a and b, and it is called where the bytes cannot be had in one piece.
+    /// with c, a and b, and it is called where the bytes cannot be had in one piece. The result, if
+    /// there is one, is the helper's, or 0 for a copy in one piece.
     VCopyIn "vcopyin" 3 MEMORY;
     /// Copies vector registers to memory at a, alike.
     VCopyOut "vcopyout" 3 MEMORY;

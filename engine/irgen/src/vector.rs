@@ -82,7 +82,11 @@ impl Maker<'_, '_> {
         let (base, _) = self.base(len, true);
         let arg = self.int();
         if self.random.percent(50) {
-            self.effect(OpKind::VCopyIn, Type::I64, COPY_IN, [base, place, arg]);
+            let args = [base, place, arg];
+            match self.random.percent(70) {
+                true => self.effect(OpKind::VCopyIn, Type::I64, COPY_IN, args),
+                false => self.int_result(OpKind::VCopyIn, Type::I64, COPY_IN, args),
+            }
         } else {
             self.effect(OpKind::VCopyOut, Type::I64, COPY_OUT, [base, place, arg]);
         }

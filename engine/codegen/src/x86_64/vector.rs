@@ -227,6 +227,10 @@ impl Generator<'_> {
         let site = self.site(op, SiteKind::Call(op.aux));
         let [a, b, c] = site.args;
         let site = Site { args: [c, a, b], ..site };
+        let result = match op.dst.is_none() {
+            true => None,
+            false => Some(self.define_int(op, None)?),
+        };
         let slow = self.tlb_masked(base, 0, (len as i32 - 1, -(1 << PAGE_BITS)), write);
         let mut done = 0;
         while done < len as u32 {
@@ -247,7 +251,11 @@ impl Generator<'_> {
             };
             done += step;
         }
-        self.resume_here(slow, site, Loc::None, Kept::Nothing);
+        if let Some(result) = result {
+            self.asm.mov_imm(result, 0);
+        }
+        self.resume_here(slow, site, result.map_or(Loc::None, Loc::from), Kept::Nothing);
+        self.defined(op);
         Ok(())
     }
 

@@ -6,6 +6,8 @@ use super::float::Sign;
 use super::vector_float::Fused;
 use super::vector_integer::MulAdd;
 use super::vector_mask::First;
+use super::vector_reduce::Neutral;
+use super::vector_widen::{Read, both};
 use crate::decode::{
     V1, V1U, VBf16, VFixed, VFloat, VI, VIU, VInteger, VLoad, VLoadIndexed, VLoadStrided,
     VLoadWhole, VMask, VMemory, VMoveWhole, VPermute, VReduction, VStore, VStoreIndexed,
@@ -71,16 +73,83 @@ instructions! {
     vector_operate {
         vadc_vvm VVU, vadc_vxm VXU, vadc_vim VIU, vmadc_vvm VVU, vmadc_vxm VXU, vmadc_vim VIU,
         vmadc_vv VVU, vmadc_vx VXU, vmadc_vi VIU, vsbc_vvm VVU, vsbc_vxm VXU, vmsbc_vvm VVU,
-        vmsbc_vxm VXU, vmsbc_vv VVU, vmsbc_vx VXU, vnsrl_wv VV, vnsrl_wx VX, vnsrl_wi VI,
-        vnsra_wv VV, vnsra_wx VX, vnsra_wi VI, vdivu_vv VV, vdivu_vx VX, vdiv_vv VV, vdiv_vx VX,
-        vremu_vv VV, vremu_vx VX, vrem_vv VV, vrem_vx VX, vmulhu_vv VV, vmulhu_vx VX, vmulhsu_vv VV,
-        vmulhsu_vx VX, vmulh_vv VV, vmulh_vx VX, vwaddu_vv VV, vwaddu_vx VX, vwadd_vv VV,
-        vwadd_vx VX, vwsubu_vv VV, vwsubu_vx VX, vwsub_vv VV, vwsub_vx VX, vwaddu_wv VV,
-        vwaddu_wx VX, vwadd_wv VV, vwadd_wx VX, vwsubu_wv VV, vwsubu_wx VX, vwsub_wv VV,
-        vwsub_wx VX, vwmulu_vv VV, vwmulu_vx VX, vwmulsu_vv VV, vwmulsu_vx VX, vwmul_vv VV,
-        vwmul_vx VX, vwmaccu_vv VV, vwmaccu_vx VX, vwmacc_vv VV, vwmacc_vx VX, vwmaccus_vx VX,
-        vwmaccsu_vv VV, vwmaccsu_vx VX, vzext_vf8 V1, vsext_vf8 V1, vzext_vf4 V1, vsext_vf4 V1,
-        vzext_vf2 V1, vsext_vf2 V1,
+        vmsbc_vxm VXU, vmsbc_vv VVU, vmsbc_vx VXU, vdivu_vv VV, vdivu_vx VX, vdiv_vv VV, vdiv_vx VX,
+        vremu_vv VV, vremu_vx VX, vrem_vv VV, vrem_vx VX, vmulhsu_vv VV, vmulhsu_vx VX,
+    }
+    vector_narrow(OpKind::VShr, OpKind::VShrBy) {
+        vnsrl_wv VV, vnsrl_wx VX, vnsrl_wi VI,
+    }
+    vector_narrow(OpKind::VSar, OpKind::VSarBy) {
+        vnsra_wv VV, vnsra_wx VX, vnsra_wi VI,
+    }
+    vector_binary(OpKind::VMulHighU) {
+        vmulhu_vv VV, vmulhu_vx VX,
+    }
+    vector_binary(OpKind::VMulHigh) {
+        vmulh_vv VV, vmulh_vx VX,
+    }
+    vector_widen(OpKind::VAdd, both(false)) {
+        vwaddu_vv VV, vwaddu_vx VX,
+    }
+    vector_widen(OpKind::VAdd, both(true)) {
+        vwadd_vv VV, vwadd_vx VX,
+    }
+    vector_widen(OpKind::VSub, both(false)) {
+        vwsubu_vv VV, vwsubu_vx VX,
+    }
+    vector_widen(OpKind::VSub, both(true)) {
+        vwsub_vv VV, vwsub_vx VX,
+    }
+    vector_widen(OpKind::VAdd, Read { wide: true, ..both(false) }) {
+        vwaddu_wv VV, vwaddu_wx VX,
+    }
+    vector_widen(OpKind::VAdd, Read { wide: true, ..both(true) }) {
+        vwadd_wv VV, vwadd_wx VX,
+    }
+    vector_widen(OpKind::VSub, Read { wide: true, ..both(false) }) {
+        vwsubu_wv VV, vwsubu_wx VX,
+    }
+    vector_widen(OpKind::VSub, Read { wide: true, ..both(true) }) {
+        vwsub_wv VV, vwsub_wx VX,
+    }
+    vector_widen(OpKind::VMul, both(false)) {
+        vwmulu_vv VV, vwmulu_vx VX,
+    }
+    vector_widen(OpKind::VMul, Read { second_signed: false, ..both(true) }) {
+        vwmulsu_vv VV, vwmulsu_vx VX,
+    }
+    vector_widen(OpKind::VMul, both(true)) {
+        vwmul_vv VV, vwmul_vx VX,
+    }
+    vector_widen_accumulate(both(false)) {
+        vwmaccu_vv VV, vwmaccu_vx VX,
+    }
+    vector_widen_accumulate(both(true)) {
+        vwmacc_vv VV, vwmacc_vx VX,
+    }
+    vector_widen_accumulate(Read { second_signed: false, ..both(true) }) {
+        vwmaccus_vx VX,
+    }
+    vector_widen_accumulate(Read { first_signed: false, ..both(true) }) {
+        vwmaccsu_vv VV, vwmaccsu_vx VX,
+    }
+    vector_extend(3, false) {
+        vzext_vf8 V1,
+    }
+    vector_extend(3, true) {
+        vsext_vf8 V1,
+    }
+    vector_extend(2, false) {
+        vzext_vf4 V1,
+    }
+    vector_extend(2, true) {
+        vsext_vf4 V1,
+    }
+    vector_extend(1, false) {
+        vzext_vf2 V1,
+    }
+    vector_extend(1, true) {
+        vsext_vf2 V1,
     }
     vector_compare(Cond::Eq) {
         vmseq_vv VV, vmseq_vx VX, vmseq_vi VI,
@@ -342,7 +411,7 @@ instructions! {
     vector_load {
         vlse_v VLoadStrided, vluxei_v VLoadIndexed, vloxei_v VLoadIndexed,
     }
-    vector_load_first {
+    vector_load_run_first {
         vleff_v VLoad,
     }
     vector_store {
@@ -362,19 +431,59 @@ instructions! {
     vector_move_whole {
         vmvr_v VMoveWhole,
     }
+    vector_gather {
+        vrgather_vv VV,
+    }
     vector_operate {
-        vrgather_vv VV, vrgather_vx VX, vrgather_vi VI,
-        vrgatherei16_vv VV, vslideup_vx VX, vslideup_vi VI, vslidedown_vx VX, vslidedown_vi VI,
-        vslide1up_vx VX, vslide1down_vx VX, vcompress_vm VVU,
+        vrgather_vx VX, vrgather_vi VI, vrgatherei16_vv VV, vslideup_vx VX, vslidedown_vx VX,
+        vcompress_vm VVU,
+    }
+    vector_slide_up {
+        vslideup_vi VI,
+    }
+    vector_slide_down {
+        vslidedown_vi VI,
+    }
+    vector_slide_one_up {
+        vslide1up_vx VX,
+    }
+    vector_slide_one_down {
+        vslide1down_vx VX,
     }
     vector_float {
         vfslide1up_vf VX, vfslide1down_vf VX,
     }
     }
     VReduction {
-    vector_operate {
-        vredsum_vs VV, vredand_vs VV, vredor_vs VV, vredxor_vs VV, vredminu_vs VV, vredmin_vs VV,
-        vredmaxu_vs VV, vredmax_vs VV, vwredsumu_vs VV, vwredsum_vs VV,
+    vector_reduce(OpKind::VAdd, Neutral::Zero) {
+        vredsum_vs VV,
+    }
+    vector_reduce(OpKind::VAnd, Neutral::Ones) {
+        vredand_vs VV,
+    }
+    vector_reduce(OpKind::VOr, Neutral::Zero) {
+        vredor_vs VV,
+    }
+    vector_reduce(OpKind::VXor, Neutral::Zero) {
+        vredxor_vs VV,
+    }
+    vector_reduce(OpKind::VMinU, Neutral::Ones) {
+        vredminu_vs VV,
+    }
+    vector_reduce(OpKind::VMin, Neutral::Greatest) {
+        vredmin_vs VV,
+    }
+    vector_reduce(OpKind::VMaxU, Neutral::Zero) {
+        vredmaxu_vs VV,
+    }
+    vector_reduce(OpKind::VMax, Neutral::Least) {
+        vredmax_vs VV,
+    }
+    vector_reduce_wide(false) {
+        vwredsumu_vs VV,
+    }
+    vector_reduce_wide(true) {
+        vwredsum_vs VV,
     }
     vector_float {
         vfredusum_vs VV, vfredosum_vs VV, vfredmin_vs VV, vfredmax_vs VV, vfwredusum_vs VV,
@@ -504,7 +613,7 @@ impl Translator<'_, '_> {
         self.vector_memory(HelperIndex::VectorLoad);
     }
 
-    fn vector_load_first(&mut self) {
+    pub(super) fn vector_load_first(&mut self) {
         self.vector_memory(HelperIndex::VectorLoadFirst);
     }
 

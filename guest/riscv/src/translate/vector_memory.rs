@@ -3,6 +3,8 @@
 use super::Translator;
 use super::vector_pieces::{ByHelper, Work};
 use crate::helpers::HelperIndex;
+use crate::state::VL;
+use crate::state::flags::{self, Length};
 
 /// The bytes of the vector registers that an instruction moves: where, and how many.
 type Run = (u32, u32);
@@ -13,6 +15,20 @@ impl Translator<'_, '_> {
         let Ok(run) = self.run(true) else { return self.vector_load() };
         let (insn, from) = (self.insn_bits(), self.at_x(self.field(15)));
         self.b.vcopy_in(HelperIndex::VectorLoad.id(), insn, from, run);
+    }
+
+    /// `vle…ff`, which may find `vl` to be shorter.
+    pub(super) fn vector_load_run_first(&mut self) {
+        let Ok(run) = self.run(true) else { return self.vector_load_first() };
+        let vtype = flags::vtype(self.flags);
+        let vlmax = self.hart.vlmax(vtype).unwrap_or_default();
+        let (insn, from) = (self.insn_bits(), self.at_x(self.field(15)));
+        let lost = self.b.vcopy_in_part(HelperIndex::VectorLoad.id(), insn, from, run);
+        let vlmax = self.b.imm(vlmax);
+        let vl = self.b.sub(vlmax, lost);
+        self.b.set_reg(VL, vl);
+        let short = flags::with_vector(self.flags, Length::Short, vtype);
+        self.b.exit_flags(lost, self.next, short);
     }
 
     /// `vse`, `vsm`, `vs1r` and its kin.

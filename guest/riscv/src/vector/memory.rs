@@ -38,7 +38,7 @@ const MOST_BYTES: usize = 8 * VLENB_MAX;
 
 const MEM: [MemOp; 4] = [MemOp::U8, MemOp::U16, MemOp::U32, MemOp::U64];
 
-/// A load (instruction, base, rs2).
+/// A load (instruction, base, rs2): by how many elements `vl` is less than before.
 pub(crate) fn load(cpu: &mut Cpu<'_, Riscv>, [insn, base, rs2]: [u64; 3]) -> Result<u64, Trap> {
     run(cpu, insn, base, rs2, true)
 }
@@ -66,7 +66,7 @@ fn run(cpu: &mut Cpu<'_, Riscv>, insn: u64, base: u64, rs2: u64, loads: bool) ->
                 if transfer.fault_only_first && i > 0 {
                     v.cpu.state.vl = i as u64;
                     v.cpu.state.vstart = 0;
-                    return Ok(0);
+                    return Ok((v.vl - i) as u64);
                 }
                 v.cpu.state.vstart = i as u64;
                 return Err(trap);
@@ -129,7 +129,7 @@ impl Vector<'_, '_> {
             Ok(()) => Ok(0),
             Err((done, _)) if transfer.fault_only_first && first + done > 0 => {
                 self.cpu.state.vl = (first + done) as u64;
-                Ok(0)
+                Ok((self.vl - first - done) as u64)
             }
             Err((done, trap)) => {
                 self.cpu.state.vstart = (first + done) as u64;
