@@ -87,6 +87,8 @@ pub(crate) fn sfence_vma(cpu: &mut Cpu<'_, Riscv>, [insn, address, _]: [u64; 3])
     require(may_fence(cpu), insn)?;
     let (one_page, one_space) = (insn >> 15 & 31 != 0, insn >> 20 & 31 != 0);
     cpu.flush_translations(match (one_page, one_space) {
+        // The page may be cached under many pointers.
+        (true, _) if mmu::masks_pointers(cpu.state) => Flush::All,
         (true, _) => Flush::Page(cpu.guest.address(address)),
         (false, true) => Flush::Local,
         (false, false) => Flush::All,

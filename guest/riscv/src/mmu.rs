@@ -9,7 +9,7 @@ use crate::hart::Riscv;
 use crate::model::{Feature, SatpMode};
 use crate::pmp::{self, Rights};
 use crate::state::{Privilege, State};
-use crate::status::{ADUE, MPP_SHIFT, MPRV, MXR, PBMTE, SUM};
+use crate::status::{ADUE, MPP_SHIFT, MPRV, MXR, PBMTE, PMM, PMM_SHIFT, SUM};
 use crate::trap::{Exception, Trap};
 use isa::{Access, Cpu, Mapping};
 
@@ -256,6 +256,35 @@ fn hardware_updates(cpu: &Cpu<'_, Riscv>) -> bool {
     }
 }
 
+/// Whether pointers are masked in some mode.
+pub(crate) fn masks_pointers(state: &State) -> bool {
+    (state.menvcfg | state.senvcfg | state.mseccfg) & PMM != 0
+}
+
+/// The address that a load or store through `set` accesses (privileged manual, “Pointer Masking
+/// Extensions”): without the bits above, as the mode is set up. Cached translations are those of
+/// the pointers before.
+pub(crate) fn unmasked(hart: &Riscv, state: &State, set: u8, gva: u64) -> u64 {
+    let privilege = privilege_of(set);
+    let control = match privilege {
+        Privilege::Machine => state.mseccfg,
+        Privilege::User if hart.has(Feature::S) => state.senvcfg,
+        _ => state.menvcfg,
+    };
+    let bits = match control >> PMM_SHIFT & 3 {
+        _ if state.mstatus & MXR != 0 => return gva,
+        2 => 7,
+        3 => 16,
+        _ => return gva,
+    };
+    let bare = satp_mode(hart, state.satp) == SatpMode::Bare;
+    if privilege == Privilege::Machine || bare {
+        gva << bits >> bits
+    } else {
+        ((gva << bits).cast_signed() >> bits).cast_unsigned()
+    }
+}
+
 /// Translates the address of an access to so many bytes through set `set`, and sets A and D.
 pub(crate) fn translate(
     cpu: &mut Cpu<'_, Riscv>,
@@ -268,6 +297,10 @@ pub(crate) fn translate(
     // With MPRV, fetches do not use the set of data accesses: those may not be cached for fetches.
     let apart = privilege_of(own) != privilege_of(set);
     let set = if access == Access::Fetch && apart { own } else { set };
+    let gva = match access {
+        Access::Fetch => gva,
+        _ => unmasked(cpu.guest, cpu.state, set, gva),
+    };
     let mut mapping = map(cpu, set, access, (gva, len))?;
     mapping.execute &= access == Access::Fetch || !apart;
     trace::log!(Mmu, "mmu: set {set} {access:?} {gva:#x} -> {:#x}", mapping.gpa);

@@ -66,6 +66,10 @@ pub(crate) const CBZE: u64 = 1 << 7;
 pub(crate) const CBCFE: u64 = 1 << 6;
 /// `xenvcfg`: how `cbo.inval` behaves.
 pub(crate) const CBIE: u64 = 3 << 4;
+/// `menvcfg`, `senvcfg`, `mseccfg`: pointer masking of the next mode, or of M-mode.
+pub(crate) const PMM: u64 = 3 << PMM_SHIFT;
+/// Position of [`PMM`].
+pub(crate) const PMM_SHIFT: u32 = 32;
 /// `xenvcfg`: fences of I/O imply memory.
 pub(crate) const FIOM: u64 = 1;
 

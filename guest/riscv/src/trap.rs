@@ -91,6 +91,20 @@ impl Exception {
         }
     }
 
+    /// Whether it is one of loads and stores, which has their address.
+    fn is_of_data(self) -> bool {
+        use Exception as E;
+        matches!(
+            self,
+            E::LoadMisaligned
+                | E::LoadAccess
+                | E::LoadPage
+                | E::StoreMisaligned
+                | E::StoreAccess
+                | E::StorePage
+        )
+    }
+
     /// The exception with this code.
     pub fn from_code(code: u64) -> Option<Self> {
         Self::ALL.iter().copied().find(|e| u64::from(*e as u8) == code)
@@ -236,7 +250,13 @@ pub(crate) fn wakes(cpu: &mut Cpu<'_, Riscv>) -> bool {
 /// Takes an exception.
 pub(crate) fn raise(cpu: &mut Cpu<'_, Riscv>, trap: Trap) {
     let code = u64::from(trap.cause as u8);
-    let tval = cpu.guest.value(trap.tval);
+    let tval = match trap.cause {
+        cause if cause.is_of_data() => {
+            mmu::unmasked(cpu.guest, cpu.state, mmu::data_set(cpu.state), trap.tval)
+        }
+        _ => trap.tval,
+    };
+    let tval = cpu.guest.value(tval);
     log_trap(cpu, false, code, tval, trap.cause.name());
     let delegated = cpu.state.medeleg >> code & 1 != 0;
     if delegated && cpu.state.privilege < Privilege::Machine {

@@ -6,8 +6,8 @@ use crate::model::Feature;
 use crate::pmp;
 use crate::state::Privilege;
 use crate::status::{
-    ADUE, CBCFE, CBIE, CBZE, FIOM, PBMTE, STATEEN_AIA, STATEEN_CSRIND, STATEEN_ENVCFG,
-    STATEEN_IMSIC, STATEEN_SE0, STCE,
+    ADUE, CBCFE, CBIE, CBZE, FIOM, PBMTE, PMM, PMM_SHIFT, STATEEN_AIA, STATEEN_CSRIND,
+    STATEEN_ENVCFG, STATEEN_IMSIC, STATEEN_SE0, STCE,
 };
 use isa::Cpu;
 use std::hash::{BuildHasher, RandomState};
@@ -31,19 +31,36 @@ fn common(hart: &Riscv, old: u64, value: u64) -> u64 {
     kept | value & mask
 }
 
+/// The pointer-masking field, if the hart has it there; its reserved value 1 keeps the old one.
+fn masking(hart: &Riscv, feature: Feature, old: u64, value: u64) -> u64 {
+    if !hart.has(feature) || hart.is_rv32() {
+        0
+    } else if value & PMM == 1 << PMM_SHIFT {
+        old & PMM
+    } else {
+        value & PMM
+    }
+}
+
 pub(super) fn set_menvcfg(cpu: C<'_, '_>, _: u16, value: u64) {
     let hart = cpu.guest;
     let bits = [(Feature::Sstc, STCE), (Feature::Svpbmt, PBMTE), (Feature::Svadu, ADUE)];
     let mask = bits.iter().filter(|(f, _)| hart.has(*f)).fold(0, |mask, (_, bit)| mask | bit);
     let old = cpu.state.menvcfg;
-    cpu.state.menvcfg = common(hart, old, value) | value & mask;
-    if (old ^ cpu.state.menvcfg) & (PBMTE | ADUE) != 0 {
+    let masking = masking(hart, Feature::Smnpm, old, value);
+    cpu.state.menvcfg = common(hart, old, value) | masking | value & mask;
+    if (old ^ cpu.state.menvcfg) & (PBMTE | ADUE | PMM) != 0 {
         cpu.flush_translations(isa::Flush::All);
     }
 }
 
 pub(super) fn set_senvcfg(cpu: C<'_, '_>, _: u16, value: u64) {
-    cpu.state.senvcfg = common(cpu.guest, cpu.state.senvcfg, value);
+    let old = cpu.state.senvcfg;
+    let masking = masking(cpu.guest, Feature::Ssnpm, old, value);
+    cpu.state.senvcfg = common(cpu.guest, old, value) | masking;
+    if (old ^ cpu.state.senvcfg) & PMM != 0 {
+        cpu.flush_translations(isa::Flush::All);
+    }
 }
 
 pub(super) fn mstateen(cpu: C<'_, '_>, number: u16) -> u64 {
@@ -69,7 +86,7 @@ pub(super) fn sstateen(cpu: C<'_, '_>, number: u16) -> u64 {
 
 pub(super) fn set_mseccfg(cpu: C<'_, '_>, _: u16, value: u64) {
     let old = cpu.state.mseccfg;
-    let mut new = 0;
+    let mut new = masking(cpu.guest, Feature::Smmpm, old, value);
     if cpu.guest.has(Feature::Zkr) {
         new |= value & (USEED | SSEED);
     }

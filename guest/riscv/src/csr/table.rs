@@ -39,7 +39,7 @@ fn senvcfg_exists(hart: &Riscv) -> bool {
     supervisor(hart) && hart.config.version >= Version::V1_12
 }
 fn seccfg(hart: &Riscv) -> bool {
-    hart.has(Feature::Smepmp) || hart.has(Feature::Zkr)
+    [Feature::Smepmp, Feature::Smmpm, Feature::Zkr].into_iter().any(|f| hart.has(f))
 }
 fn protection(hart: &Riscv) -> bool {
     hart.has(Feature::Pmp)

@@ -217,6 +217,20 @@ fn trap_vectors_refuse_reserved_modes() {
 }
 
 #[test]
+fn pointer_masking_keeps_legal_lengths_where_the_hart_has_it() {
+    for (number, feature) in [(0x10a, "ssnpm"), (0x30a, "smnpm"), (0x747, "smmpm")] {
+        let field = |cpu: &str, value: u64| Bench::new(cpu).written(number, value) >> 32 & 3;
+        let with = format!("rv64,zkr=on,{feature}=on");
+        assert_eq!([2, 3, 1].map(|v| field(&with, v << 32)), [2, 3, 0], "{feature}");
+        assert_eq!(field("rv64,zkr=on", 3 << 32), 0, "{feature}");
+        let mut b = Bench::new(&with);
+        assert_eq!(b.written(number, 3 << 32) >> 32, 3);
+        assert_eq!(b.memory.flushes.len(), 1, "{feature}: cached for other pointers");
+        assert_eq!(b.written(number, 1 << 32) >> 32, 3, "{feature}: 1 is reserved");
+    }
+}
+
+#[test]
 fn rv32_has_upper_halves() {
     let mut b = Bench::new("rv32,smaia=on");
     b.swap(0xb03, 0xffff_ffff).unwrap();

@@ -242,3 +242,53 @@ fn addresses_of_rv32_wrap() {
     b.raise(trap);
     assert_eq!(b.state.mtval, !0xff);
 }
+
+#[test]
+fn masked_pointers_lose_their_upper_bits_by_mode_and_kind_of_address() {
+    use Privilege::{Machine, Supervisor, User};
+    let gva = 0x5123;
+    let table = [
+        // Privilege, fields of senvcfg, menvcfg, mseccfg, pointer, whether it leads to the page.
+        (User, [3, 0, 0], 0xabcd << 48 | gva, true),
+        (User, [2, 0, 0], 0xaa << 56 | gva, true),
+        (User, [2, 0, 0], 0xabcd << 48 | gva, false),
+        (User, [0, 3, 3], 0xabcd << 48 | gva, false),
+        (User, [3, 0, 0], 1 << 47 | gva, false),
+        (Supervisor, [0, 3, 0], 0xabcd << 48 | gva, true),
+        (Supervisor, [3, 0, 3], 0xabcd << 48 | gva, false),
+    ];
+    for (privilege, fields, pointer, works) in table {
+        let mut b = bench("max", 8);
+        b.state.privilege = privilege;
+        let user = if privilege == User { U } else { 0 };
+        map(&mut b, 3, gva, 0, pte(PAGE, RWX | A | D | user));
+        [b.state.senvcfg, b.state.menvcfg, b.state.mseccfg] = fields.map(|f| f << PMM_SHIFT);
+        let name = format!("{privilege:?} {fields:?} {pointer:#x}");
+        let found = b.translate(Access::Load, pointer);
+        assert_eq!(found.map(|m| m.gpa).ok(), works.then_some(PAGE | 0x123), "{name}");
+        assert!(b.translate(Access::Fetch, pointer).is_err(), "{name}");
+        b.state.mstatus |= MXR;
+        assert!(b.translate(Access::Store, pointer).is_err(), "{name}");
+    }
+    // Physical addresses get zeros, whatever the bit below says.
+    let mut b = Bench::at("max", Machine);
+    b.state.mseccfg = 2 << PMM_SHIFT;
+    assert_eq!(b.translate(Access::Load, !0 << 56 | RAM).unwrap().gpa, 1 << 56 | RAM);
+    b.state.mseccfg = 3 << PMM_SHIFT;
+    assert_eq!(b.translate(Access::Load, !0 << 48 | RAM).unwrap().gpa, RAM);
+}
+
+#[test]
+fn traps_name_the_address_without_the_mask() {
+    let mut b = bench("max", 8);
+    b.state.menvcfg = 3 << PMM_SHIFT;
+    let pointer = 0xabcd << 48 | 0x5008;
+    let trap = b.translate(Access::Load, pointer).unwrap_err();
+    assert_eq!(trap, Trap::new(E::LoadPage, 0x5008));
+    // What the engine finds out itself knows nothing of masks.
+    b.raise(Trap::new(E::StoreMisaligned, pointer | 1));
+    assert_eq!(b.state.mtval, 0x5009);
+    b.state.privilege = Privilege::Supervisor;
+    b.raise(Trap::new(E::FetchPage, pointer));
+    assert_eq!(b.state.mtval, pointer);
+}

@@ -38,10 +38,11 @@ features! {
     Zvkng "zvkng", Zvknha "zvknha", Zvknhb "zvknhb", Zvks "zvks", Zvksc "zvksc",
     Zvksed "zvksed", Zvksg "zvksg", Zvksh "zvksh", Zvkt "zvkt", Shcounterenw "shcounterenw",
     Shgatpa "shgatpa", Shtvala "shtvala", Shvsatpa "shvsatpa", Shvstvala "shvstvala",
-    Shvstvecd "shvstvecd", Smaia "smaia", Smepmp "smepmp", Smstateen "smstateen", Ssaia "ssaia",
-    Ssccptr "ssccptr", Sscofpmf "sscofpmf", Sscounterenw "sscounterenw",
-    Ssstateen "ssstateen", Sstc "sstc", Sstvala "sstvala", Sstvecd "sstvecd",
-    Ssu64xl "ssu64xl", Svade "svade", Svadu "svadu", Svinval "svinval", Svnapot "svnapot",
+    Shvstvecd "shvstvecd", Smaia "smaia", Smepmp "smepmp", Smmpm "smmpm", Smnpm "smnpm",
+    Smstateen "smstateen", Ssaia "ssaia",
+    Ssccptr "ssccptr", Sscofpmf "sscofpmf", Sscounterenw "sscounterenw", Ssnpm "ssnpm",
+    Sspm "sspm", Ssstateen "ssstateen", Sstc "sstc", Sstvala "sstvala", Sstvecd "sstvecd",
+    Ssu64xl "ssu64xl", Supm "supm", Svade "svade", Svadu "svadu", Svinval "svinval", Svnapot "svnapot",
     Svpbmt "svpbmt", Svvptc "svvptc", Mmu "mmu", Pmp "pmp",
 }
 

@@ -191,16 +191,16 @@ const MAX: &str = "zicbom zicbop zicboz zicond zicntr zicsr zifencei zihintntl z
     zimop zabha zacas zawrs zfa zfbfmin zfh zfhmin zcb zcmop zba zbb zbc zbkb zbkc zbkx zbs zk zkn \
     zknd zkne zknh zkr zks zksed zksh zkt zvbb zvbc zve32f zve32x zve64f zve64d zve64x zvfbfmin \
     zvfbfwma zvfh zvfhmin zvkb zvkg zvkn zvknc zvkned zvkng zvknha zvknhb zvks zvksc zvksed zvksg \
-    zvksh zvkt smaia smepmp smstateen ssaia sscofpmf sstc svadu svinval svnapot svpbmt svvptc mmu \
-    pmp";
+    zvksh zvkt smaia smepmp smmpm smnpm smstateen ssaia sscofpmf ssnpm sspm sstc supm svadu svinval \
+    svnapot svpbmt svvptc mmu pmp";
 const RVA22U: &str = "zicbom zicbop zicboz zicntr zicsr zihintpause zihpm zfhmin zba zbb zbs zkt";
 const RVA22S: &str = "zicbom zicbop zicboz zicntr zicsr zifencei zihintpause zihpm zfhmin zba zbb \
     zbs zkt svade svinval svpbmt mmu";
 const RVA23U: &str = "zicbom zicbop zicboz zicond zicntr zicsr zihintntl zihintpause zihpm zimop \
-    zawrs zfa zfhmin zcb zcmop zba zbb zbs zkt zvbb zvfhmin zvkb zvkt";
+    zawrs zfa zfhmin zcb zcmop zba zbb zbs zkt zvbb zvfhmin zvkb zvkt smnpm ssnpm supm";
 const RVA23S: &str = "zicbom zicbop zicboz zicond zicntr zicsr zifencei zihintntl zihintpause \
-    zihpm zimop zawrs zfa zfhmin zcb zcmop zba zbb zbs zkt zvbb zvfhmin zvkb zvkt smstateen \
-    sscofpmf sstc svade svinval svnapot svpbmt mmu";
+    zihpm zimop zawrs zfa zfhmin zcb zcmop zba zbb zbs zkt zvbb zvfhmin zvkb zvkt smnpm \
+    smstateen sscofpmf ssnpm sstc supm svade svinval svnapot svpbmt mmu";
 const SIFIVE_E: &str = "zicntr zicsr zifencei zihpm pmp";
 const SIFIVE_U: &str = "zicntr zicsr zifencei zihpm mmu pmp";
 const IBEX: &str = "zicntr zicsr zifencei zihpm zmmul zba zbb zbc zbs smepmp pmp";
@@ -268,16 +268,11 @@ pub const UNSUPPORTED: &[&str] = &[
     "smcsrind",
     "smctr",
     "smdbltrp",
-    "smmpm",
-    "smnpm",
     "smrnmi",
     "ssccfg",
     "sscsrind",
     "ssctr",
     "ssdbltrp",
-    "ssnpm",
-    "sspm",
-    "supm",
     "x-svukte",
     "xtheadba",
     "xtheadbb",
