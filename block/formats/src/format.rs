@@ -11,7 +11,7 @@ use graph::{
 
 use crate::gate::{Gate, NewFile};
 use crate::keys::Keys;
-use crate::{qcow2, raw, vdi, vhdx, vmdk, vpc};
+use crate::{parallels, qcow, qcow2, qed, raw, vdi, vhdx, vmdk, vpc};
 
 /// All formats. What no other recognises is `raw`.
 pub static FORMATS: &[&dyn Format] = &[
@@ -21,6 +21,9 @@ pub static FORMATS: &[&dyn Format] = &[
     &vmdk::VmdkFormat,
     &vpc::VpcFormat,
     &vhdx::VhdxFormat,
+    &qed::QedFormat,
+    &parallels::ParallelsFormat,
+    &qcow::QcowFormat,
 ];
 
 /// The format called `name`.

@@ -8,10 +8,6 @@ pub const PROBE_BYTES: usize = 2048;
 /// Format, place and bytes of the signature of formats we cannot open yet: a guessed raw image must
 /// not turn into one of them, and a message should name what was found.
 const SIGNATURES: &[(&str, usize, &[u8])] = &[
-    ("qcow", 0, b"QFI\xfb\x00\x00\x00\x01"),
-    ("qed", 0, b"QED\0"),
-    ("parallels", 0, b"WithoutFreeSpace"),
-    ("parallels", 0, b"WithouFreSpacExt"),
     ("luks", 0, b"LUKS\xba\xbe"),
     ("bochs", 0, b"Bochs Virtual HD Image"),
     ("cloop", 0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop"),

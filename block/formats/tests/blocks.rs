@@ -30,6 +30,11 @@ const KINDS: &[(&str, &str)] = &[
     ("vhdx", "block_size=1M,log_size=2M"),
     ("vhdx", "block_state_zero=off"),
     ("vhdx", "subformat=fixed"),
+    ("qed", "cluster_size=65536"),
+    ("qed", "cluster_size=4096,table_size=2"),
+    ("qcow", "nocow=off"),
+    ("parallels", "cluster_size=1048576"),
+    ("parallels", "cluster_size=3072"),
     ("vhdx", "subformat=fixed,block_state_zero=off,block_size=2M"),
 ];
 
@@ -111,7 +116,7 @@ fn same_info(disk: &dyn Node, format: &str, path: &str) {
     assert_eq!(theirs["cluster-size"].as_u64(), ours.cluster_size.map(u64::from), "{format}");
     assert_eq!(theirs["backing-filename"].as_str(), ours.backing_filename.as_deref());
     assert_eq!(theirs["backing-filename-format"].as_str(), ours.backing_format.as_deref());
-    assert_eq!(theirs["dirty-flag"].as_bool(), Some(ours.dirty));
+    assert_eq!(theirs["dirty-flag"].as_bool().unwrap_or(false), ours.dirty);
     assert_eq!(theirs["actual-size"].as_u64(), ours.allocated);
     let specific = theirs.get("format-specific").map(|s| s["data"].clone());
     let group = Property::Group(ours.specific);
@@ -193,6 +198,9 @@ type Normalise = fn(&mut Vec<u8>, &mut u64);
 /// Takes identifiers and times out of an image: they differ from image to image.
 const RANDOM: &[(&str, Normalise)] = &[
     ("vdi", |bytes, _| bytes[0x188..0x1a8].fill(0)),
+    ("qed", |_, _| {}),
+    ("qcow", |_, _| {}),
+    ("parallels", |_, _| {}),
     ("vhdx", |bytes, _| {
         // The creator's name; checksum, sequence and identifiers of both headers.
         bytes[8..520].fill(0);
@@ -268,8 +276,13 @@ fn new_images_have_the_bytes_of_the_peers() {
 }
 
 /// Formats with a backing file, with options for the overlay.
-const OVERLAYS: &[(&str, &str)] =
-    &[("vmdk", "compat6=off"), ("vmdk", "zeroed_grain=on,subformat=twoGbMaxExtentSparse")];
+const OVERLAYS: &[(&str, &str)] = &[
+    ("vmdk", "compat6=off"),
+    ("vmdk", "zeroed_grain=on,subformat=twoGbMaxExtentSparse"),
+    ("qed", "cluster_size=65536"),
+    ("qed", "cluster_size=4096,table_size=16"),
+    ("qcow", "nocow=off"),
+];
 
 #[test]
 fn backing_files_show_through_and_are_not_written() {
@@ -306,7 +319,22 @@ fn backing_files_show_through_and_are_not_written() {
 }
 
 /// Formats with compressed blocks, with options for an image that has them.
-const PACKED: &[(&str, &str)] = &[("vmdk", "subformat=streamOptimized")];
+const PACKED: &[(&str, &str)] = &[("vmdk", "subformat=streamOptimized"), ("qcow", "nocow=off")];
+
+/// `qemu-img convert -c` fails for qcow; single compressed writes do not.
+fn packed_piece_by_piece(format: &str, path: &str) -> Vec<u8> {
+    must("qemu-img", &["create", "-q", "-f", format, path, "1M"]);
+    let mut model = vec![0; MIB as usize];
+    let commands: Vec<String> =
+        (0..40).map(|i| format!("write -c -P {} {} 4k", i + 1, i * 24576)).collect();
+    let args = commands.iter().flat_map(|c| ["-c", c.as_str()]);
+    let args: Vec<&str> = ["-f", format].into_iter().chain(args).chain([path]).collect();
+    must("qemu-io", &args);
+    for i in 0..40 {
+        model[i * 24576..][..4096].fill(i as u8 + 1);
+    }
+    model
+}
 
 #[test]
 fn compressed_blocks_go_both_ways() {
@@ -319,9 +347,14 @@ fn compressed_blocks_go_both_ways() {
     std::fs::write(&raw, &model).unwrap();
     for (i, (format, options)) in PACKED.iter().enumerate() {
         let path = folder.path(&format!("theirs{i}.{format}"));
-        must("qemu-img", &["convert", "-c", "-O", format, "-o", options, &raw, &path]);
+        let theirs = if *format == "qcow" {
+            packed_piece_by_piece(format, &path)
+        } else {
+            must("qemu-img", &["convert", "-c", "-O", format, "-o", options, &raw, &path]);
+            model.clone()
+        };
         let disk = try_open(&HostFiles, format, &path, &Opening::reading()).unwrap();
-        assert!(read_all(&*disk) == model);
+        assert!(read_all(&*disk) == theirs);
         assert_eq!(our_map(&*disk), peer_map(format, &path), "{format}");
         same_info(&*disk, format, &path);
         let path = folder.path(&format!("ours{i}.{format}"));

@@ -27,6 +27,9 @@ const CASES: &[Case] = &[
     Case { format: "vmdk", options: "zeroed_grain=on", size: 600 << 10, rounds: 60 },
     Case { format: "vpc", options: "", size: 5 << 20, rounds: 50 },
     Case { format: "vhdx", options: "block_size=1M", size: 3 << 20, rounds: 30 },
+    Case { format: "qed", options: "cluster_size=4096,table_size=1", size: 400 << 10, rounds: 60 },
+    Case { format: "qcow", options: "", size: 400 << 10, rounds: 60 },
+    Case { format: "parallels", options: "cluster_size=64k", size: 600 << 10, rounds: 60 },
 ];
 
 /// Runs a workload on a new image and cuts its log after each operation.
@@ -89,6 +92,13 @@ fn no_cut_damages_an_image() {
 /// Formats that can have a backing file, with the option that names it.
 const OVERLAYS: &[Case] = &[
     Case { format: "vmdk", options: "backing_file=base", size: 400 << 10, rounds: 60 },
+    Case {
+        format: "qed",
+        options: "cluster_size=4096,backing_file=base",
+        size: 200 << 10,
+        rounds: 60,
+    },
+    Case { format: "qcow", options: "backing_file=base", size: 100 << 10, rounds: 60 },
     Case {
         format: "vmdk",
         options: "zeroed_grain=on,backing_file=base",

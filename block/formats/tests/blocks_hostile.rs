@@ -19,6 +19,9 @@ const KINDS: &[(&str, &str)] = &[
     ("vpc", ""),
     ("vpc", "subformat=fixed"),
     ("vhdx", "block_size=1M"),
+    ("qed", "cluster_size=4096"),
+    ("qcow", ""),
+    ("parallels", "cluster_size=64k"),
 ];
 
 /// Writes a little everywhere, so that there are tables and data.

@@ -16,6 +16,7 @@
 pub(crate) mod codec;
 mod io_paths;
 mod tables;
+mod two_level;
 mod unpacked;
 
 use std::io;
@@ -31,6 +32,7 @@ use graph::{
 use crate::format::OpenRequest;
 
 pub(crate) use tables::{Change, InPlace, Step, Store, Tables};
+pub(crate) use two_level::{Order, TwoLevel};
 use unpacked::Unpacked;
 pub(crate) use unpacked::{Pack, Piece, Unpack};
 
