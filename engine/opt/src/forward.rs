@@ -160,7 +160,7 @@ impl Forward {
             _ => {}
         }
         if is_costly(op.kind) {
-            self.reuse(&mut op, &mut known);
+            self.reuse(unit, &mut op, &mut known);
         }
         // Flags that were outside may be in a register now.
         if matches!(op.kind, OpKind::Call | OpKind::FlagsGet | OpKind::FlagsClear) {
@@ -321,14 +321,23 @@ impl Forward {
     }
 
     /// Takes a result that is there already, or remembers this one.
-    fn reuse(&mut self, op: &mut Op, known: &mut Fact) {
+    fn reuse(&mut self, unit: &Unit, op: &mut Op, known: &mut Fact) {
         let (a, b) = (self.source(op.a), self.source(op.b));
-        let index = (op.kind as usize ^ place(op.a) ^ place(op.b) << 2) % RESULTS;
+        let index = (op.kind as usize ^ place(unit, op.a) ^ place(unit, op.b) << 2) % RESULTS;
+        let same = |x: Source, y: Source| {
+            x == y || unit.as_const(x.operand).is_some_and(|v| unit.as_const(y.operand) == Some(v))
+        };
         if let Some(found) = self.results[index]
             && (found.kind, found.ty, found.aux) == (op.kind, op.ty, op.aux)
-            && (found.a, found.b) == (a, b)
+            && same(found.a, a)
+            && same(found.b, b)
             && self.is_current(found.result)
         {
+            if op.result_vector().is_some() {
+                // Whoever reads it reads the other; the operation is dead.
+                known.origin = Origin::Copy(found.result);
+                return;
+            }
             let ty = if op.result_is_float() { op.ty } else { Type::I64 };
             let (from, none) = (found.result.operand, Operand::NONE);
             *op = Op { kind: OpKind::Mov, ty, aux: 0, dst: op.dst, a: from, b: none, c: none };
@@ -350,11 +359,11 @@ impl Forward {
 }
 
 /// A number for an operand, the same for few others.
-fn place(operand: Operand) -> usize {
+fn place(unit: &Unit, operand: Operand) -> usize {
     match operand.value() {
         Value::Temp(t) => t.0 as usize,
         Value::Reg(r) => usize::from(r.0),
-        Value::Const(Const(c)) => c as usize,
+        Value::Const(c) => unit.constant(c) as usize,
         Value::None => 0,
     }
 }
@@ -380,6 +389,10 @@ fn is_costly(kind: OpKind) -> bool {
             | K::RemU
             | K::SetCond
             | K::FUnbox
+            | K::VSplat
+            | K::VSplatF
+            | K::VBelow
+            | K::VFromBits
     )
 }
 
