@@ -93,8 +93,19 @@ impl Translator<'_, '_> {
         self.set_x(a.rd, value);
     }
 
+    /// Takes the exception of a misaligned atomic access, without making one.
+    fn check_alignment(&mut self, a: Amo, mem: MemOp) {
+        let aligned = self.b.label();
+        let (at, below) = (self.at_x(a.rs1), self.imm(i64::from(mem.size()) - 1));
+        let (misaligned, zero) = (self.b.and(at, below), self.imm(0));
+        self.b.branch_if(Cond::Eq, misaligned, zero, aligned);
+        let at = self.at_x(a.rs1);
+        self.b.cas(mem.aligned(), at, zero, zero);
+        self.b.place(aligned);
+    }
+
     /// Succeeds if memory still holds what the reservation read there: a value that was changed and
-    /// changed back is not noticed.
+    /// changed back is not noticed (decision 10).
     fn store_conditional(&mut self, a: Amo, mem: MemOp) {
         let (fail, done) = (self.b.label(), self.b.label());
         let at = self.at_x(a.rs1);
@@ -107,6 +118,7 @@ impl Translator<'_, '_> {
         self.set_x(a.rd, failed);
         self.b.branch(done);
         self.b.place(fail);
+        self.check_alignment(a, mem);
         let one = self.b.imm(1);
         self.set_x(a.rd, one);
         self.b.place(done);
