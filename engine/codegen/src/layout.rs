@@ -13,6 +13,8 @@ pub const JUMP_ENTRIES: usize = 4096;
 pub const ENGINE_FLAGS: u32 = 0xe000_0000;
 /// Slots for temporaries that do not fit into registers.
 pub const SPILLS: usize = 64;
+/// Calls whose returns are remembered at a time; 8 bytes each of the thread's stack.
+pub const RETURNS: usize = 4096;
 /// Slots for vectors among them.
 pub const VECTOR_SPILLS: usize = 64;
 
@@ -78,11 +80,14 @@ impl JumpEntry {
     }
 }
 
+/// Number of the host's stack pointer.
+const STACK_POINTER: usize = 4;
+
 /// Host registers as a slow path sees them, by hardware number.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Frame {
-    /// General registers; the scratch registers and the frame's own are not kept.
+    /// General registers; the scratch registers and the base register are not kept.
     pub gpr: [u64; 16],
     /// The vector registers; all but their lowest words only where a vector is alive.
     pub xmm: [[u64; 4]; 16],
@@ -240,6 +245,11 @@ pub struct Core {
     pub resume: u64,
     /// Target of an indirect jump that missed.
     pub target: u64,
+    /// The stack of returns when it is empty: the host's stack pointer then. Set on the way into
+    /// generated code.
+    pub returns: u64,
+    /// The stack pointer below which no further call is remembered.
+    pub returns_limit: u64,
     /// The runtime's slow path: `extern "sysv64" fn(core, site) -> record`, zero to resume.
     pub slow: u64,
     /// The runtime's own, for its slow path.
@@ -275,6 +285,8 @@ impl Core {
             consts: Consts::default(),
             resume: 0,
             target: 0,
+            returns: 0,
+            returns_limit: 0,
             slow: 0,
             owner: 0,
             mxcsr: Self::MXCSR,
@@ -289,6 +301,12 @@ impl Core {
 
     /// MXCSR with all exceptions masked, no flags, rounding to nearest.
     pub const MXCSR: u32 = 0x1f80;
+
+    /// Forgets all returns. In a slow path: it restores the stack pointer from the frame. Elsewhere
+    /// there are none.
+    pub fn forget_returns(&mut self) {
+        self.frame.gpr[STACK_POINTER] = self.returns;
+    }
 
     /// Index into the jump cache.
     pub fn jump_index(pc: u64) -> usize {

@@ -56,6 +56,9 @@ pub struct Thunks {
     pub enter: u64,
     /// Leaves generated code, the record's address in the scratch register.
     pub exit: u64,
+    /// Goes to the guest address in the scratch register: a return that did not come from the call
+    /// that it came back to.
+    pub elsewhere: u64,
     /// Serves a site, integer registers only.
     pub slow: u64,
     /// Serves a site, floating-point registers too.

@@ -280,6 +280,7 @@ impl<G: Guest> Engine<G> {
             self.code_generation.all += 1;
             self.jump_pages = Pages::default();
         }
+        self.shared.forget_returns();
         let jumps = self.shared.jumps();
         self.jumps_used.clear(jumps.len(), local, |index| {
             jumps[index].pc.store(JumpEntry::invalid(index), Ordering::Relaxed);

@@ -100,6 +100,15 @@ impl<S> Shared<S> {
         unsafe { &(*self.block.get()).core.tlb[set & 3] }
     }
 
+    /// Forgets where returns go. For the processor's own thread, in a slow path or outside of
+    /// generated code.
+    pub(crate) fn forget_returns(&self) {
+        // SAFETY: the block lives as long as `self`.
+        let core = unsafe { &raw mut (*self.block.get()).core };
+        // SAFETY: only the processor's own thread uses the frame, and no reference to it is alive.
+        unsafe { (*core).forget_returns() };
+    }
+
     pub(crate) fn lines(&self) -> u64 {
         self.doorbell.lines()
     }

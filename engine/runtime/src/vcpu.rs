@@ -616,6 +616,7 @@ where
         if unit_flags(&mode) != present {
             // What follows was translated for another mode; it is left at the next poll.
             self.leave_soon();
+            self.shared.forget_returns();
         } else if self.with_cpu(|cpu| G::interrupt_due(cpu)) {
             self.leave_soon();
         }

@@ -30,7 +30,7 @@ use std::path::Path;
 const THUNKS: u64 = 0x1000_0000;
 const ORIGIN: u64 = 0x2000_0000;
 /// Where the fields of a core begin, and what follows it.
-const FIELDS: [(usize, &str); 12] = [
+const FIELDS: [(usize, &str); 13] = [
     (offset_of!(Core, tlb), "tlb"),
     (offset_of!(Core, jumps), "jumps"),
     (offset_of!(Core, spill), "spill"),
@@ -38,6 +38,7 @@ const FIELDS: [(usize, &str); 12] = [
     (offset_of!(Core, consts), "consts"),
     (offset_of!(Core, resume), "resume"),
     (offset_of!(Core, target), "target"),
+    (offset_of!(Core, returns_limit), "returns_limit"),
     (offset_of!(Core, mxcsr), "mxcsr"),
     (offset_of!(Core, scratch_mxcsr), "scratch"),
     (offset_of!(Core, flags), "flags"),
@@ -61,6 +62,7 @@ impl Names {
         }
         let thunks = [
             (self.thunks.exit, "exit"),
+            (self.thunks.elsewhere, "elsewhere"),
             (self.thunks.slow, "slow"),
             (self.thunks.slow_float, "slow_float"),
             (self.thunks.slow_vector, "slow_vector"),
@@ -146,7 +148,7 @@ fn straight(code: &[Instruction], entry: u64, thunks: Thunks) -> usize {
         let target = instruction.near_branch_target();
         at = match instruction.mnemonic() {
             Mnemonic::Jmp if slow.contains(&target) => resume,
-            Mnemonic::Jmp => {
+            Mnemonic::Jmp | Mnemonic::Call => {
                 resume = instruction.next_ip();
                 target
             }

@@ -513,10 +513,22 @@ impl Asm {
     /// jmp whose displacement is 4-byte aligned, so that one store can change it, provided the
     /// code itself is placed on a 16-byte boundary
     pub fn jmp_aligned(&mut self) -> Patch {
+        self.align_displacement();
+        self.jmp()
+    }
+
+    /// call whose displacement is 4-byte aligned likewise
+    pub fn call_aligned(&mut self) -> Patch {
+        self.align_displacement();
+        self.byte(0xe8);
+        self.hole()
+    }
+
+    /// Puts the displacement of a jump of five bytes that comes next on a 4-byte boundary.
+    fn align_displacement(&mut self) {
         while self.here() % 4 != 3 {
             self.byte(0x90);
         }
-        self.jmp()
     }
 
     /// lea dst, [rip + …] of a place that [`Asm::bind`] names later

@@ -1,15 +1,14 @@
 //! The generator: operands, control flow, exits, and the parts out of line.
 
 use super::alloc::{Allocator, Class, Evict, GuestPlace, Kept, Owner, TempPlace, WriteBack};
-use super::asm::gpr::{RAX, RCX};
+use super::asm::gpr::RAX;
 use super::asm::{Alu, Asm, Cc, Gpr, Mem, Patch, Width, Xmm};
 use super::thunks::{core_mem, state_mem};
 use crate::layout::{
-    Core, ENGINE_FLAGS, ExitRecord, JUMP_ENTRIES, JumpEntry, Loc, PAGE_BITS, RecordKind, Site,
-    SiteKind,
+    Core, ENGINE_FLAGS, ExitRecord, JumpEntry, Loc, PAGE_BITS, RecordKind, Site, SiteKind,
 };
 use crate::{CompileError, Compiled, Target};
-use ir::{Cond, ExitKind, Op, OpKind, Operand, Type, Unit, Value};
+use ir::{Cond, ExitKind, Hint, Op, OpKind, Operand, Type, Unit, Value};
 use std::mem::offset_of;
 
 /// A part of the code that is emitted after the main path.
@@ -72,11 +71,13 @@ pub struct Generator<'a> {
     needed: Vec<bool>,
     pub(super) at: u32,
     pub(super) pc: u64,
+    /// Guest address of the next instruction.
+    pub(super) next_pc: u64,
     pub(super) tails: Vec<Tail>,
     /// Where the unit jumps back to when it is a loop.
     loop_head: Option<usize>,
     /// The mode's flags where the generator is, as in `Unit::flags`.
-    flags: u32,
+    pub(super) flags: u32,
     records: Vec<(Patch, Record)>,
     labels: Vec<Option<usize>>,
     branches: Vec<(Patch, u16)>,
@@ -128,6 +129,7 @@ impl<'a> Generator<'a> {
             needed: buffers.needed,
             at: 0,
             pc: unit.pc,
+            next_pc: unit.pc,
             tails: buffers.tails,
             loop_head: None,
             flags: unit.flags,
@@ -154,7 +156,7 @@ impl<'a> Generator<'a> {
             self.enter_loop(&holds);
         }
         for (index, op) in self.unit.ops.iter().enumerate() {
-            if self.needed[index] {
+            if self.needed[index] && !self.masks_target(index) {
                 self.at = index as u32;
                 self.lower(op)?;
                 self.end_of_operation(op);
@@ -250,7 +252,10 @@ impl<'a> Generator<'a> {
             | K::FMax
             | K::FlagsGet
             | K::FlagsClear => self.lower_float(op)?,
-            K::Insn => self.pc = self.unit.as_const(op.a).unwrap_or(self.pc),
+            K::Insn => {
+                self.pc = self.unit.as_const(op.a).unwrap_or(self.pc);
+                self.next_pc = self.pc.wrapping_add(u64::from(op.aux));
+            }
             K::Label => self.label(op.aux)?,
             K::Branch => {
                 let label = self.unit.as_const(op.a).unwrap_or(0) as u16;
@@ -273,7 +278,10 @@ impl<'a> Generator<'a> {
             K::ExitFlags => self.exit_flags(op)?,
             K::Exit => {
                 let pc = self.unit.as_const(op.a).unwrap_or(0);
-                if self.is_loop(pc) {
+                if op.aux == Hint::Call as u16 {
+                    self.write_back();
+                    self.exit_call(pc);
+                } else if self.is_loop(pc) {
                     let (held, write_back) = self.alloc.part(self.alloc.dirty());
                     self.again(write_back, held);
                 } else {
@@ -542,7 +550,7 @@ impl<'a> Generator<'a> {
         let mut back = |op: &Op| {
             let target = match op.kind {
                 OpKind::ExitIf => op.c,
-                OpKind::Exit => op.a,
+                OpKind::Exit if op.aux != Hint::Call as u16 => op.a,
                 OpKind::SetFlags => {
                     flags = self.flags_of(op.a);
                     return false;
@@ -649,7 +657,7 @@ impl<'a> Generator<'a> {
     }
 
     /// Whether a unit at `pc` is reached through the same page as this one's first instruction.
-    fn same_page(&self, pc: u64) -> bool {
+    pub(super) fn same_page(&self, pc: u64) -> bool {
         pc >> PAGE_BITS == self.unit.pc >> PAGE_BITS
     }
 
@@ -676,6 +684,7 @@ impl<'a> Generator<'a> {
     fn store_flags(&mut self, flags: u32) {
         let place = core_mem(offset_of!(Core, flags));
         self.asm.store_imm(Width::W32, place, flags.cast_signed());
+        self.forget_returns();
     }
 
     fn exit_flags(&mut self, op: &Op) -> Result<(), CompileError> {
@@ -690,11 +699,11 @@ impl<'a> Generator<'a> {
     }
 
     /// A direct exit with everything written back. One that goes backwards polls first.
-    fn exit(&mut self, pc: u64) {
+    pub(super) fn exit(&mut self, pc: u64) {
         self.exit_polling(pc, pc <= self.pc);
     }
 
-    fn exit_polling(&mut self, pc: u64, poll: bool) {
+    pub(super) fn exit_polling(&mut self, pc: u64, poll: bool) {
         if poll {
             let wanted = self.poll();
             let record = self.record(RecordKind::Lookup, pc);
@@ -718,36 +727,10 @@ impl<'a> Generator<'a> {
     }
 
     /// Jumps if the run loop is wanted.
-    fn poll(&mut self) -> Patch {
+    pub(super) fn poll(&mut self) -> Patch {
         let attention = core_mem(offset_of!(Core, attention));
         self.asm.alu_imm(Alu::Cmp, Width::W32, attention.into(), 0);
         self.asm.jcc(Cc::Ne)
-    }
-
-    fn exit_indirect(&mut self, op: &Op) -> Result<(), CompileError> {
-        let target = self.int(op.a)?;
-        self.asm.mov(Width::W64, RAX, target);
-        self.write_back();
-        let mut from = [None; 2];
-        let record = self.record(RecordKind::Indirect, 0);
-        if self.target.no_chain {
-            from[0] = Some(self.asm.jmp());
-        } else {
-            from[0] = Some(self.poll());
-            let mask = ((JUMP_ENTRIES - 1) << 4) as i32;
-            // `Core::jump_index`, times the size of an entry.
-            self.asm.rorx(Width::W32, RCX, RAX.into(), 12);
-            self.asm.alu(Alu::Xor, Width::W32, RCX, RAX.into());
-            self.asm.shift_imm(Width::W32, 4, RCX, 3);
-            self.asm.alu_imm(Alu::And, Width::W32, RCX.into(), mask);
-            let entry = super::thunks::core_disp(offset_of!(Core, jumps));
-            let base = super::asm::gpr::RBP;
-            self.asm.alu(Alu::Cmp, Width::W64, RAX, Mem::indexed(base, RCX, entry).into());
-            from[1] = Some(self.asm.jcc(Cc::Ne));
-            self.asm.jmp_rm(Mem::indexed(base, RCX, entry + 8).into());
-        }
-        self.tails.push(Tail::Indirect { from, record });
-        Ok(())
     }
 
     fn exit_loop(&mut self, op: &Op) {
@@ -877,7 +860,7 @@ impl<'a> Generator<'a> {
 
 /// The bytes of a record. Padding is copied as it is: it is only ever read back as the record.
 #[expect(unsafe_code, reason = "records lie between the code as plain memory")]
-fn bytes_of<T: Copy>(record: &T) -> &[u8] {
+pub(super) fn bytes_of<T: Copy>(record: &T) -> &[u8] {
     let start = std::ptr::from_ref(record).cast::<u8>();
     // SAFETY: the record is borrowed for as long as the slice, and is as long.
     unsafe { std::slice::from_raw_parts(start, size_of::<T>()) }

@@ -8,6 +8,7 @@
 mod alloc;
 
 pub mod asm;
+mod calls;
 mod float;
 mod integer;
 mod lower;

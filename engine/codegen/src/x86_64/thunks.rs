@@ -3,6 +3,7 @@
 use super::alloc::{Kept, pin_of};
 use super::asm::gpr::{R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RDI, RDX, RSI, RSP};
 use super::asm::{Alu, Asm, Cc, Gpr, Mem, Rm, Width, Xmm};
+use super::calls::{emit_drop, emit_empty, emit_nothing};
 use super::{FLOAT_POOL, PINS};
 use crate::Thunks;
 use crate::layout::Core;
@@ -42,13 +43,22 @@ pub fn emit_thunks(regs: &[RegInfo], origin: u64) -> (Vec<u8>, Thunks) {
     asm.mxcsr(2, core_mem(offset_of!(Core, mxcsr)));
     asm.mov(Width::W64, RAX, RSI);
     pins.iter().for_each(|(offset, pin)| asm.load(Width::W64, *pin, state_mem(*offset)));
+    let nothing = emit_empty(&mut asm);
     asm.jmp_rm(RAX.into());
 
     // exit: rax = record
     align(&mut asm);
-    thunks.exit = origin + asm.here() as u64;
+    let exit = asm.here();
+    thunks.exit = origin + exit as u64;
     pins.iter().for_each(|(offset, pin)| asm.store(Width::W64, state_mem(*offset), *pin));
     emit_leave(&mut asm);
+
+    align(&mut asm);
+    thunks.elsewhere = origin + asm.here() as u64;
+    asm.ret();
+    align(&mut asm);
+    let at = emit_nothing(&mut asm, exit);
+    asm.bind_to(nothing, at);
 
     for kept in [Kept::Nothing, Kept::Floats, Kept::Vectors] {
         align(&mut asm);
@@ -80,6 +90,7 @@ fn emit_leave(asm: &mut Asm) {
     asm.vzeroupper();
     asm.mxcsr(3, core_mem(offset_of!(Core, mxcsr)));
     asm.mxcsr(2, core_mem(offset_of!(Core, host_mxcsr)));
+    emit_drop(asm);
     asm.alu_imm(Alu::Add, Width::W64, RSP.into(), 8);
     SAVED.iter().rev().for_each(|r| asm.pop(*r));
     asm.ret();
@@ -90,7 +101,7 @@ fn emit_leave(asm: &mut Asm) {
 fn emit_slow(asm: &mut Asm, kept: Kept) {
     let slot = |r: Gpr| core_mem(offset_of!(Core, frame.gpr) + 8 * usize::from(r.0));
     let float_slot = |r: u8| core_mem(offset_of!(Core, frame.xmm) + 32 * usize::from(r));
-    KEPT.iter().for_each(|r| asm.store(Width::W64, slot(*r), *r));
+    KEPT.iter().chain([&RSP]).for_each(|r| asm.store(Width::W64, slot(*r), *r));
     for r in FLOAT_POOL {
         match kept {
             Kept::Nothing => {}
@@ -98,13 +109,16 @@ fn emit_slow(asm: &mut Asm, kept: Kept) {
             Kept::Vectors => asm.vector_store(true, float_slot(r), Xmm(r)),
         }
     }
+    // Calls of the guest are of one word each.
+    asm.alu_imm(Alu::And, Width::W64, RSP.into(), -16);
     asm.vzeroupper();
     asm.lea(Width::W64, RDI, Mem::base(RBP, -(size_of::<Core>() as i32) - Core::BIAS));
     asm.mov(Width::W64, RSI, RAX);
     asm.call_rm(core_mem(offset_of!(Core, slow)).into());
     asm.test(Width::W64, RAX, RAX);
     let leave = asm.jcc(Cc::Ne);
-    KEPT.iter().for_each(|r| asm.load(Width::W64, *r, slot(*r)));
+    // The runtime may have forgotten all returns.
+    KEPT.iter().chain([&RSP]).for_each(|r| asm.load(Width::W64, *r, slot(*r)));
     for r in FLOAT_POOL {
         match kept {
             Kept::Nothing => {}
