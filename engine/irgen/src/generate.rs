@@ -504,7 +504,8 @@ impl Maker<'_, '_> {
         let mem = self.access(mem);
         let size = u64::from(mem.size());
         match self.random.below(100) {
-            0..35 => {
+            0..10 => self.neighbours(),
+            10..35 => {
                 let (base, by) = self.base(size, true);
                 self.int_result(OpKind::Load, Type::I64, mem.code(), [base, by, NONE]);
             }
@@ -521,6 +522,39 @@ impl Maker<'_, '_> {
                 self.int_result(OpKind::Amo, Type::I64, aux, [base, value, NONE]);
             }
             _ => self.compare_and_swap(mem),
+        }
+    }
+
+    /// Accesses through one register, near each other.
+    fn neighbours(&mut self) {
+        let near = self.random.pick(&[8, 64, 400]);
+        let (target, base) = (self.address(8), self.int_reg());
+        let target = self.constant(target);
+        self.push(OpKind::Mov, Type::I64, 0, base.into(), [target, NONE, NONE]);
+        for _ in 0..2 + self.random.below(4) {
+            let by = self.random.below(near).wrapping_sub(near / 2);
+            let by = self.constant(by);
+            let mem = self.random.pick(&[MemOp::U8, MemOp::S16, MemOp::U32, MemOp::U64]);
+            let mem = if self.random.percent(10) { self.access(mem) } else { mem };
+            match self.random.below(10) {
+                0..4 => {
+                    self.int_result(OpKind::Load, Type::I64, mem.code(), [base.into(), by, NONE])
+                }
+                4..7 => {
+                    let value = self.int();
+                    self.effect(OpKind::Store, Type::I64, mem.code(), [base.into(), by, value]);
+                }
+                7 => {
+                    let args = (true, [base.into(), by, NONE]);
+                    self.float_result(OpKind::Load, Type::F64, MemOp::U64.code(), args);
+                }
+                8 => {
+                    let value = self.float(true);
+                    let args = [base.into(), by, value];
+                    self.effect(OpKind::Store, Type::F64, MemOp::U64.code(), args);
+                }
+                _ => self.integer(),
+            }
         }
     }
 

@@ -163,7 +163,7 @@ impl Forward {
             self.reuse(unit, &mut op, &mut known);
         }
         // Flags that were outside may be in a register now.
-        if matches!(op.kind, OpKind::Call | OpKind::FlagsGet | OpKind::FlagsClear) {
+        if forgets(op.kind) {
             self.forget();
         }
         unit.ops[at] = op;
@@ -356,6 +356,12 @@ impl Forward {
             self.remembers = true;
         }
     }
+}
+
+/// Whether an operation may assign guest registers that it does not name.
+fn forgets(kind: OpKind) -> bool {
+    use OpKind as K;
+    matches!(kind, K::Call | K::VCopyIn | K::VCopyOut | K::FlagsGet | K::FlagsClear)
 }
 
 /// A number for an operand, the same for few others.

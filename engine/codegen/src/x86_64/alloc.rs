@@ -1,5 +1,6 @@
 //! Which value is in which host register.
 
+use super::spans::Span;
 use super::{FLOAT_POOL, PINS, POOL};
 use crate::CompileError;
 use crate::layout::{CLEAN, SPILLS, VECTOR_SPILLS};
@@ -37,7 +38,23 @@ pub(super) enum Owner {
     Scratch,
     Temp(u32),
     Guest(u8),
+    /// What to add to guest addresses, by its place among the addends.
+    Addend(u8),
 }
+
+/// What to add to the guest addresses in a span from a base register, kept in a host register.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Addend {
+    /// The guest register.
+    pub(super) base: u8,
+    pub(super) span: Span,
+    /// Whether stores may use it, too.
+    pub(super) write: bool,
+    pub(super) host: u8,
+}
+
+/// Addends at a time.
+const ADDENDS: usize = 3;
 
 #[derive(Clone, Copy, Debug)]
 struct HostReg {
@@ -118,6 +135,7 @@ pub(super) struct Allocator {
     /// Temporaries that are vectors and alive.
     vectors: u32,
     clock: u32,
+    addends: [Option<Addend>; ADDENDS],
 }
 
 /// Guest registers by host register; [`CLEAN`] for none.
@@ -154,6 +172,7 @@ impl Allocator {
         self.spills = [0; 2];
         self.vectors = 0;
         self.clock = 0;
+        self.addends = [None; ADDENDS];
     }
 
     fn pool(class: Class) -> &'static [u8] {
@@ -253,6 +272,10 @@ impl Allocator {
         *self.reg(class, host) = FREE;
         Ok(match owner {
             Owner::Free | Owner::Scratch => Evict::Nothing,
+            Owner::Addend(place) => {
+                self.addends[usize::from(place)] = None;
+                Evict::Nothing
+            }
             Owner::Guest(guest) => {
                 self.guests[usize::from(guest)] = GuestPlace::Memory;
                 if dirty { Evict::WriteBack { guest, host } } else { Evict::Nothing }
@@ -290,7 +313,7 @@ impl Allocator {
                 }
                 self.temps[temp as usize] = TempPlace::Host(class, host);
             }
-            Owner::Free | Owner::Scratch => {}
+            Owner::Free | Owner::Scratch | Owner::Addend(_) => {}
         }
     }
 
@@ -370,8 +393,51 @@ impl Allocator {
         self.files.iter_mut().flatten().for_each(|r| r.dirty = false);
     }
 
+    /// The addend that is good for a span from a base register.
+    pub(super) fn addend(&self, base: u8, span: Span, write: bool) -> Option<Addend> {
+        let fits = |a: &&Addend| a.base == base && a.span.has(span) && (a.write || !write);
+        self.addends.iter().flatten().find(fits).copied()
+    }
+
+    /// Takes and locks a host register for an addend, if one can be had without saving anything.
+    pub(super) fn take_addend(&mut self, base: u8, span: Span, write: bool) -> Option<u8> {
+        self.forget_addends(|a| a.base == base);
+        let place = self.addends.iter().position(Option::is_none)?;
+        let (file, locked) = (&self.files[Class::Int.file()], self.locked[Class::Int.file()]);
+        let spare = |h: &u8| {
+            let reg = &file[usize::from(*h)];
+            let kept = match reg.owner {
+                Owner::Free => false,
+                Owner::Guest(_) => reg.dirty,
+                _ => true,
+            };
+            !kept && locked >> h & 1 == 0
+        };
+        let key = |h: &u8| {
+            let reg = &file[usize::from(*h)];
+            (reg.owner != Owner::Free, reg.stamp)
+        };
+        let host = POOL.iter().copied().filter(spare).min_by_key(key)?;
+        if let Owner::Guest(guest) = file[usize::from(host)].owner {
+            self.guests[usize::from(guest)] = GuestPlace::Memory;
+        }
+        self.give(Class::Int, host, Owner::Addend(place as u8));
+        self.addends[place] = Some(Addend { base, span, write, host });
+        Some(host)
+    }
+
+    /// Forgets addends.
+    pub(super) fn forget_addends(&mut self, which: impl Fn(&Addend) -> bool) {
+        for place in 0..ADDENDS {
+            if let Some(addend) = self.addends[place].take_if(|a| which(a)) {
+                self.reg(Class::Int, addend.host).owner = Owner::Free;
+            }
+        }
+    }
+
     /// Forgets which guest registers are in shared registers; they are in memory.
     pub(super) fn forget_guests(&mut self) {
+        self.forget_addends(|_| true);
         for (file, held) in self.files.iter_mut().zip(self.held) {
             for (host, reg) in file.iter_mut().enumerate() {
                 if let Owner::Guest(guest) = reg.owner

@@ -1,8 +1,10 @@
 //! The generator: operands, control flow, exits, and the parts out of line.
 
 use super::alloc::{Allocator, Class, Evict, GuestPlace, Kept, Owner, TempPlace, WriteBack};
-use super::asm::gpr::RAX;
+use super::asm::gpr::{RAX, RCX};
 use super::asm::{Alu, Asm, Cc, Gpr, Mem, Patch, Width, Xmm};
+use super::memory::Access;
+use super::spans::Spans;
 use super::thunks::{core_mem, state_mem};
 use crate::layout::{
     Core, ENGINE_FLAGS, ExitRecord, JumpEntry, Loc, PAGE_BITS, RecordKind, Site, SiteKind,
@@ -15,6 +17,11 @@ use std::mem::offset_of;
 pub(super) enum Tail {
     /// A slow path: the jump that leads to it, and its record.
     Slow { from: Patch, site: Site, resume: usize, kept: Kept },
+    /// The same where an addend is to be found: it is cleared, so that what comes after looks for
+    /// itself.
+    SlowSpan { from: Patch, site: Site, resume: usize, kept: Kept, addend: Gpr },
+    /// An access that looks for itself.
+    Single { from: Patch, access: Access, site: Site, resume: usize, kept: Kept },
     /// A conditional exit: registers to write back, then the exit proper.
     /// With `flags`, the mode's flags change on the way.
     Exit { from: Patch, write_back: WriteBack, pc: u64, flags: Option<u32> },
@@ -53,6 +60,7 @@ pub struct Buffers {
     alloc: Allocator,
     last_use: Vec<u32>,
     needed: Vec<bool>,
+    spans: Spans,
     tails: Vec<Tail>,
     records: Vec<(Patch, Record)>,
     labels: Vec<Option<usize>>,
@@ -69,6 +77,7 @@ pub struct Generator<'a> {
     last_use: Vec<u32>,
     /// Whether each operation matters at all.
     needed: Vec<bool>,
+    pub(super) spans: Spans,
     pub(super) at: u32,
     pub(super) pc: u64,
     /// Guest address of the next instruction.
@@ -112,6 +121,7 @@ impl<'a> Generator<'a> {
             alloc: g.alloc,
             last_use: g.last_use,
             needed: g.needed,
+            spans: g.spans,
             tails: g.tails,
             records: g.records,
             labels: g.labels,
@@ -127,6 +137,7 @@ impl<'a> Generator<'a> {
             alloc: buffers.alloc,
             last_use: buffers.last_use,
             needed: buffers.needed,
+            spans: buffers.spans,
             at: 0,
             pc: unit.pc,
             next_pc: unit.pc,
@@ -174,6 +185,7 @@ impl<'a> Generator<'a> {
         let mut needed = std::mem::take(&mut self.needed);
         needed.clear();
         needed.resize(self.unit.ops.len(), false);
+        self.spans.begin(self.unit.ops.len());
         for (index, op) in self.unit.ops.iter().enumerate().rev() {
             needed[index] = match op.dst.value() {
                 Value::Temp(t) => {
@@ -182,6 +194,7 @@ impl<'a> Generator<'a> {
                 }
                 _ => true,
             };
+            self.spans.note(self.unit, index, op);
             if needed[index] {
                 for operand in op.operands() {
                     if let Value::Temp(t) = operand.value() {
@@ -488,6 +501,7 @@ impl<'a> Generator<'a> {
     pub(super) fn defined(&mut self, op: &Op) {
         if let Value::Reg(r) = op.dst.value() {
             self.alloc.set_dirty(r.0);
+            self.alloc.forget_addends(|addend| addend.base == r.0);
         }
     }
 
@@ -793,12 +807,27 @@ impl<'a> Generator<'a> {
 
     fn emit_tail(&mut self, tail: Tail) {
         match tail {
-            Tail::Slow { from, mut site, resume, kept } => {
+            Tail::Slow { from, site, resume, kept } => {
                 self.asm.bind(from);
-                site.resume = self.target.origin + resume as u64;
-                let lea = self.asm.lea_rip(RAX);
-                self.records.push((lea, Record::Site(site)));
-                self.jump_to(self.target.thunks.slow_of(kept));
+                self.go_slow(site, resume, kept);
+            }
+            Tail::SlowSpan { from, site, resume, kept, addend } => {
+                // What the runtime resumes at comes first: its place is known then.
+                let cleared = self.asm.here();
+                self.asm.alu(Alu::Xor, Width::W32, addend, addend.into());
+                let back = self.asm.jmp();
+                self.asm.bind_to(back, resume);
+                self.asm.bind(from);
+                self.go_slow(site, cleared, kept);
+            }
+            Tail::Single { from, access, site, resume, kept } => {
+                self.asm.bind(from);
+                let slow = self.look_up(&access);
+                self.emit_access(&access, RCX);
+                let back = self.asm.jmp();
+                self.asm.bind_to(back, resume);
+                self.asm.bind(slow);
+                self.go_slow(site, resume, kept);
             }
             Tail::Exit { from, write_back, pc, flags } => {
                 self.asm.bind(from);
@@ -836,6 +865,14 @@ impl<'a> Generator<'a> {
                 self.asm.bind_to(jump, back);
             }
         }
+    }
+
+    /// Asks the runtime to serve a site and to resume there.
+    fn go_slow(&mut self, mut site: Site, resume: usize, kept: Kept) {
+        site.resume = self.target.origin + resume as u64;
+        let lea = self.asm.lea_rip(RAX);
+        self.records.push((lea, Record::Site(site)));
+        self.jump_to(self.target.thunks.slow_of(kept));
     }
 
     fn emit_records(&mut self) {

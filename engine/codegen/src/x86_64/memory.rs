@@ -4,17 +4,54 @@
 //! its page offset but with the bits that alignment demands to be zero, so that a misaligned
 //! access, a missing page and a page that needs care all fail the same comparison.
 
-use super::alloc::Kept;
+use super::alloc::{Class, Kept};
 use super::asm::gpr::{RAX, RBP, RCX, RDX};
-use super::asm::{Alu, Asm, Cc, Gpr, Mem, Patch, Rm, Width};
+use super::asm::{Alu, Cc, Gpr, Mem, Patch, Rm, Width, Xmm};
 use super::lower::{Generator, Tail};
+use super::spans::Span;
 use super::thunks::core_disp;
 use crate::CompileError;
 use crate::layout::{Core, Loc, PAGE_BITS, Site, SiteKind, TLB_ENTRIES, TlbEntry};
-use ir::{AmoOp, MemOp, Op, OpKind, Operand, Type};
+use ir::{AmoOp, MemOp, Op, OpKind, Operand};
 use std::mem::{offset_of, size_of};
 
 const _: () = assert!(size_of::<TlbEntry>() == 32, "the index computation counts on it");
+
+/// An access to guest memory, its operands in host registers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Access {
+    what: What,
+    mem: MemOp,
+    base: Gpr,
+    disp: i32,
+}
+
+/// What an access does.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Load(Gpr),
+    LoadFloat(Xmm),
+    Store(Gpr),
+    StoreConst(i32),
+    StoreFloat(Xmm),
+}
+
+impl Access {
+    fn writes(&self) -> bool {
+        !matches!(self.what, What::Load(_) | What::LoadFloat(_))
+    }
+}
+
+/// How an access gets at its page.
+#[derive(Clone, Copy, Debug)]
+enum Look {
+    /// For itself.
+    Alone,
+    /// For others in a span as well, which find in the register what to add to their addresses.
+    First(Gpr, Span),
+    /// By what the register holds.
+    Again(Gpr),
+}
 
 impl Generator<'_> {
     pub(super) fn lower_memory(&mut self, op: &Op) -> Result<(), CompileError> {
@@ -69,33 +106,41 @@ impl Generator<'_> {
         (last, tag_mask): (i32, i32),
         write: bool,
     ) -> Patch {
-        let tag = if write { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) };
-        let set = offset_of!(Core, tlb)
-            + usize::from(self.unit.mmu & 3) * TLB_ENTRIES * size_of::<TlbEntry>();
-        let index_mask = ((TLB_ENTRIES - 1) << 5) as i32;
-        let index_from = |asm: &mut Asm, address: Gpr| {
-            asm.rorx(Width::W32, RCX, address.into(), (PAGE_BITS - 5) as u8);
-            asm.alu_imm(Alu::And, Width::W32, RCX.into(), index_mask);
-        };
+        let rotate = (PAGE_BITS - 5) as u8;
         if last != 0 && disp == 0 {
-            index_from(&mut self.asm, base);
+            self.asm.rorx(Width::W32, RCX, base.into(), rotate);
             self.asm.lea(Width::W64, RAX, Mem::base(base, last));
         } else {
             match disp {
                 0 => self.asm.mov(Width::W64, RAX, base),
                 _ => self.asm.lea(Width::W64, RAX, Mem::base(base, disp)),
             }
-            index_from(&mut self.asm, RAX);
+            self.asm.rorx(Width::W32, RCX, RAX.into(), rotate);
             if last != 0 {
                 self.asm.alu_imm(Alu::Add, Width::W64, RAX.into(), last);
             }
         }
-        self.asm.alu_imm(Alu::And, Width::W64, RAX.into(), tag_mask);
-        let entry = |field| Mem::indexed(RBP, RCX, core_disp(set + field));
-        self.asm.alu(Alu::Cmp, Width::W64, RAX, entry(tag).into());
-        let slow = self.asm.jcc(Cc::Ne);
-        self.asm.load(Width::W64, RCX, entry(offset_of!(TlbEntry, addend)));
+        let slow = self.compare_tag(tag_mask, write);
+        self.asm.load(Width::W64, RCX, self.entry(offset_of!(TlbEntry, addend)));
         slow
+    }
+
+    /// rcx = the entry that rotated bits of an address lead to; the jump is taken if its tag is not
+    /// the address in rax, masked.
+    fn compare_tag(&mut self, tag_mask: i32, write: bool) -> Patch {
+        let tag = if write { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) };
+        let index_mask = ((TLB_ENTRIES - 1) << 5) as i32;
+        self.asm.alu_imm(Alu::And, Width::W32, RCX.into(), index_mask);
+        self.asm.alu_imm(Alu::And, Width::W64, RAX.into(), tag_mask);
+        self.asm.alu(Alu::Cmp, Width::W64, RAX, self.entry(tag).into());
+        self.asm.jcc(Cc::Ne)
+    }
+
+    /// A field of the entry that rcx leads to.
+    fn entry(&self, field: usize) -> Mem {
+        let set = offset_of!(Core, tlb)
+            + usize::from(self.unit.mmu & 3) * TLB_ENTRIES * size_of::<TlbEntry>();
+        Mem::indexed(RBP, RCX, core_disp(set + field))
     }
 
     /// Ends an access: its slow path resumes here.
@@ -109,26 +154,124 @@ impl Generator<'_> {
     fn load(&mut self, op: &Op) -> Result<(), CompileError> {
         let mem = op.mem();
         let (base, disp) = self.address(op.a, op.b)?;
+        let look = self.choose_look(op, false);
         // Located before the result may take over an operand's register.
         let site = self.site(op, SiteKind::Load(mem));
-        if op.ty.is_float() {
+        let (what, dst, least) = if op.ty.is_float() {
             let d = self.define_float(op, None)?;
-            let slow = self.fast_or_slow(mem, base, disp, false);
-            if !mem.is_big_endian() {
-                let at = Mem::indexed(base, RCX, disp);
-                self.asm.vload(op.ty == Type::F64, d, at);
-            }
-            self.resume_here(slow, site, d.into(), Kept::Floats);
+            (What::LoadFloat(d), d.into(), Kept::Floats)
         } else {
             let d = self.define_int(op, Some(op.a))?;
-            let slow = self.fast_or_slow(mem, base, disp, false);
-            if !mem.is_big_endian() {
-                self.extended(mem, d, Mem::indexed(base, RCX, disp).into());
-            }
-            self.resume_here(slow, site, d.into(), Kept::Nothing);
-        }
+            (What::Load(d), d.into(), Kept::Nothing)
+        };
+        self.access(Access { what, mem, base, disp }, look, Site { dst, ..site }, least);
         self.defined(op);
         Ok(())
+    }
+
+    fn store(&mut self, op: &Op) -> Result<(), CompileError> {
+        let mem = op.mem();
+        let (base, disp) = self.address(op.a, op.b)?;
+        let (what, least) = if op.ty.is_float() {
+            (What::StoreFloat(self.float(op.c)?), Kept::Floats)
+        } else if let Some(value) = self.small_const(op.c).filter(|_| mem.size() >= 4) {
+            (What::StoreConst(value), Kept::Nothing)
+        } else {
+            (What::Store(self.int(op.c)?), Kept::Nothing)
+        };
+        let look = self.choose_look(op, true);
+        let site = self.site(op, SiteKind::Store(mem));
+        self.access(Access { what, mem, base, disp }, look, site, least);
+        Ok(())
+    }
+
+    /// How an access gets at its page; takes a register for what it finds if others follow.
+    fn choose_look(&mut self, op: &Op, write: bool) -> Look {
+        let Some((base, own, span)) = self.spans.at(self.unit, self.at as usize, op) else {
+            return Look::Alone;
+        };
+        if let Some(found) = self.alloc.addend(base, own, write) {
+            self.alloc.lock(Class::Int, found.host);
+            if !span.shared {
+                // Stays locked until the end of the operation.
+                self.alloc.forget_addends(|addend| addend.base == base);
+            }
+            return Look::Again(Gpr(found.host));
+        }
+        if !span.shared {
+            return Look::Alone;
+        }
+        match self.alloc.take_addend(base, span, write) {
+            Some(host) => Look::First(Gpr(host), span),
+            None => Look::Alone,
+        }
+    }
+
+    /// Emits an access, and what leads to its slow path.
+    fn access(&mut self, access: Access, look: Look, site: Site, least: Kept) {
+        let kept = self.alloc.kept().max(least);
+        if access.mem.is_big_endian() {
+            let from = self.asm.jmp();
+            let resume = self.asm.here();
+            self.tails.push(Tail::Slow { from, site, resume, kept });
+            return;
+        }
+        let (from, addend) = match look {
+            Look::Alone => (self.look_up(&access), RCX),
+            Look::First(addend, span) => {
+                (self.look_up_span(access.base, span, access.writes(), addend), addend)
+            }
+            Look::Again(addend) => {
+                self.asm.test(Width::W64, addend, addend);
+                (self.asm.jcc(Cc::E), addend)
+            }
+        };
+        self.emit_access(&access, addend);
+        let resume = self.asm.here();
+        self.tails.push(match look {
+            Look::Alone => Tail::Slow { from, site, resume, kept },
+            Look::First(addend, _) => Tail::SlowSpan { from, site, resume, kept, addend },
+            Look::Again(_) => Tail::Single { from, access, site, resume, kept },
+        });
+    }
+
+    /// Looks up the page of one access: `rcx` is what to add to its address unless the jump is taken.
+    pub(super) fn look_up(&mut self, access: &Access) -> Patch {
+        self.tlb(access.base, access.disp, access.mem.size(), access.writes())
+    }
+
+    /// Looks up the page of a span from `base`; what to add to addresses is in `addend` unless the
+    /// jump is taken, as it is when the span lies across two pages: then the page of its last
+    /// byte is not the one that the entry of its first byte can hold.
+    fn look_up_span(&mut self, base: Gpr, span: Span, write: bool, addend: Gpr) -> Patch {
+        let from = match span.low {
+            0 => base,
+            low => {
+                self.asm.lea(Width::W32, RCX, Mem::base(base, low));
+                RCX
+            }
+        };
+        self.asm.rorx(Width::W32, RCX, from.into(), (PAGE_BITS - 5) as u8);
+        self.asm.lea(Width::W64, RAX, Mem::base(base, span.high - 1));
+        let found = self.compare_tag(-(1 << PAGE_BITS), write);
+        self.asm.load(Width::W64, addend, self.entry(offset_of!(TlbEntry, addend)));
+        found
+    }
+
+    /// Emits the access itself.
+    pub(super) fn emit_access(&mut self, access: &Access, addend: Gpr) {
+        let Access { what, mem, base, disp } = *access;
+        let at = Mem::indexed(base, addend, disp);
+        let w = Width::of(mem.size());
+        match (what, mem.size()) {
+            (What::Load(d), _) => self.extended(mem, d, at.into()),
+            (What::LoadFloat(d), size) => self.asm.vload(size == 8, d, at),
+            (What::StoreFloat(value), size) => self.asm.vstore(size == 8, at, value),
+            (What::StoreConst(value), _) => self.asm.store_imm(w, at, value),
+            (What::Store(value), 1) => self.asm.store8(at, value),
+            (What::Store(value), 2) => self.asm.store16(at, value),
+            (What::Store(value), _) => self.asm.store(w, at, value),
+        }
     }
 
     /// The lookup, or, for accesses without a fast path, a jump to the slow one.
@@ -142,41 +285,6 @@ impl Generator<'_> {
     /// d = what an access reads, extended as it says.
     fn extended(&mut self, mem: MemOp, d: Gpr, from: Rm) {
         self.asm.mov_extended(mem.size(), mem.is_signed(), d, from);
-    }
-
-    fn store(&mut self, op: &Op) -> Result<(), CompileError> {
-        let mem = op.mem();
-        let (base, disp) = self.address(op.a, op.b)?;
-        if op.ty.is_float() {
-            let value = self.float(op.c)?;
-            let site = self.site(op, SiteKind::Store(mem));
-            let slow = self.fast_or_slow(mem, base, disp, true);
-            if !mem.is_big_endian() {
-                self.asm.vstore(op.ty == Type::F64, Mem::indexed(base, RCX, disp), value);
-            }
-            self.resume_here(slow, site, Loc::None, Kept::Floats);
-            return Ok(());
-        }
-        let constant = self.small_const(op.c).filter(|_| mem.size() >= 4);
-        let value = match constant {
-            Some(_) => RAX,
-            None => self.int(op.c)?,
-        };
-        let site = self.site(op, SiteKind::Store(mem));
-        let slow = self.fast_or_slow(mem, base, disp, true);
-        if !mem.is_big_endian() {
-            let at = Mem::indexed(base, RCX, disp);
-            match (mem.size(), constant) {
-                (4, Some(v)) => self.asm.store_imm(Width::W32, at, v),
-                (_, Some(v)) => self.asm.store_imm(Width::W64, at, v),
-                (1, None) => self.asm.store8(at, value),
-                (2, None) => self.asm.store16(at, value),
-                (4, None) => self.asm.store(Width::W32, at, value),
-                (_, None) => self.asm.store(Width::W64, at, value),
-            }
-        }
-        self.resume_here(slow, site, Loc::None, Kept::Nothing);
-        Ok(())
     }
 
     fn amo(&mut self, op: &Op) -> Result<(), CompileError> {

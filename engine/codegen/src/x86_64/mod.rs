@@ -14,6 +14,7 @@ mod integer;
 mod lower;
 mod memory;
 mod mxcsr;
+mod spans;
 mod thunks;
 mod vector;
 mod vector_composed;
