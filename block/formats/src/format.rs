@@ -11,7 +11,7 @@ use graph::{
 
 use crate::gate::{Gate, NewFile};
 use crate::keys::Keys;
-use crate::{parallels, qcow, qcow2, qed, raw, vdi, vhdx, vmdk, vpc};
+use crate::{bochs, cloop, dmg, parallels, qcow, qcow2, qed, raw, vdi, vhdx, vmdk, vpc};
 
 /// All formats. What no other recognises is `raw`.
 pub static FORMATS: &[&dyn Format] = &[
@@ -24,6 +24,10 @@ pub static FORMATS: &[&dyn Format] = &[
     &qed::QedFormat,
     &parallels::ParallelsFormat,
     &qcow::QcowFormat,
+    &bochs::BochsFormat,
+    &cloop::CloopFormat,
+    // Known by the file's name only: whatever has a signature comes first.
+    &dmg::DmgFormat,
 ];
 
 /// The format called `name`.

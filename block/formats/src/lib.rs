@@ -1,6 +1,9 @@
 //! Image formats and how drives are opened from their options.
 
 mod blocks;
+mod bochs;
+mod cloop;
+mod dmg;
 mod drive;
 mod format;
 mod gate;

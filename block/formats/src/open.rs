@@ -15,8 +15,7 @@ use crate::probe;
 const MAX_CHAIN: u32 = 200;
 
 /// Formats that are known by name and cannot be opened yet.
-const WAITING: &[&str] =
-    &["qcow", "qed", "vpc", "vhdx", "parallels", "luks", "bochs", "cloop", "dmg", "vvfat"];
+const WAITING: &[&str] = &["luks", "vvfat"];
 
 /// Protocols by name, with whether we can open them.
 const PROTOCOLS: &[(&str, bool)] = &[

@@ -7,11 +7,7 @@ pub const PROBE_BYTES: usize = 2048;
 
 /// Format, place and bytes of the signature of formats we cannot open yet: a guessed raw image must
 /// not turn into one of them, and a message should name what was found.
-const SIGNATURES: &[(&str, usize, &[u8])] = &[
-    ("luks", 0, b"LUKS\xba\xbe"),
-    ("bochs", 0, b"Bochs Virtual HD Image"),
-    ("cloop", 0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop"),
-];
+const SIGNATURES: &[(&str, usize, &[u8])] = &[("luks", 0, b"LUKS\xba\xbe")];
 
 /// The name of the format that `start` (up to [`PROBE_BYTES`] of the image) and the file's name
 /// suggest; `raw` if nothing does.
@@ -24,7 +20,6 @@ pub fn format_of(start: &[u8], filename: &str) -> &'static str {
     });
     match found {
         Some((format, ..)) => format,
-        None if filename.ends_with(".dmg") => "dmg",
         None => "raw",
     }
 }
