@@ -12,6 +12,7 @@ pub mod image;
 pub mod instructions;
 pub mod kernel;
 pub mod monitor;
+pub mod network;
 pub mod protocol;
 pub mod rig;
 pub mod saved;

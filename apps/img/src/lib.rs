@@ -1,5 +1,5 @@
 //! The image tools: `qemu-img` and `tinamou img` make, convert, check and inspect disk images;
-//! `qemu-io` and `tinamou io` send them single requests.
+//! `qemu-io` and `tinamou io` send them single requests; `qemu-nbd` and `tinamou nbd` serve them.
 //!
 //! Each command is a file below `commands/` and a row of [`COMMANDS`]; its options are a table, from
 //! which the parser and `--help` come. Output and exit codes follow the reference page "QEMU disk
@@ -12,6 +12,7 @@ mod failure;
 mod image;
 pub mod io;
 mod json;
+pub mod nbd;
 mod progress;
 mod snapshots;
 mod text;

@@ -22,6 +22,11 @@ pub const APPLETS: &[Applet] = &[
         run: img::run,
     },
     Applet {
+        name: "qemu-nbd",
+        description: "serve a disk image to other processes and hosts",
+        run: img::nbd::run,
+    },
+    Applet {
         name: "qemu-io",
         description: "send single requests to a disk image",
         run: img::io::run,
@@ -50,6 +55,7 @@ pub fn own_face(args: &[String]) -> ExitCode {
             None => refuse(&format!("system: no machines of architecture '{isa}' yet")),
         },
         ["img", ..] => img::run("tinamou img", &args[1..]),
+        ["nbd", ..] => img::nbd::run("tinamou nbd", &args[1..]),
         ["io", ..] => img::io::run("tinamou io", &args[1..]),
         ["install-links", rest @ ..] => match links::install(rest) {
             Ok(made) => {
@@ -58,7 +64,7 @@ pub fn own_face(args: &[String]) -> ExitCode {
             }
             Err(problem) => refuse(&problem),
         },
-        [word @ ("run" | "user" | "nbd" | "storage" | "doctor" | "demo"), ..] => {
+        [word @ ("run" | "user" | "storage" | "doctor" | "demo"), ..] => {
             refuse(&format!("not supported yet: {word}"))
         }
         [word, ..] => refuse(&format!("'{word}' is no command: see 'tinamou help'")),
@@ -76,6 +82,7 @@ fn help() -> String {
          usage: tinamou COMMAND [ARGUMENT…]\n\n\
          \x20 system ISA …          run a machine; arguments as of qemu-system-ISA\n\
          \x20 img COMMAND …         disk images; commands as of qemu-img\n\
+         \x20 nbd …                 serve a disk image; arguments as of qemu-nbd\n\
          \x20 io …                  single requests to a disk image; arguments as of qemu-io\n\
          \x20 install-links DIR     make links by whose names the binary behaves as QEMU's programs\n\
          \x20 version               print the version\n\

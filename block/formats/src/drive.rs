@@ -11,10 +11,9 @@ use protocols::{CacheMode, File, Locking, Null};
 use crate::Raw;
 use crate::gate::Gate;
 use crate::keys::{Keys, Style};
-use crate::open::{
-    DETECT_ZEROES, DISCARD, Inherited, NATIVE_WANTS_DIRECT, Opener, check_protocol, known, not_yet,
-};
+use crate::open::{DETECT_ZEROES, DISCARD, Inherited, NATIVE_WANTS_DIRECT, Opener, known, not_yet};
 use crate::qcow2::{self, CreateOptions, Qcow2};
+use crate::remote;
 
 /// The keys of `-drive` that concern the image. Those about the device (`if`, `index`, `unit`,
 /// `media`, `id`, `werror`, …) are the caller's.
@@ -171,13 +170,13 @@ impl Opener<'_> {
             if file.starts_with("null-co://") || file.starts_with("null-aio://") {
                 return Ok(Arc::new(Raw::new(Arc::new(Null::new(Null::DEFAULT_SIZE, false)))));
             }
-            check_protocol(file)?;
-            pairs.push(("file.filename".to_owned(), file.clone()));
+            pairs.extend(remote::pairs_of(file)?);
         }
         let filename = pairs.iter().find(|(k, _)| k == "file.filename").map(|(_, v)| v.clone());
         let named = pairs.iter().any(|(k, _)| k == "file.driver");
         let format = match (&options.format, filename) {
             (Some(format), _) => format.clone(),
+            (None, _) if remote::is_remote(&pairs) => self.guess_remote(&pairs)?.to_owned(),
             (None, None) if named => "raw".to_owned(),
             (None, None) => {
                 let text = "A block device must be specified for \"file\"";

@@ -37,6 +37,20 @@ pub trait Gate {
     /// When the host or the gate refuses.
     fn open(&self, options: &FileOptions, reason: Reason) -> Result<Arc<dyn Node>, OpenError>;
 
+    /// Connects to a server that has an image. Refused unless the gate says otherwise.
+    ///
+    /// # Errors
+    /// When the server, the host or the gate refuses.
+    fn connect(
+        &self,
+        location: &nbd::Location,
+        _options: &nbd::Options,
+        _reason: Reason,
+    ) -> Result<Arc<dyn Node>, OpenError> {
+        let text = format!("connections to '{}' are not allowed here", location.address);
+        Err(OpenError::Option(text))
+    }
+
     /// A file without a name for a temporary overlay.
     ///
     /// # Errors
@@ -62,6 +76,15 @@ pub struct HostFiles;
 impl Gate for HostFiles {
     fn open(&self, options: &FileOptions, _reason: Reason) -> Result<Arc<dyn Node>, OpenError> {
         Ok(Arc::new(File::open(options)?))
+    }
+
+    fn connect(
+        &self,
+        location: &nbd::Location,
+        options: &nbd::Options,
+        _reason: Reason,
+    ) -> Result<Arc<dyn Node>, OpenError> {
+        Ok(Arc::new(nbd::Client::open(location, options)?))
     }
 
     fn temporary(&self) -> Result<Arc<dyn Node>, OpenError> {

@@ -9,7 +9,8 @@ use protocols::{Access, CacheMode, FileOptions, Locking};
 use crate::format::{OpenRequest, Purpose, format_named};
 use crate::gate::{Gate, Reason};
 use crate::keys::{Keys, Style};
-use crate::open::{Inherited, Opener, Parts, check_protocol, known, not_yet};
+use crate::open::{Inherited, Opener, Parts, known, not_yet};
+use crate::remote;
 
 /// An image as named on a command line.
 #[derive(Clone, Debug, Default)]
@@ -112,17 +113,14 @@ fn unknown(driver: &str) -> OpenError {
     }
 }
 
-type Pairs = Vec<(String, String)>;
+pub(crate) type Pairs = Vec<(String, String)>;
 
 impl Opener<'_> {
     /// The driver and its options, and whether the driver was found out from the content.
-    fn describe(&self, spec: &ImageSpec<'_>) -> Result<(String, Pairs, bool), OpenError> {
+    fn describe(&mut self, spec: &ImageSpec<'_>) -> Result<(String, Pairs, bool), OpenError> {
         let mut pairs = match spec.name.strip_prefix("json:") {
             Some(json) if !spec.complete => described(json, Grammar::strict("driver"))?,
-            None if !spec.complete => {
-                check_protocol(spec.name)?;
-                vec![("file.filename".to_owned(), spec.name.to_owned())]
-            }
+            None if !spec.complete => remote::pairs_of(spec.name)?,
             _ => described(spec.name, Grammar::strict("driver"))?,
         };
         let own = pairs.iter().position(|(key, _)| key == "driver");
@@ -134,6 +132,9 @@ impl Opener<'_> {
                 Some(true) => Ok((format.to_owned(), pairs, false)),
                 _ => Err(unknown(format)),
             };
+        }
+        if remote::is_remote(&pairs) {
+            return Ok((self.guess_remote(&pairs)?.to_owned(), pairs, true));
         }
         let filename = pairs.iter().find(|(key, _)| key == "file.filename");
         let Some((_, filename)) = filename else {
@@ -153,6 +154,19 @@ impl Opener<'_> {
             ..FileOptions::new(filename.strip_prefix("file:").unwrap_or(filename))
         };
         let format = self.probe(&*self.gate.open(&options, Reason::Named)?, filename)?;
+        match known(format) {
+            Some(true) => Ok(format),
+            _ => Err(not_yet(format)),
+        }
+    }
+
+    /// Looks at the content of what the options of the `file` child name.
+    pub fn guess_remote(&mut self, pairs: &Pairs) -> Result<&'static str, OpenError> {
+        let mut keys = Keys::new(pairs.clone(), Style::Drive);
+        let below = keys.child("file").unwrap_or_else(|| Keys::new([], Style::Drive));
+        let inherited = Inherited { read_only: true, ..Inherited::default() };
+        let (node, _) = self.node(below, &inherited)?;
+        let format = self.probe(&*node, &node.info().filename)?;
         match known(format) {
             Some(true) => Ok(format),
             _ => Err(not_yet(format)),

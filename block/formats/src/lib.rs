@@ -16,6 +16,7 @@ mod qcow;
 pub mod qcow2;
 mod qed;
 mod raw;
+mod remote;
 mod uuid;
 mod vdi;
 mod vhdx;

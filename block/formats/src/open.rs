@@ -9,7 +9,7 @@ use protocols::{Access, CacheMode, FileOptions, Locking, Null};
 use crate::format::{Format, OpenRequest, Purpose, Reference, format_named};
 use crate::gate::{Gate, Reason};
 use crate::keys::{Keys, Style};
-use crate::probe;
+use crate::{probe, remote};
 
 /// Longest chain of backing files; a longer one is a loop or an attack.
 const MAX_CHAIN: u32 = 200;
@@ -24,7 +24,7 @@ const PROTOCOLS: &[(&str, bool)] = &[
     ("null-co", true),
     ("null-aio", true),
     ("host_cdrom", false),
-    ("nbd", false),
+    ("nbd", true),
     ("http", false),
     ("https", false),
     ("ftp", false),
@@ -155,6 +155,11 @@ impl Opener<'_> {
             return self.format(format, keys, common);
         }
         match driver {
+            "nbd" => {
+                let node = remote::nbd(&mut keys, common, self.gate)?;
+                keys.finish(driver)?;
+                Ok(node)
+            }
             "null-co" | "null-aio" => {
                 let size = keys.take_size("size")?.unwrap_or(Null::DEFAULT_SIZE);
                 let zeroes = keys.take_bool("read-zeroes")?.unwrap_or(false);

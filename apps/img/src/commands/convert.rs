@@ -217,7 +217,7 @@ fn open_sources(image_args: &ImageArgs, plan: &Plan<'_>, args: &Args) -> Result<
 }
 
 /// Opens an internal snapshot of an image.
-pub(super) fn snapshot(node: &dyn Node, wanted: &str) -> Result<Arc<dyn Node>, Failure> {
+pub(crate) fn snapshot(node: &dyn Node, wanted: &str) -> Result<Arc<dyn Node>, Failure> {
     let name = wanted
         .rsplit_once("snapshot.")
         .map_or(wanted, |(_, pair)| pair.split_once('=').map_or(wanted, |(_, value)| value));

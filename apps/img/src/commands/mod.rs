@@ -6,7 +6,7 @@ mod bitmap;
 mod check;
 mod commit;
 mod compare;
-mod convert;
+pub(crate) mod convert;
 mod create;
 mod dd;
 pub(crate) mod info;

@@ -1,0 +1,391 @@
+//! `qemu-nbd`: serves a disk image to other processes and hosts, and lists what a server has.
+
+use crate::Failure;
+use crate::args::{Args, NO_SHORT, Opt, flag, takes};
+use crate::image::{self, Secrets};
+use crate::text;
+use formats::{HostFiles, ImageSpec, open_image};
+use graph::{Image, Node};
+use host::daemon::{self, Side, Waiting};
+use host::signals::Endings;
+use nbd::{Address, DEFAULT_PORT, Export, ExportInfo, Exports, Listener};
+use protocols::CacheMode;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+static OPTIONS: &[Opt] = &[
+    flag('h', "help", image::HELP),
+    flag('V', "version", "display version info and exit"),
+    takes('p', "port", "PORT", "port to listen on (10809)"),
+    takes('b', "bind", "IFACE", "address to listen on (0.0.0.0)"),
+    takes('k', "socket", "PATH", "listen on a socket of the host instead"),
+    takes('e', "shared", "NUM", "serve so many clients at a time (1); 0 for any number"),
+    flag('t', "persistent", "go on when the last client leaves"),
+    flag('v', "verbose", "say more"),
+    takes('x', "export-name", "NAME", "name of the export (empty)"),
+    takes('D', "description", "TEXT", "description of the export for people"),
+    takes(
+        NO_SHORT,
+        "handshake-limit",
+        "N",
+        "seconds that a client may take to choose (10); 0 for any number",
+    ),
+    takes('o', "offset", "OFFSET", "begin at this byte of the image"),
+    flag('A', "allocation-depth", "tell which layer of the backing chain has each range"),
+    takes('B', "bitmap", "NAME", "tell what a persistent dirty bitmap noted"),
+    flag('L', "list", "list the exports of a server"),
+    takes(NO_SHORT, "object", "OBJDEF", image::OBJECT),
+    takes(NO_SHORT, "tls-creds", "ID", "use TLS with these credentials"),
+    takes(NO_SHORT, "tls-authz", "ID", "let in whom this object allows"),
+    takes(NO_SHORT, "tls-hostname", "NAME", "name that the server's certificate must have"),
+    takes('T', "trace", "TRACE", "specify tracing options"),
+    flag(NO_SHORT, "fork", "go to the background once clients can connect"),
+    takes(NO_SHORT, "pid-file", "PATH", "write the number of the process to this file"),
+    takes(NO_SHORT, "selinux-label", "LABEL", "label of the socket"),
+    takes('c', "connect", "DEV", "let the kernel show the image as this device"),
+    flag('d', "disconnect", "take the image away from a device"),
+    takes('f', "format", "FORMAT", image::FORMAT),
+    flag('r', "read-only", "clients cannot write"),
+    flag('s', "snapshot", "keep what clients write in a temporary file"),
+    takes(
+        'l',
+        "load-snapshot",
+        "SNAPSHOT",
+        "serve this internal snapshot: its id or name, or snapshot.id=ID, snapshot.name=NAME",
+    ),
+    flag('n', "nocache", "the same as --cache=none"),
+    takes(NO_SHORT, "cache", "MODE", image::CACHE),
+    takes(NO_SHORT, "aio", "MODE", "threads, native or io_uring"),
+    takes(NO_SHORT, "discard", "MODE", "what happens to discards: ignore or unmap"),
+    takes(NO_SHORT, "detect-zeroes", "MODE", "what happens to writes of zeroes: off, on, unmap"),
+    flag(NO_SHORT, "image-opts", image::IMAGE_OPTS),
+];
+
+/// Options that are known and wait.
+const WAITING: &[&str] = &[
+    "tls-creds",
+    "tls-authz",
+    "tls-hostname",
+    "trace",
+    "selinux-label",
+    "connect",
+    "disconnect",
+    "snapshot",
+    "detect-zeroes",
+];
+
+/// Runs the tool under the name `program` with these arguments.
+pub fn run(program: &str, words: &[String]) -> ExitCode {
+    start(program, words).unwrap_or_else(|failure| {
+        eprintln!("{}", failure.line(program));
+        ExitCode::from(failure.code)
+    })
+}
+
+fn start(program: &str, words: &[String]) -> Result<ExitCode, Failure> {
+    let args = Args::parse(program, OPTIONS, words)?;
+    if args.has("help") {
+        print!("{}", help(program));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.has("version") {
+        println!("{}", crate::version(program));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(option) = WAITING.iter().find(|option| args.has(option)) {
+        return Err(Failure::new(format!("not supported yet: --{option}")));
+    }
+    if args.has("list") {
+        return list(&args).map(|()| ExitCode::SUCCESS);
+    }
+    let [filename] = args.operands.as_slice() else {
+        return Err(Failure::usage(format!("{program}: Invalid number of arguments"), program));
+    };
+    let plan = Plan::parse(&args)?;
+    let waiting = if args.has("fork") {
+        let cannot = |e| Failure::io("Failed to go to the background", &e);
+        match daemon::split().map_err(cannot)? {
+            Side::Front(code) => return Ok(code),
+            Side::Back(waiting) => Some(waiting),
+        }
+    } else {
+        None
+    };
+    serve(&args, filename, &plan, waiting).map(|()| ExitCode::SUCCESS)
+}
+
+/// What the numbers on the command line say.
+struct Plan {
+    address: Address,
+    /// Clients at a time; 0 for any number.
+    shared: u64,
+    offset: u64,
+    handshake_limit: Option<Duration>,
+    cache: CacheMode,
+}
+
+impl Plan {
+    fn parse(args: &Args) -> Result<Self, Failure> {
+        let number = |option, what: &str, default| {
+            let Some(word) = args.value(option) else { return Ok(default) };
+            let parsed = word.parse::<u64>().ok().filter(|n| i32::try_from(*n).is_ok());
+            parsed.ok_or_else(|| Failure::new(format!("Invalid {what} '{word}'")))
+        };
+        let mode =
+            if args.has("nocache") { "none" } else { args.value("cache").unwrap_or("writeback") };
+        let invalid = || Failure::new(format!("Invalid cache mode `{mode}'"));
+        let seconds = number("handshake-limit", "handshake limit", 10)?;
+        Ok(Self {
+            address: address(args)?,
+            shared: number("shared", "shared device number", 1)?,
+            offset: args.value("offset").map_or(Ok(0), |o| text::parse_bytes("offset", o))?,
+            handshake_limit: (seconds != 0).then(|| Duration::from_secs(seconds)),
+            cache: CacheMode::named(mode).ok_or_else(invalid)?,
+        })
+    }
+}
+
+/// Where to listen, or whom to ask.
+fn address(args: &Args) -> Result<Address, Failure> {
+    if let Some(path) = args.value("socket") {
+        return Ok(Address::Unix(path.to_owned()));
+    }
+    let word = args.value("port");
+    let port = word.map_or(Ok(DEFAULT_PORT), str::parse);
+    let port =
+        port.map_err(|_| Failure::new(format!("Invalid port '{}'", word.unwrap_or_default())))?;
+    let asking = if args.has("list") { "localhost" } else { "0.0.0.0" };
+    let host = args.value("bind").unwrap_or(asking).to_owned();
+    Ok(Address::Tcp { host, port })
+}
+
+/// Serves until the last client leaves, or for good.
+fn serve(
+    args: &Args,
+    filename: &str,
+    plan: &Plan,
+    waiting: Option<Waiting>,
+) -> Result<(), Failure> {
+    let node = open(args, filename, plan)?;
+    let mut export = Export::new(
+        args.value("export-name").unwrap_or_default(),
+        args.value("description").unwrap_or_default(),
+        Arc::clone(&node),
+        !args.has("read-only"),
+        plan.shared != 1,
+    );
+    if args.has("allocation-depth") {
+        export = export.with_allocation_depth();
+    }
+    for name in args.values("bitmap") {
+        let missing = |_| Failure::new(format!("Bitmap '{name}' is not found"));
+        export = export.with_bitmap(name).map_err(missing)?;
+    }
+    let listener = bind(&plan.address)?;
+    if let Some(path) = args.value("pid-file") {
+        let written = std::fs::write(path, format!("{}\n", std::process::id()));
+        written.map_err(|e| {
+            Failure::io(format!("cannot create PID file: Cannot open pid file '{path}'"), &e)
+        })?;
+    }
+    if let Some(waiting) = waiting {
+        waiting.release().map_err(|e| Failure::io("Failed to go to the background", &e))?;
+    }
+    wait_for_the_end(args, plan, listener, Exports::new(vec![export]))?;
+    node.flush().map_err(|e| Failure::io(filename, &e))?;
+    for path in [args.value("socket"), args.value("pid-file")].into_iter().flatten() {
+        // Somebody else may have removed it.
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}
+
+fn bind(address: &Address) -> Result<Listener, Failure> {
+    if let Address::Unix(path) = address
+        && std::os::unix::net::UnixStream::connect(path).is_err()
+        && Path::new(path).exists()
+    {
+        // Nobody listens there any more.
+        let _ = std::fs::remove_file(path);
+    }
+    Listener::bind(address)
+        .map_err(|e| Failure::io(format!("Failed to bind socket to {address}"), &e))
+}
+
+fn open(args: &Args, filename: &str, plan: &Plan) -> Result<Arc<dyn Node>, Failure> {
+    let secrets = Secrets::parse(args.values("object"))?;
+    let snapshot = args.value("load-snapshot");
+    let spec = ImageSpec {
+        name: filename,
+        format: args.value("format"),
+        complete: args.has("image-opts"),
+        writable: !args.has("read-only") && snapshot.is_none(),
+        cache: plan.cache,
+        ..ImageSpec::default()
+    };
+    let failed = |f: Failure| f.within(format!("Failed to blk_new_open '{filename}'"));
+    let opened = open_image(&spec, &HostFiles, &secrets).map_err(|e| failed(e.into()))?;
+    opened.warnings.iter().for_each(|line| eprintln!("{line}"));
+    let node = match snapshot {
+        Some(wanted) => crate::commands::convert::snapshot(&*opened.node, wanted)?,
+        None => opened.node,
+    };
+    if plan.offset == 0 {
+        return Ok(node);
+    }
+    if plan.offset >= node.size() {
+        return Err(Failure::new(format!(
+            "Offset ({}) has to be smaller than the image size ({})",
+            plan.offset,
+            node.size()
+        )));
+    }
+    if node.image().and_then(Image::overlay).is_some() && jobs::backing_of(&*node).is_some() {
+        return Err(Failure::new(
+            "not supported yet: --offset with an image that has a backing file",
+        ));
+    }
+    Ok(Arc::new(formats::Raw::window(node, plan.offset, None)?))
+}
+
+/// Why the server may have to end.
+enum Event {
+    ClientLeft,
+    Signal,
+}
+
+/// How many clients there are.
+#[derive(Default)]
+struct Clients {
+    count: Mutex<u64>,
+    left: Condvar,
+}
+
+impl Clients {
+    /// Waits until there is room for one more.
+    fn wait_for_room(&self, most: u64) {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        while most != 0 && *count >= most {
+            count = self.left.wait(count).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn enter(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+    }
+
+    fn leave(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.left.notify_all();
+    }
+
+    fn none(&self) -> bool {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) == 0
+    }
+}
+
+fn wait_for_the_end(
+    args: &Args,
+    plan: &Plan,
+    listener: Listener,
+    exports: Exports,
+) -> Result<(), Failure> {
+    let (events, happened) = channel();
+    let mut endings = Endings::catch().map_err(|e| Failure::io("Failed to catch signals", &e))?;
+    let signals = events.clone();
+    std::thread::spawn(move || {
+        if endings.wait().is_ok() {
+            // Nobody listens once the server has ended.
+            let _ = signals.send(Event::Signal);
+        }
+    });
+    let clients = Arc::new(Clients::default());
+    let (server, verbose) = (Arc::clone(&clients), args.has("verbose"));
+    let (shared, limit, exports) = (plan.shared, plan.handshake_limit, Arc::new(exports));
+    std::thread::spawn(move || {
+        loop {
+            server.wait_for_room(shared);
+            let Ok(stream) = listener.accept() else { return };
+            server.enter();
+            let (exports, clients) = (Arc::clone(&exports), Arc::clone(&server));
+            let events: Sender<Event> = events.clone();
+            std::thread::spawn(move || {
+                let served = nbd::serve(&exports, stream, limit);
+                if let (true, Err(error)) = (verbose, served) {
+                    eprintln!("qemu-nbd: a client left: {}", graph::host_text(&error));
+                }
+                clients.leave();
+                // Nobody listens once the server has ended.
+                let _ = events.send(Event::ClientLeft);
+            });
+        }
+    });
+    let persistent = args.has("persistent");
+    while let Ok(event) = happened.recv() {
+        match event {
+            Event::Signal => break,
+            Event::ClientLeft if !persistent && clients.none() => break,
+            Event::ClientLeft => {}
+        }
+    }
+    Ok(())
+}
+
+fn list(args: &Args) -> Result<(), Failure> {
+    let address = address(args)?;
+    let exports = nbd::list(&address)
+        .map_err(|e| Failure::io(format!("Failed to connect to '{address}'"), &e))?;
+    println!("exports available: {}", exports.len());
+    exports.iter().for_each(|export| print!("{}", described(export)));
+    Ok(())
+}
+
+/// Names of what an export can do, by bit; the first bit says that there are any.
+const ABILITIES: [&str; 12] = [
+    "",
+    "readonly",
+    "flush",
+    "fua",
+    "rotational",
+    "trim",
+    "zeroes",
+    "df",
+    "multi",
+    "resize",
+    "cache",
+    "fast-zero",
+];
+
+fn described(export: &ExportInfo) -> String {
+    let mut text = format!(" export: '{}'\n", export.name);
+    if !export.description.is_empty() {
+        text.push_str(&format!("  description: {}\n", export.description));
+    }
+    text.push_str(&format!("  size:  {}\n", export.size));
+    let abilities = ABILITIES.iter().enumerate().skip(1);
+    let abilities = abilities.filter(|(bit, _)| export.flags >> bit & 1 != 0);
+    let names: String = abilities.map(|(_, name)| format!("{name} ")).collect();
+    text.push_str(&format!("  flags: {:#x} ( {names})\n", export.flags));
+    let (least, preferred, most) = export.block_sizes;
+    text.push_str(&format!(
+        "  min block: {least}\n  opt block: {preferred}\n  max block: {most}\n"
+    ));
+    let bits = if export.extended { 64 } else { 32 };
+    text.push_str(&format!("  transaction size: {bits}-bit\n"));
+    if !export.contexts.is_empty() {
+        text.push_str(&format!("  available meta contexts: {}\n", export.contexts.len()));
+        export.contexts.iter().for_each(|name| text.push_str(&format!("   {name}\n")));
+    }
+    text
+}
+
+fn help(program: &str) -> String {
+    let options = crate::option_lines(OPTIONS);
+    format!(
+        "Serves a disk image over the Network Block Device protocol.\n\n\
+         usage: {program} [OPTIONS] FILE\n       {program} -L [OPTIONS]\n\n{options}"
+    )
+}

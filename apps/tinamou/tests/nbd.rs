@@ -1,0 +1,185 @@
+//! Runs the built binary as `qemu-nbd`, and as clients of it and of the installed peer's server.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A folder of this test's own.
+fn folder(test: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("nbd-{test}"));
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// Whose tool is run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Ours,
+    Peer,
+}
+
+/// A tool by its name.
+fn tool(whose: Whose, name: &str, args: &[&str], within: &Path) -> Command {
+    let mut command = match whose {
+        Whose::Ours => {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_tinamou"));
+            command.arg0(name);
+            command
+        }
+        Whose::Peer => Command::new(name),
+    };
+    command.args(args).current_dir(within).stdin(Stdio::null());
+    command
+}
+
+/// Runs a tool that must succeed: what it printed.
+fn must(whose: Whose, name: &str, args: &[&str], within: &Path) -> String {
+    let Output { status, stdout, stderr } = tool(whose, name, args, within).output().unwrap();
+    let text = String::from_utf8_lossy(&stdout).into_owned();
+    assert!(status.success(), "{name} {args:?}: {text}{}", String::from_utf8_lossy(&stderr));
+    text
+}
+
+/// A server that ends with the test.
+struct Server(Child);
+
+impl Server {
+    /// Starts one, and waits until its socket is there.
+    fn start(whose: Whose, args: &[&str], within: &Path) -> Self {
+        // The peer takes nothing but a whole path.
+        let socket = within.join("socket").display().to_string();
+        let args = [&["-k", &socket], args].concat();
+        let child = tool(whose, "qemu-nbd", &args, within).spawn().unwrap();
+        let begun = Instant::now();
+        while !within.join("socket").exists() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no socket appeared");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Self(child)
+    }
+
+    /// Waits for it to end by itself.
+    fn ended(mut self) {
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const URI: &str = "nbd+unix:///disk?socket=socket";
+
+/// A client writes, reads, converts and compares against a server, each of either kind.
+fn exchange(server: Whose, client: Whose, test: &str) {
+    let within = folder(test);
+    must(Whose::Ours, "qemu-img", &["create", "-q", "-f", "qcow2", "disk", "8M"], &within);
+    let serving = Server::start(server, &["-t", "-x", "disk", "-f", "qcow2", "disk"], &within);
+    let script = [
+        "-c",
+        "write -P 3 1M 300k",
+        "-c",
+        "write -P 4 12345 678",
+        "-c",
+        "read -P 3 1M 300k",
+        "-c",
+        "read -P 4 12345 678",
+        "-c",
+        "read -P 0 2M 64k",
+        "-c",
+        "write -z 1M 64k",
+        "-c",
+        "read -P 0 1M 64k",
+        "-c",
+        "discard 4M 1M",
+        "-c",
+        "flush",
+    ];
+    must(client, "qemu-io", &[&["-f", "raw"], &script[..], &[URI]].concat(), &within);
+    must(client, "qemu-img", &["convert", "-f", "raw", "-O", "qcow2", URI, "copy"], &within);
+    drop(serving);
+    must(Whose::Ours, "qemu-img", &["compare", "disk", "copy"], &within);
+    must(Whose::Ours, "qemu-img", &["check", "-q", "disk"], &within);
+    let map = must(Whose::Ours, "qemu-img", &["map", "--output=json", "copy"], &within);
+    assert!(map.contains("\"start\": 2097152") || !map.contains("\"length\": 8388608"), "{map}");
+}
+
+#[test]
+fn our_client_and_our_server() {
+    exchange(Whose::Ours, Whose::Ours, "ours-ours");
+}
+
+#[test]
+fn their_client_and_our_server() {
+    exchange(Whose::Ours, Whose::Peer, "theirs-ours");
+}
+
+#[test]
+fn our_client_and_their_server() {
+    exchange(Whose::Peer, Whose::Ours, "ours-theirs");
+}
+
+#[test]
+fn a_server_ends_with_its_last_client() {
+    let within = folder("last");
+    must(Whose::Ours, "qemu-img", &["create", "-q", "disk", "1M"], &within);
+    let serving = Server::start(Whose::Ours, &["-x", "disk", "-f", "raw", "disk"], &within);
+    must(Whose::Ours, "qemu-io", &["-f", "raw", "-c", "write -P 1 0 512", URI], &within);
+    serving.ended();
+    assert!(!within.join("socket").exists(), "the socket is gone");
+    must(Whose::Ours, "qemu-io", &["-f", "raw", "-c", "read -P 1 0 512", "disk"], &within);
+}
+
+#[test]
+fn a_server_lists_its_exports() {
+    let within = folder("list");
+    must(Whose::Ours, "qemu-img", &["create", "-q", "disk", "1M"], &within);
+    let args = ["-t", "-x", "disk", "-D", "a disk", "-r", "-A", "-f", "raw", "disk"];
+    let _serving = Server::start(Whose::Ours, &args, &within);
+    let ours = must(Whose::Ours, "qemu-nbd", &["-L", "-k", "socket"], &within);
+    let expected = "exports available: 1\n export: 'disk'\n  description: a disk\n  size:  1048576\n  \
+        flags: 0x48f ( readonly flush fua df cache )\n  min block: 1\n  opt block: 4096\n  \
+        max block: 33554432\n  transaction size: 64-bit\n  available meta contexts: 2\n   \
+        base:allocation\n   qemu:allocation-depth\n";
+    assert_eq!(ours, expected);
+    let refused = tool(Whose::Ours, "qemu-img", &["info", "nbd+unix:///x?socket=socket"], &within);
+    let refused = { refused }.output().unwrap();
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(text.contains("Requested export not available"), "{text}");
+}
+
+#[test]
+fn a_server_in_the_background_can_be_called_at_once() {
+    let within = folder("fork");
+    must(Whose::Ours, "qemu-img", &["create", "-q", "disk", "1M"], &within);
+    let at = |name: &str| within.join(name).display().to_string();
+    let (socket, pid, disk) = (at("socket"), at("pid"), at("disk"));
+    let args = ["--fork", "--pid-file", &pid, "-k", &socket, "-x", "disk", "-f", "raw", &disk];
+    must(Whose::Ours, "qemu-nbd", &args, &within);
+    assert!(std::fs::read_to_string(&pid).unwrap().trim().parse::<u32>().is_ok());
+    must(Whose::Ours, "qemu-io", &["-f", "raw", "-c", "read -P 0 0 1M", URI], &within);
+}
+
+#[test]
+fn complaints() {
+    let within = folder("complaints");
+    let cases = [
+        (&["nope"][..], "Failed to blk_new_open 'nope': Could not open 'nope': No such file"),
+        (&["-e", "x", "a"], "Invalid shared device number 'x'"),
+        (&["-p", "70000", "a"], "Invalid port '70000'"),
+        (&["--tls-creds", "x", "a"], "not supported yet: --tls-creds"),
+        (&[], "Invalid number of arguments"),
+    ];
+    for (args, expected) in cases {
+        let output = tool(Whose::Ours, "qemu-nbd", args, &within).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.starts_with("qemu-nbd: ") && text.contains(expected), "{text}");
+    }
+}

@@ -1,0 +1,265 @@
+//! Where a server is, and what a URI says of it.
+
+use std::fmt;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
+
+/// Port that the protocol has been given.
+pub const DEFAULT_PORT: u16 = 10809;
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A host's name or number, and a port.
+    Tcp {
+        /// Name or number.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// Path of a socket.
+    Unix(String),
+}
+
+/// A server and an export of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// The server.
+    pub address: Address,
+    /// Name of the export.
+    pub export: String,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => f.write_str(path),
+        }
+    }
+}
+
+impl Location {
+    /// Reads `nbd://HOST[:PORT]/EXPORT`, `nbd+unix:///EXPORT?socket=PATH`, and the older
+    /// `nbd:HOST:PORT[:exportname=EXPORT]`, `nbd:unix:PATH[:exportname=EXPORT]`.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if let Some(rest) = text.strip_prefix("nbd+unix://") {
+            return unix_uri(rest);
+        }
+        if let Some(rest) = text.strip_prefix("nbd+tcp://").or(text.strip_prefix("nbd://")) {
+            return tcp_uri(rest);
+        }
+        match text.strip_prefix("nbd:") {
+            Some(rest) => older_form(rest),
+            None => Err(format!("'{text}' names no NBD server")),
+        }
+    }
+}
+
+fn tcp_uri(rest: &str) -> Result<Location, String> {
+    let (authority, export) = rest.split_once('/').unwrap_or((rest, ""));
+    let address = host_and_port(authority)?;
+    Ok(Location { address, export: unescaped(export)? })
+}
+
+fn host_and_port(text: &str) -> Result<Address, String> {
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, port)) => (host, port.strip_prefix(':')),
+        None => match text.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let port = port.map_or(Ok(DEFAULT_PORT), str::parse);
+    let port = port.map_err(|_| format!("'{text}': the port is no number below 65536"))?;
+    let host = if host.is_empty() { "localhost" } else { host };
+    Ok(Address::Tcp { host: host.to_owned(), port })
+}
+
+fn unix_uri(rest: &str) -> Result<Location, String> {
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let socket = query.split('&').find_map(|pair| pair.strip_prefix("socket="));
+    let socket = socket.ok_or("a nbd+unix URI needs ?socket=PATH")?;
+    let export = unescaped(path.strip_prefix('/').unwrap_or(path))?;
+    Ok(Location { address: Address::Unix(unescaped(socket)?), export })
+}
+
+fn older_form(rest: &str) -> Result<Location, String> {
+    let (place, export) = match rest.split_once(":exportname=") {
+        Some((place, export)) => (place, export),
+        None => (rest, ""),
+    };
+    let address = match place.strip_prefix("unix:") {
+        Some(path) => Address::Unix(path.to_owned()),
+        None => host_and_port(place)?,
+    };
+    Ok(Location { address, export: export.to_owned() })
+}
+
+/// Text with `%XX` undone.
+fn unescaped(text: &str) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
+        match (digit(rest.next()), digit(rest.next())) {
+            // Two digits make a byte.
+            (Some(high), Some(low)) => bytes.push((high << 4 | low) as u8),
+            _ => return Err(format!("'{text}': % without two digits")),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| format!("'{text}' is not UTF-8"))
+}
+
+/// A connection.
+pub enum Stream {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Through a socket of the host.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody is there.
+    pub fn connect(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port))?;
+                stream.set_nodelay(true)?;
+                Ok(Self::Tcp(stream))
+            }
+            Address::Unix(path) => UnixStream::connect(path).map(Self::Unix),
+        }
+    }
+
+    /// The same connection once more.
+    ///
+    /// # Errors
+    /// The host has no more descriptors.
+    pub fn duplicate(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
+            Self::Unix(stream) => stream.try_clone().map(Self::Unix),
+        }
+    }
+
+    /// Ends it for all who hold it.
+    pub fn shut_down(&self) {
+        // A connection that is gone needs no end.
+        let _ = match self {
+            Self::Tcp(stream) => stream.shutdown(std::net::Shutdown::Both),
+            Self::Unix(stream) => stream.shutdown(std::net::Shutdown::Both),
+        };
+    }
+
+    /// How long a read may take.
+    ///
+    /// # Errors
+    /// The host cannot limit it.
+    pub fn set_patience(&self, limit: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_read_timeout(limit),
+            Self::Unix(stream) => stream.set_read_timeout(limit),
+        }
+    }
+}
+
+impl io::Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buf),
+            Self::Unix(stream) => stream.read(buf),
+        }
+    }
+}
+
+impl io::Write for Stream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(buf),
+            Self::Unix(stream) => stream.write(buf),
+        }
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.flush(),
+            Self::Unix(stream) => stream.flush(),
+        }
+    }
+}
+
+/// A place to be called at.
+pub enum Listener {
+    /// A port.
+    Tcp(TcpListener),
+    /// A socket of the host.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Listens at an address.
+    ///
+    /// # Errors
+    /// The address is in use, or not of this host.
+    pub fn bind(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp { host, port } => TcpListener::bind((host.as_str(), *port)).map(Self::Tcp),
+            Address::Unix(path) => UnixListener::bind(path).map(Self::Unix),
+        }
+    }
+
+    /// Waits for a caller.
+    ///
+    /// # Errors
+    /// The host has no more descriptors, or the caller is gone.
+    pub fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Self::Unix(listener) => listener.accept().map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(host: &str, port: u16, export: &str) -> Result<Location, String> {
+        let address = Address::Tcp { host: host.to_owned(), port };
+        Ok(Location { address, export: export.to_owned() })
+    }
+
+    fn unix(path: &str, export: &str) -> Result<Location, String> {
+        Ok(Location { address: Address::Unix(path.to_owned()), export: export.to_owned() })
+    }
+
+    #[test]
+    fn uris_and_older_forms() {
+        assert_eq!(Location::parse("nbd://host"), tcp("host", DEFAULT_PORT, ""));
+        assert_eq!(Location::parse("nbd://host:5/a%20b"), tcp("host", 5, "a b"));
+        assert_eq!(Location::parse("nbd://[::1]:5/x"), tcp("::1", 5, "x"));
+        assert_eq!(Location::parse("nbd+unix:///x?socket=/tmp/s"), unix("/tmp/s", "x"));
+        assert_eq!(Location::parse("nbd:host:5:exportname=x"), tcp("host", 5, "x"));
+        assert_eq!(Location::parse("nbd:unix:/tmp/s"), unix("/tmp/s", ""));
+        for wrong in ["nbd://host:x", "nbd+unix:///x", "nbd://h/%2", "http://x"] {
+            assert!(Location::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

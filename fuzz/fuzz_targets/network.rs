@@ -1,0 +1,5 @@
+//! Clients and servers of network block devices.
+
+#![no_main]
+
+fuzz::target!(network);
