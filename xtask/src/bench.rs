@@ -4,6 +4,7 @@
 //! The programs of `tests/bench/` run inside the guest and tell their own time.
 //! Only ratios of one run mean anything.
 
+mod block;
 mod measure;
 mod table;
 
@@ -132,6 +133,10 @@ impl Options {
 /// # Errors
 /// When a peer is missing, fails, or computes something else.
 pub fn run(arguments: &[String]) -> Result<()> {
+    if let Some(("block", rest)) = arguments.split_first().map(|(word, rest)| (word.as_str(), rest))
+    {
+        return block::run(rest);
+    }
     let options = Options::parse(arguments)?;
     let theirs = Emulator::installed()?;
     let ours = match &options.with {
@@ -172,14 +177,26 @@ pub fn run(arguments: &[String]) -> Result<()> {
     );
     let report = format!("{about}\n{}", table::report(their, our, options.busy));
     println!("{report}");
-    if options.write {
-        let path = tools::root().join("docs/benchmarks.md");
-        let old = fs::read_to_string(&path).at("reading", &path)?;
-        let head = old.split("\n## ").next().unwrap_or_default().trim_end();
-        let text = format!("{head}\n\n## The last run\n\n{report}");
-        tools::write_whole(&path, text.as_bytes())?;
+    if options.write { keep("The last run", &report) } else { Ok(()) }
+}
+
+/// Puts a report under its title into the document, in place of the last one.
+fn keep(title: &str, report: &str) -> Result<()> {
+    let path = tools::root().join("docs/benchmarks.md");
+    let old = fs::read_to_string(&path).at("reading", &path)?;
+    tools::write_whole(&path, with_section(&old, title, report).as_bytes())
+}
+
+/// The document with this section, at its old place or at the end.
+fn with_section(document: &str, title: &str, report: &str) -> String {
+    let section = format!("{title}\n\n{}\n", report.trim_end());
+    let mut parts: Vec<String> =
+        document.split("\n## ").map(|part| format!("{}\n", part.trim_end())).collect();
+    match parts.iter_mut().skip(1).find(|part| part.lines().next() == Some(title)) {
+        Some(part) => *part = section,
+        None => parts.push(section),
     }
-    Ok(())
+    parts.join("\n## ")
 }
 
 /// The files that every run uses.
@@ -328,4 +345,18 @@ fn end_program() -> Vec<u8> {
         0x0000_006f, // j .
     ];
     code.into_iter().flat_map(u32::to_le_bytes).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_replaces_the_one_with_its_title() {
+        let old = "# B\n\nText.\n\n## One\n\nold\n\n## Two\n\nkept\n";
+        let new = with_section(old, "One", "new\n");
+        assert_eq!(new, "# B\n\nText.\n\n## One\n\nnew\n\n## Two\n\nkept\n");
+        let more = with_section(&new, "Three", "x");
+        assert!(more.starts_with(new.trim_end()) && more.ends_with("\n\n## Three\n\nx\n"));
+    }
 }

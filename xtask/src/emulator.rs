@@ -15,16 +15,24 @@ pub struct Emulator {
     program: PathBuf,
 }
 
+/// Builds the binary in release: where it is.
+///
+/// # Errors
+/// When the build fails.
+pub fn build() -> Result<PathBuf> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(tools::root()).args(["build", "--release", "--quiet", "-p", "tinamou"]);
+    tools::call(&mut cargo)?;
+    Ok(tools::target().join("release/tinamou"))
+}
+
 impl Emulator {
     /// Ours, built in release.
     ///
     /// # Errors
     /// When the build fails.
     pub fn ours() -> Result<Self> {
-        let mut cargo = Command::new("cargo");
-        cargo.current_dir(tools::root()).args(["build", "--release", "--quiet", "-p", "tinamou"]);
-        tools::call(&mut cargo)?;
-        Ok(Self { program: tools::target().join("release/tinamou") })
+        Ok(Self { program: build()? })
     }
 
     /// Another one, to check the stories themselves or to compare.

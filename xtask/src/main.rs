@@ -61,7 +61,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        usage: "[--write] [--cpu-time] [--rounds N] [NAME…]",
+        usage: "[block] [--write] [--cpu-time] [--rounds N] [NAME…]",
         about: "measure beside the installed QEMU; --write: into docs/benchmarks.md",
         run: bench::run,
     },
