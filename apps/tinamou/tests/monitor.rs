@@ -217,3 +217,77 @@ fn with_no_reboot_a_reset_is_the_end() {
     q.send(b"system_reset\n");
     assert_eq!(q.wait(), Some(0));
 }
+
+/// A bank of flash with `snapshot=on`, written by the test protocol: the image changes when told.
+#[test]
+fn snapshots_are_written_back_when_told() {
+    use std::io::{BufRead, BufReader, Write};
+    let folder = folder("commit");
+    let (image, socket) = (folder.join("flash.img"), folder.join("qtest"));
+    let mut contents = vec![0xff; 64];
+    std::fs::write(&image, &contents).unwrap();
+    std::fs::OpenOptions::new().write(true).open(&image).unwrap().set_len(32 << 20).unwrap();
+    let start = || {
+        let mut bytes = [0; 64];
+        let mut file = std::fs::File::open(&image).unwrap();
+        std::io::Read::read_exact(&mut file, &mut bytes).unwrap();
+        bytes.to_vec()
+    };
+    let drive = format!("if=pflash,unit=1,format=raw,snapshot=on,id=f,file={}", image.display());
+    let serve = format!("unix:{},server=on,wait=off", socket.display());
+    let mut q = Emulator::start(&[
+        "-M",
+        "virt",
+        "-nographic",
+        "-accel",
+        "qtest",
+        "-qtest",
+        &serve,
+        "-qtest-log",
+        "none",
+        "-drive",
+        &drive,
+        "-drive",
+        "if=none,id=e",
+        "-drive",
+        "if=none,id=n,file=null-co://",
+    ]);
+    q.send(b"\x01c");
+    q.until("(qemu) ");
+    let mut test = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    let mut replies = BufReader::new(test.try_clone().unwrap());
+    // Commands of CFI flash, to both chips of a word: program, read.
+    let mut program = |at: u64, value: u32| {
+        for word in [0x0040_0040, value, 0x00ff_00ff] {
+            writeln!(test, "writel {at:#x} {word:#x}").unwrap();
+            let mut reply = String::new();
+            replies.read_line(&mut reply).unwrap();
+            assert_eq!(reply, "OK\n");
+        }
+    };
+    program(0x2200_0000, 0x1234_5678);
+    assert_eq!(start(), contents);
+    assert_eq!(q.says("commit f"), "");
+    contents[..4].copy_from_slice(&0x1234_5678u32.to_le_bytes());
+    assert_eq!(start(), contents);
+    program(0x2200_0010, 0x9abc_def0);
+    assert_eq!(start(), contents);
+    q.send(b"\x01s");
+    assert_eq!(q.says("info name"), "");
+    q.says("info status");
+    contents[16..20].copy_from_slice(&0x9abc_def0u32.to_le_bytes());
+    assert_eq!(start(), contents);
+    let counted = q.says("info blockstats");
+    let line = counted.lines().find(|line| line.starts_with("f: rd_bytes=")).unwrap();
+    assert!(!line.contains(" wr_operations=0 "), "{counted}");
+    for (command, says) in [
+        ("commit all", ""),
+        ("commit nothing", "Device 'nothing' not found\n"),
+        ("commit e", "Device 'e' has no medium\n"),
+        ("commit n", "'commit' error for 'n': Operation not supported\n"),
+    ] {
+        assert_eq!(q.says(command), says);
+    }
+    q.send(b"quit\n");
+    assert_eq!(q.wait(), Some(0));
+}

@@ -97,6 +97,8 @@ pub struct Opened {
     pub disk: Disk,
     /// Lines for standard error, without the program's name.
     pub warnings: Vec<String>,
+    /// With `snapshot=on`: the file of the image that takes the writes.
+    pub overlay: Option<Arc<dyn Node>>,
 }
 
 /// Opens what a `-drive` names.
@@ -121,8 +123,12 @@ pub fn open_drive(
         ..Inherited::default()
     };
     let mut node = opener.drive(options, &inherited)?;
+    let mut file = None;
     if options.snapshot {
-        node = overlay(node, gate)?;
+        let empty = gate.temporary()?;
+        qcow2::create(&empty, OVERLAY, &CreateOptions::new(node.size()))?;
+        node = overlay(&empty, Some(node))?;
+        file = Some(empty);
     }
     let policy = DiskOptions {
         read_only,
@@ -130,7 +136,7 @@ pub fn open_drive(
         detect_zeroes: options.detect_zeroes,
         write_cache: options.cache.writeback,
     };
-    Ok(Opened { disk: Disk::new(node, policy), warnings: opener.warnings })
+    Ok(Opened { disk: Disk::new(node, policy), warnings: opener.warnings, overlay: file })
 }
 
 /// Opens what a `-blockdev` describes and adds it to the registry under its `node-name`.
@@ -223,12 +229,18 @@ pub fn create_qcow2(path: &str, options: &CreateOptions) -> Result<(), OpenError
     })
 }
 
-/// A temporary qcow2 image on top of `base`.
-fn overlay(base: Arc<dyn Node>, gate: &dyn Gate) -> Result<Arc<dyn Node>, OpenError> {
-    const NAME: &str = "temporary overlay";
-    let file = gate.temporary()?;
-    qcow2::create(&file, NAME, &CreateOptions::new(base.size()))?;
-    let options =
-        qcow2::Options { backing: Some(base), pass_discards: true, ..qcow2::Options::default() };
-    Ok(Arc::new(Qcow2::open(file, NAME, options)?))
+/// What messages call the image of `snapshot=on`.
+const OVERLAY: &str = "temporary overlay";
+
+/// Opens the image that takes the writes of a drive with `snapshot=on`, on what it lies on, or for
+/// itself: what it does not have is unallocated then.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn overlay(
+    file: &Arc<dyn Node>,
+    backing: Option<Arc<dyn Node>>,
+) -> Result<Arc<dyn Node>, OpenError> {
+    let options = qcow2::Options { backing, pass_discards: true, ..qcow2::Options::default() };
+    Ok(Arc::new(Qcow2::open(Arc::clone(file), OVERLAY, options)?))
 }

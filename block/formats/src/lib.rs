@@ -23,7 +23,7 @@ mod vhdx;
 mod vmdk;
 mod vpc;
 
-pub use drive::{DriveOptions, Opened, add_blockdev, create_qcow2, open_drive};
+pub use drive::{DriveOptions, Opened, add_blockdev, create_qcow2, open_drive, overlay};
 pub use format::{
     CreateRequest, FILE_OPTIONS, FORMATS, Format, OpenRequest, Purpose, Reference, format_named,
 };

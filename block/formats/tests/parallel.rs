@@ -67,7 +67,7 @@ fn queued_requests_leave_what_sequential_ones_would() {
         assert!(at_once > 100, "only {at_once} reads were possible at once");
         assert_eq!(failures.load(Ordering::Relaxed), 0);
         assert_eq!(*wrong.lock().unwrap(), []);
-        assert!(read_all(&**disk.node()) == model);
+        assert!(read_all(&*disk.node()) == model);
         drop(queue);
         drop(disk);
         assert_clean(&path);

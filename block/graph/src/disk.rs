@@ -1,10 +1,10 @@
 //! A disk: a node together with the policy its user chose.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use crate::{Limits, Node, OpenError, WriteFlags, ZeroFlags, check_range, is_zero};
+use crate::{Limits, Node, OpenError, Statistics, WriteFlags, ZeroFlags, check_range, is_zero};
 
 /// What to do with a write of nothing but zeroes (`detect-zeroes=`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,31 +44,47 @@ impl Default for DiskOptions {
 
 /// What a device owns: a node, bounds and policy. All calls may come from any thread.
 pub struct Disk {
-    node: Arc<dyn Node>,
+    node: RwLock<Arc<dyn Node>>,
     options: DiskOptions,
     write_cache: AtomicBool,
+    statistics: Statistics,
 }
 
 impl Disk {
     /// A disk on top of `node`.
     pub fn new(node: Arc<dyn Node>, options: DiskOptions) -> Self {
         let write_cache = AtomicBool::new(options.write_cache);
-        Self { node, options, write_cache }
+        Self { node: RwLock::new(node), options, write_cache, statistics: Statistics::default() }
     }
 
     /// The node below.
-    pub fn node(&self) -> &Arc<dyn Node> {
-        &self.node
+    pub fn node(&self) -> Arc<dyn Node> {
+        Arc::clone(&self.below())
+    }
+
+    fn below(&self) -> RwLockReadGuard<'_, Arc<dyn Node>> {
+        self.node.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the disk on another node, of the same length, once nothing works with the one below; the
+    /// result is that.
+    pub fn replace_node(&self, node: Arc<dyn Node>) -> Arc<dyn Node> {
+        std::mem::replace(&mut *self.node.write().unwrap_or_else(PoisonError::into_inner), node)
+    }
+
+    /// What it was asked to do so far.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
     }
 
     /// Length in bytes; a guest sees whole sectors of it.
     pub fn size(&self) -> u64 {
-        self.node.size()
+        self.below().size()
     }
 
     /// Whether writes are refused.
     pub fn read_only(&self) -> bool {
-        self.options.read_only || self.node.read_only()
+        self.options.read_only || self.below().read_only()
     }
 
     /// For a device that cannot work with a read-only disk.
@@ -76,7 +92,7 @@ impl Disk {
     /// # Errors
     /// `Option` with QEMU's text when the image cannot be written; not when the user chose so.
     pub fn require_writable(&self) -> Result<(), OpenError> {
-        if self.node.read_only() && !self.options.read_only {
+        if self.below().read_only() && !self.options.read_only {
             return Err(OpenError::Option("Block node is read-only".to_owned()));
         }
         Ok(())
@@ -89,7 +105,7 @@ impl Disk {
 
     /// Block sizes to show to the guest.
     pub fn limits(&self) -> Limits {
-        self.node.limits()
+        self.below().limits()
     }
 
     /// Whether a volatile write cache is in use.
@@ -107,14 +123,20 @@ impl Disk {
     /// # Errors
     /// `InvalidInput` outside the disk, else the node's.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        check_range(offset, buf.len() as u64, self.size())?;
-        self.node.read_at(offset, buf)
+        let len = buf.len() as u64;
+        check_range(offset, len, self.size())?;
+        self.statistics.reads.count(len, || self.below().read_at(offset, buf), io::Result::is_ok)
     }
 
     /// Reads if that needs no waiting; `false` if it does, or if the range is bad.
     pub fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
-        check_range(offset, buf.len() as u64, self.size()).is_ok()
-            && self.node.read_cached(offset, buf)
+        let len = buf.len() as u64;
+        check_range(offset, len, self.size()).is_ok()
+            && self.statistics.reads.count(
+                len,
+                || self.below().read_cached(offset, buf),
+                |done| *done,
+            )
     }
 
     /// Writes inside the disk.
@@ -126,9 +148,10 @@ impl Disk {
         let fua = flags.fua || !self.write_cache();
         if self.options.detect_zeroes != DetectZeroes::Off && is_zero(buf) {
             let unmap = self.options.detect_zeroes == DetectZeroes::Unmap && self.options.discard;
-            return self.node.write_zeroes(offset, buf.len() as u64, ZeroFlags { fua, unmap });
+            return self.zero(offset, buf.len() as u64, ZeroFlags { fua, unmap });
         }
-        self.node.write_at(offset, buf, WriteFlags { fua })
+        let act = || self.below().write_at(offset, buf, WriteFlags { fua });
+        self.statistics.writes.count(buf.len() as u64, act, io::Result::is_ok)
     }
 
     /// Makes a range inside the disk read as zeroes.
@@ -139,7 +162,12 @@ impl Disk {
         self.writable(offset, len)?;
         let fua = flags.fua || !self.write_cache();
         let unmap = flags.unmap && self.options.discard;
-        self.node.write_zeroes(offset, len, ZeroFlags { fua, unmap })
+        self.zero(offset, len, ZeroFlags { fua, unmap })
+    }
+
+    fn zero(&self, offset: u64, len: u64, flags: ZeroFlags) -> io::Result<()> {
+        let act = || self.below().write_zeroes(offset, len, flags);
+        self.statistics.writes.count(len, act, io::Result::is_ok)
     }
 
     /// Forgets a range inside the disk, if discards have an effect.
@@ -151,7 +179,7 @@ impl Disk {
         if !self.options.discard {
             return Ok(());
         }
-        self.node.discard(offset, len)
+        self.below().discard(offset, len)
     }
 
     /// Makes everything completed before the call stable.
@@ -159,7 +187,10 @@ impl Disk {
     /// # Errors
     /// The node's.
     pub fn flush(&self) -> io::Result<()> {
-        if self.read_only() { Ok(()) } else { self.node.flush() }
+        if self.read_only() {
+            return Ok(());
+        }
+        self.statistics.flushes.count(0, || self.below().flush(), io::Result::is_ok)
     }
 
     fn writable(&self, offset: u64, len: u64) -> io::Result<()> {

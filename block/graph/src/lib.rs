@@ -20,6 +20,7 @@ mod node;
 mod queue;
 mod ranges;
 mod registry;
+mod statistics;
 
 pub use bits::DirtyBits;
 pub use disk::{DetectZeroes, Disk, DiskOptions};
@@ -37,3 +38,4 @@ pub use node::{
 pub use queue::{Completion, Op, Queue, Request};
 pub use ranges::{RangeGuard, RangeLocks, Sharing};
 pub use registry::{Registry, valid_node_name};
+pub use statistics::{Counters, Statistics};

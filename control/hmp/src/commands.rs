@@ -60,7 +60,7 @@ const fn command(
 #[rustfmt::skip]
 pub(crate) const COMMANDS: &[Command] = &[
     command("chardev-send-break", "id", "send a break on a character device", send_break),
-    command("commit", "device|all", "write what snapshots hold back to the images", |s, c| word_action(s, c, "device", Action::Commit)),
+    command("commit", "device|all", "write what snapshots hold back to the images", |s, c| word_action(s, c, "commit: block device name", Action::Commit)),
     command("cont|c", "", "resume emulation", |s, _| act(s, Action::Continue)),
     command("cpu", "index", "set the CPU that x, info registers and others look at", cpu),
     command("gva2gpa", "addr", "show the guest physical address of a guest virtual one", gva2gpa),

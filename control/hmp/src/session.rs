@@ -69,10 +69,11 @@ impl Session {
         self.pending = None;
         let mut text = commands::run(self, line);
         // Anything said is a complaint when an action is due: then it is not done.
-        if let Some(action) = self.pending.take().filter(|_| text.is_empty())
-            && let Err(why) = self.target.act(action)
-        {
-            let _ = writeln!(text, "Error: {why}");
+        if let Some(action) = self.pending.take().filter(|_| text.is_empty()) {
+            let mark = if matches!(action, Action::Commit(_)) { "" } else { "Error: " };
+            if let Err(why) = self.target.act(action) {
+                let _ = writeln!(text, "{mark}{why}");
+            }
         }
         text
     }

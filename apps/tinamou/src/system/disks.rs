@@ -1,28 +1,44 @@
 //! Drives and block nodes, opened from the plan.
 
 use formats::{DriveOptions, HostFiles, add_blockdev, open_drive};
-use graph::{DetectZeroes, Disk, DiskOptions, Executor, Registry, WriteFlags};
+use graph::{
+    DetectZeroes, Disk, DiskOptions, Executor, Memory, Node, Registry, Statistics, WriteFlags,
+};
+use jobs::{Copy, CopyOptions, Silent, Stack};
 use misc::FlashStore;
 use options::List;
 use plan::{Drive, Interface, Plan};
-use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Threads that serve the disks of a machine.
 pub const WORKERS: usize = 4;
 
-/// The open disks of a machine.
+/// An open disk.
+struct Open {
+    id: String,
+    disk: Arc<Disk>,
+    /// With `snapshot=on`: how to open what lies below, and the file that takes the writes.
+    snapshot: Option<(DriveOptions, Mutex<Arc<dyn Node>>)>,
+}
+
+/// The open disks of a machine, those of drives before those of nodes.
 pub struct Disks {
-    disks: HashMap<String, Arc<Disk>>,
+    open: Vec<Open>,
+    /// Drives without a medium.
+    empty: Vec<String>,
     executor: Arc<Executor>,
     cpus: u16,
 }
 
 impl Disks {
+    fn find(&self, id: &str) -> Option<&Open> {
+        self.open.iter().find(|open| open.id == id)
+    }
+
     /// A disk by its drive's id or its node's name, for a device.
     pub fn drive(&self, id: &str) -> Option<virtio::Drive> {
-        let disk = Arc::clone(self.disks.get(id)?);
+        let disk = Arc::clone(&self.find(id)?.disk);
         Some(virtio::Drive { disk, executor: Arc::clone(&self.executor) })
     }
 
@@ -33,12 +49,108 @@ impl Disks {
 
     /// Makes everything written durable, as ending the machine does.
     pub fn flush(&self) {
-        for (id, disk) in self.disks.iter().filter(|(_, disk)| !disk.read_only()) {
+        for Open { id, disk, .. } in self.open.iter().filter(|open| !open.disk.read_only()) {
             if let Err(error) = disk.flush() {
                 eprintln!("flush of drive '{id}': {error}");
             }
         }
     }
+
+    /// What the disks were asked to do, as `info blockstats` shows it.
+    pub fn statistics(&self) -> String {
+        let line = |Open { id, disk, .. }: &Open| {
+            let Statistics { reads, writes, flushes } = disk.statistics();
+            format!(
+                "{id}: rd_bytes={} wr_bytes={} rd_operations={} wr_operations={} \
+                 flush_operations={} wr_total_time_ns={} rd_total_time_ns={} \
+                 flush_total_time_ns={} rd_merged=0 wr_merged=0 idle_time_ns=0\n",
+                reads.bytes(),
+                writes.bytes(),
+                reads.operations(),
+                writes.operations(),
+                flushes.operations(),
+                writes.ns(),
+                reads.ns(),
+                flushes.ns(),
+            )
+        };
+        self.open.iter().map(line).collect()
+    }
+
+    /// Writes what snapshots hold back to their images: of a drive, or of `all`. Nothing may use
+    /// the disks meanwhile.
+    ///
+    /// # Errors
+    /// What cannot be written, in the words of QEMU's monitor.
+    pub fn commit(&self, device: &str) -> Result<(), String> {
+        let failed = |id: &str, why: String| format!("'commit' error for '{id}': {why}");
+        if device == "all" {
+            for open in &self.open {
+                if let Some(snapshot) = &open.snapshot {
+                    commit(&open.disk, snapshot).map_err(|why| failed(&open.id, why))?;
+                }
+            }
+            return Ok(());
+        }
+        if self.empty.iter().any(|id| id == device) {
+            return Err(format!("Device '{device}' has no medium"));
+        }
+        let open = self.find(device).ok_or_else(|| format!("Device '{device}' not found"))?;
+        match &open.snapshot {
+            Some(snapshot) => commit(&open.disk, snapshot).map_err(|why| failed(device, why)),
+            None if jobs::backing_of(&*open.disk.node()).is_some() => {
+                let why = "not supported yet but for snapshot=on; 'qemu-img commit' does it while \
+                           no machine uses the image";
+                Err(failed(device, why.to_owned()))
+            }
+            None => Err(failed(device, "Operation not supported".to_owned())),
+        }
+    }
+}
+
+/// Writes what a snapshot holds back to the image below it, and begins a new one. The image is
+/// closed and opened for writing in between, so that its lock is asked for.
+fn commit(
+    disk: &Disk,
+    (options, file): &(DriveOptions, Mutex<Arc<dyn Node>>),
+) -> Result<(), String> {
+    let text = |error: graph::OpenError| error.to_string();
+    let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+    disk.flush().map_err(|e| e.to_string())?;
+    // Only the file with the writes stays open.
+    disk.replace_node(Arc::new(Memory::new(Vec::new(), true)));
+    let written = write_back(options, &file);
+    let mut registry = Registry::default();
+    let next = match &written {
+        Ok(()) => open_drive(options, &HostFiles, &mut registry).map_err(text).and_then(|opened| {
+            let fresh = opened.overlay.ok_or("there is no snapshot")?;
+            *file = fresh;
+            Ok(opened.disk.node())
+        }),
+        Err(_) => {
+            let below = DriveOptions { snapshot: false, read_only: Some(true), ..options.clone() };
+            let below = open_drive(&below, &HostFiles, &mut registry).map_err(text);
+            below.and_then(|below| formats::overlay(&file, Some(below.disk.node())).map_err(text))
+        }
+    };
+    disk.replace_node(next?);
+    written
+}
+
+fn write_back(options: &DriveOptions, file: &Arc<dyn Node>) -> Result<(), String> {
+    let text = |error: graph::OpenError| error.to_string();
+    let below = DriveOptions { snapshot: false, ..options.clone() };
+    let below = open_drive(&below, &HostFiles, &mut Registry::default()).map_err(text)?;
+    let base = below.disk.node();
+    if below.disk.read_only() {
+        return Err("Permission denied".to_owned());
+    }
+    let top: Arc<dyn Node> =
+        Arc::new(Stack::new(vec![formats::overlay(file, None).map_err(text)?]));
+    let how = CopyOptions { leave_unallocated: true, ..CopyOptions::default() };
+    let size = top.size().min(base.size());
+    Copy::run(&top, &*base, size, &how, &Silent).map_err(|e| e.error.to_string())?;
+    base.flush().map_err(|e| e.to_string())
 }
 
 /// Opens all that the plan names.
@@ -47,7 +159,7 @@ impl Disks {
 /// A drive cannot be opened: the option and what is wrong.
 pub fn open(program: &str, plan: &Plan) -> Result<Disks, String> {
     let mut registry = Registry::default();
-    let mut disks = HashMap::new();
+    let (mut open, mut empty, mut nodes) = (Vec::new(), Vec::new(), Vec::new());
     for node in &plan.blockdevs {
         let mut given = pairs(&node.options);
         given.push(("driver".into(), node.driver.clone()));
@@ -55,19 +167,25 @@ pub fn open(program: &str, plan: &Plan) -> Result<Disks, String> {
         let opened = add_blockdev(given, &HostFiles, &mut registry)
             .map_err(|e| format!("{}: {e}", node.origin))?;
         let policy = DiskOptions { write_cache: true, ..DiskOptions::default() };
-        disks.insert(node.node_name.clone(), Arc::new(Disk::new(opened, policy)));
+        let disk = Arc::new(Disk::new(opened, policy));
+        nodes.push(Open { id: node.node_name.clone(), disk, snapshot: None });
     }
     for drive in &plan.drives {
-        let Some(options) = drive_options(drive) else { continue };
+        let Some(options) = drive_options(drive) else {
+            empty.push(drive.id.clone());
+            continue;
+        };
         let opened = open_drive(&options, &HostFiles, &mut registry)
             .map_err(|e| format!("{}: {e}", drive.origin))?;
         for warning in opened.warnings {
             eprintln!("{program}: {warning}");
         }
-        disks.insert(drive.id.clone(), Arc::new(opened.disk));
+        let snapshot = opened.overlay.map(|file| (options, Mutex::new(file)));
+        open.push(Open { id: drive.id.clone(), disk: Arc::new(opened.disk), snapshot });
     }
     let executor = Executor::new("block", WORKERS);
-    Ok(Disks { disks, executor, cpus: u16::try_from(plan.smp.cpus).unwrap_or(u16::MAX) })
+    open.extend(nodes);
+    Ok(Disks { open, empty, executor, cpus: u16::try_from(plan.smp.cpus).unwrap_or(u16::MAX) })
 }
 
 /// The contents of the flash banks.
@@ -75,7 +193,7 @@ pub fn flash(plan: &Plan, disks: &Disks) -> [Option<Box<dyn FlashStore>>; 2] {
     [0, 1].map(|unit| {
         let drive =
             plan.drives.iter().find(|d| d.interface == Interface::Pflash && d.unit == unit)?;
-        let disk = Arc::clone(disks.disks.get(&drive.id)?);
+        let disk = Arc::clone(&disks.find(&drive.id)?.disk);
         Some(Box::new(Flash(disk)) as Box<dyn FlashStore>)
     })
 }

@@ -5,12 +5,13 @@
 //! The control thread never waits for a monitor, and at the end it drops what is still asked, so
 //! nobody waits for ever.
 
+use crate::system::disks::Disks;
 use crate::system::life::{Life, Phase};
 use crate::system::show;
 use chardev::Chardevs;
 use device::Cause;
 use hmp::{Action, InfoRequest, Monitor, MonitorTarget, Session, Space, Topic, Unmapped};
-use machine::{Event, Events, Machine};
+use machine::{Event, Events, Machine, RunState};
 use memory::{Gpa, PAGE};
 use plan::{MonitorMode, Plan};
 use std::collections::HashMap;
@@ -38,6 +39,8 @@ pub struct Target {
     pub events: Events,
     /// Whether it runs.
     pub life: Arc<Life>,
+    /// Its disks.
+    pub disks: Arc<Disks>,
     /// Its character back ends.
     pub chardevs: Weak<Chardevs>,
     /// Everything else to look at.
@@ -110,6 +113,19 @@ impl Target {
     }
 }
 
+/// Does something while neither processors nor devices run.
+pub fn still<T>(machine: &Machine, act: impl FnOnce() -> T) -> T {
+    let running = machine.run_state() == RunState::Running;
+    if running {
+        machine.pause();
+    }
+    let result = act();
+    if running {
+        machine.resume();
+    }
+    result
+}
+
 fn ended() -> String {
     "the machine has ended".to_owned()
 }
@@ -135,7 +151,11 @@ impl MonitorTarget for Target {
             }
             // RISC-V boards have no power button: as with the original, nothing happens.
             Action::PowerDown => {}
-            Action::Commit(_) => return Err("not supported yet: commit".into()),
+            Action::Commit(device) => {
+                let disks = Arc::clone(&self.disks);
+                self.ask(move |machine| still(machine, || disks.commit(&device)))
+                    .ok_or_else(ended)??;
+            }
             Action::SendBreak(id) => {
                 let chardevs = self.chardevs.upgrade().ok_or_else(ended)?;
                 if !chardevs.send_break(&id) {
@@ -212,6 +232,7 @@ impl MonitorTarget for Target {
             Topic::Mtree => self.ask(move |m| show::mtree(m, flat)).ok_or_else(ended),
             Topic::Roms => self.ask(show::roms).ok_or_else(ended),
             Topic::Ramblock => self.ask(show::ramblock).ok_or_else(ended),
+            Topic::Blockstats => Ok(self.disks.statistics()),
             Topic::Chardev => {
                 let chardevs = self.chardevs.upgrade().ok_or_else(ended)?;
                 Ok(show::chardevs(&chardevs.list()))
@@ -234,7 +255,6 @@ impl MonitorTarget for Target {
 fn name(topic: Topic) -> &'static str {
     match topic {
         Topic::Block => "block",
-        Topic::Blockstats => "blockstats",
         Topic::Jit => "jit",
         Topic::MemorySize => "memory_size_summary",
         Topic::Name => "name",

@@ -18,7 +18,7 @@ use machines_riscv::virt::{self, Aia, DeviceSpec, Inputs, VirtConfig};
 use plan::{Plan, RtcBase, RtcClock};
 use riscv::Feature;
 use riscv::model;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use time::{Clock, WallClock};
 
 /// A machine, and what must live as long as it does.
@@ -28,7 +28,7 @@ pub struct Started {
     /// Whether it runs.
     pub life: Arc<Life>,
     /// Its disks.
-    pub disks: Disks,
+    pub disks: Arc<Disks>,
     _monitors: Vec<Monitor>,
     _test_server: Option<qtest::Server>,
     /// Its character back ends, which serve nobody yet.
@@ -41,11 +41,12 @@ pub struct Started {
 /// # Errors
 /// The first thing that cannot be had.
 pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Started>, String> {
+    let to_save: Arc<OnceLock<Arc<Disks>>> = Arc::default();
     let on_request = {
-        let events = events.clone();
+        let (events, to_save) = (events.clone(), Arc::clone(&to_save));
         move |request| match request {
             Request::Quit => events.send(Event::Shutdown(Cause::HostQmpQuit, 0)),
-            Request::SaveDisks => {}
+            Request::SaveDisks => save_disks(&events, to_save.get()),
         }
     };
     let chardevs =
@@ -66,7 +67,8 @@ pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Start
     let serial_id = plan.serials.first().and_then(Option::as_deref);
     let port = |id: &str| chardevs.port(id).ok_or_else(|| format!("chardev '{id}' is in use"));
     let serial = serial_id.map(port).transpose()?;
-    let disks = disks::open(program, plan)?;
+    let disks = Arc::new(disks::open(program, plan)?);
+    let _first = to_save.set(Arc::clone(&disks));
     let by_itself = plan.accel.name != "qtest";
     let clock = match by_itself {
         true => Clock::following_host().map_err(|e| format!("timers: {e}"))?,
@@ -107,6 +109,7 @@ pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Start
     let target = Arc::new(Target {
         events: events.clone(),
         life: Arc::clone(&life),
+        disks: Arc::clone(&disks),
         chardevs: Arc::downgrade(&chardevs),
         views: Views::new(plan, board.views),
         cpus: board.machine.cpu_count(),
@@ -124,6 +127,16 @@ pub fn start(program: &str, plan: &Plan, events: &Events) -> Result<Option<Start
         chardevs,
         _serial: board.serial_input,
     }))
+}
+
+/// Has the control thread write back what snapshots hold.
+fn save_disks(events: &Events, disks: Option<&Arc<Disks>>) {
+    let Some(disks) = disks.map(Arc::clone) else { return };
+    events.send(Event::Do(Box::new(move |machine| {
+        if let Err(why) = monitor::still(machine, || disks.commit("all")) {
+            eprintln!("{why}");
+        }
+    })));
 }
 
 /// What all boards have.

@@ -108,7 +108,7 @@ pub fn open_named(path: &str, format: &str, read_only: bool) -> Arc<dyn Node> {
         ..DriveOptions::default()
     };
     let opened = open_drive(&options, &HostFiles, &mut Registry::default());
-    Arc::clone(opened.unwrap_or_else(|e| panic!("{path}: {e}")).disk.node())
+    opened.unwrap_or_else(|e| panic!("{path}: {e}")).disk.node()
 }
 
 /// Our own checker has nothing to say.
