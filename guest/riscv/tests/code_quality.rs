@@ -3,7 +3,8 @@
 //! A file is a `#` line, the words of the guest's code (what follows a word on its line is for
 //! readers), and what the driver adds: the count of host instructions, the optimised IR, and the
 //! host code up to its records, disassembled. Addresses that mean something have names, so that
-//! they change only with the code itself. `UPDATE_GOLDEN=1` writes the files anew; a new one needs
+//! they change only with the code itself. A title that has `vtype=` and `vl=` asks for vectors of that
+//! type. `UPDATE_GOLDEN=1` writes the files anew; a new one needs
 //! only its head.
 
 #[allow(dead_code, reason = "no memory is needed here")]
@@ -34,6 +35,7 @@ const FIELDS: [(usize, &str); 13] = [
     (offset_of!(Core, tlb), "tlb"),
     (offset_of!(Core, jumps), "jumps"),
     (offset_of!(Core, spill), "spill"),
+    (offset_of!(Core, vector_spill), "vector_spill"),
     (offset_of!(Core, frame), "frame"),
     (offset_of!(Core, consts), "consts"),
     (offset_of!(Core, resume), "resume"),
@@ -120,11 +122,23 @@ fn words(text: &str) -> Vec<u32> {
     head.filter_map(word).collect()
 }
 
-fn translate(words: &[u32]) -> Unit {
+/// The number that a file's title gives to a name.
+fn setting(title: &str, name: &str) -> Option<u64> {
+    let words = title.split([' ', ',', ';', '.']);
+    let value = words.filter_map(|word| word.split_once('=')).find(|(key, _)| *key == name)?.1;
+    Some(value.parse().unwrap_or_else(|e| panic!("{title}: {value}: {e}")))
+}
+
+fn translate(title: &str, words: &[u32]) -> Unit {
     let hart = hart(Xlen::Rv64);
     let mut state = hart.reset();
     // The unit is on and its registers are dirty.
     state.mstatus |= 3 << 13;
+    if let (Some(vtype), Some(vl)) = (setting(title, "vtype"), setting(title, "vl")) {
+        // So is the other, and its type is known.
+        state.mstatus |= 3 << 9;
+        (state.vtype, state.vl, state.vknown) = (vtype, vl, 1);
+    }
     state.pc = START;
     let mode = hart.mode(&state);
     // As the runtime fills them in.
@@ -202,13 +216,14 @@ fn host_code(bytes: &[u8], compiled: &Compiled, thunks: Thunks) -> (String, Stri
 /// A whole file, made of its head.
 fn render(text: &str) -> String {
     let words = words(text);
-    let mut golden = text.lines().next().expect("a file has a title").to_owned() + "\n";
+    let title = text.lines().next().expect("a file has a title");
+    let mut golden = format!("{title}\n");
     let ext = hart(Xlen::Rv64).config.ext;
     for (pc, word) in (START..).step_by(4).zip(&words) {
         let shown = disassemble_plain(*word, pc, ext).expect("an instruction");
         let _ = writeln!(golden, "{word:08x}  {shown}");
     }
-    let mut unit = translate(&words);
+    let mut unit = translate(title, &words);
     let regs = Riscv::registers();
     Optimiser::default().run(&mut unit, regs);
     assert_eq!(unit.verify(), Ok(()));
