@@ -478,6 +478,35 @@ impl<'a> Builder<'a> {
         self.effect(OpKind::VCopyOut, Type::I64, helper.0, [to, place, arg]);
     }
 
+    /// Copies the first `count` bytes, at most `fit` (16 or a multiple of 32), from memory at `from`
+    /// to byte `offset` and following of the vector registers, as `helper` does with `arg` and the two.
+    pub fn vcopy_some_in(
+        &mut self,
+        (helper, arg): (HelperId, u32),
+        from: Operand,
+        (offset, fit): (u16, u16),
+        count: Operand,
+    ) {
+        let place = self.copy_place(arg, offset, fit);
+        self.effect(OpKind::VCopySomeIn, Type::I64, helper.0, [from, place, count]);
+    }
+
+    /// Copies vector registers to memory at `to`, alike.
+    pub fn vcopy_some_out(
+        &mut self,
+        (helper, arg): (HelperId, u32),
+        to: Operand,
+        (offset, fit): (u16, u16),
+        count: Operand,
+    ) {
+        let place = self.copy_place(arg, offset, fit);
+        self.effect(OpKind::VCopySomeOut, Type::I64, helper.0, [to, place, count]);
+    }
+
+    fn copy_place(&mut self, arg: u32, offset: u16, fit: u16) -> Operand {
+        self.imm(u64::from(offset) | u64::from(fit) << 16 | u64::from(arg) << 32)
+    }
+
     /// A vector operation of one operand, which may be an integer or a float by its form.
     pub fn vector1(&mut self, kind: OpKind, ty: Type, lane: Lane, a: Operand) -> Operand {
         self.emit(kind, ty, lane.with(0), [a, Operand::NONE, Operand::NONE])

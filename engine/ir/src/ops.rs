@@ -269,6 +269,13 @@ operations! {
     VCopyIn "vcopyin" 3 MEMORY;
     /// Copies vector registers to memory at a, alike.
     VCopyOut "vcopyout" 3 MEMORY;
+    /// Copies the first c bytes at a, but not more than fit, to the vector registers. b (a constant) has
+    /// the first byte there, from bit 16 on how many fit (16 or a multiple of 32), and from bit 32 on
+    /// an argument. That is what helper `aux` does, called with the argument, a and c, and it is called
+    /// where all that could be copied is not in one piece.
+    VCopySomeIn "vcopysomein" 3 MEMORY;
+    /// Copies vector registers to memory at a, alike.
+    VCopySomeOut "vcopysomeout" 3 MEMORY;
 
     // Vectors. These have a `Form`, and a vector type.
     /// The vector at byte a (a constant) of the guest's vector registers.

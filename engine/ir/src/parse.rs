@@ -158,6 +158,7 @@ fn aux_of(kind: OpKind, text: &str) -> Option<u16> {
         }
         OpKind::Sext | OpKind::Zext | OpKind::ToInt => text.parse().ok(),
         OpKind::Call | OpKind::VCopyIn | OpKind::VCopyOut | OpKind::Label => bare?.parse().ok(),
+        OpKind::VCopySomeIn | OpKind::VCopySomeOut => bare?.parse().ok(),
         kind if kind.effects().has(Effects::FLAGS) || kind == OpKind::FUnbox => {
             let (number, rounding) = text.split_once('_').unwrap_or((text, "cur"));
             let number: u8 = if number.is_empty() { 0 } else { number.parse().ok()? };

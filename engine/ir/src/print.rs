@@ -82,6 +82,7 @@ fn qualifier(op: &Op) -> String {
         OpKind::ExitLoop => format!("_{}", ExitKind::from_code(op.aux).name()),
         OpKind::Sext | OpKind::Zext | OpKind::ToInt => op.aux.to_string(),
         OpKind::Call | OpKind::VCopyIn | OpKind::VCopyOut | OpKind::Label => format!("_{}", op.aux),
+        OpKind::VCopySomeIn | OpKind::VCopySomeOut => format!("_{}", op.aux),
         kind if kind.effects().has(Effects::FLAGS) || kind == OpKind::FUnbox => float(op),
         _ => String::new(),
     }

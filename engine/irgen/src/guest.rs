@@ -146,6 +146,9 @@ pub(crate) const REDIRECT: u16 = 4;
 /// Helpers of the copies between memory and vector registers.
 pub(crate) const COPY_IN: u16 = 9;
 pub(crate) const COPY_OUT: u16 = 10;
+/// Helpers of copies of some bytes: the argument is where they go, and from bit 16 on how many fit.
+pub(crate) const COPY_SOME_IN: u16 = 11;
+pub(crate) const COPY_SOME_OUT: u16 = 12;
 /// Helpers that do not set the pc.
 pub(crate) const PLAIN: &[u16] = &[0, 1, 2, 3, 5, 6, 7, 8];
 
@@ -166,6 +169,8 @@ const HELPERS: &[Helper<TestGuest>] = &[
     Helper { name: "exchange_byte", run: exchange_byte, float: false, quiet: true },
     Helper { name: "copy_in", run: copy_in, float: false, quiet: true },
     Helper { name: "copy_out", run: copy_out, float: false, quiet: true },
+    Helper { name: "copy_some_in", run: copy_some_in, float: false, quiet: true },
+    Helper { name: "copy_some_out", run: copy_some_out, float: false, quiet: true },
 ];
 
 /// Swaps two integer registers, one of which may be pinned.
@@ -224,6 +229,16 @@ fn copy_out(cpu: &mut TestCpu<'_>, [_, to, place]: [u64; 3]) -> Called {
         cpu.store(0, MemOp::U8, to.wrapping_add(i), byte.into())?;
     }
     Ok(0)
+}
+
+/// What `VCopySomeIn` does.
+fn copy_some_in(cpu: &mut TestCpu<'_>, [arg, from, count]: [u64; 3]) -> Called {
+    copy_in(cpu, [0, from, arg & 0xffff | count.min(arg >> 16) << 32])
+}
+
+/// What `VCopySomeOut` does.
+fn copy_some_out(cpu: &mut TestCpu<'_>, [arg, to, count]: [u64; 3]) -> Called {
+    copy_out(cpu, [0, to, arg & 0xffff | count.min(arg >> 16) << 32])
 }
 
 /// The rights on the page of an address: to read, to write. `None` for a fault.

@@ -1,7 +1,7 @@
 //! Vector operations of units, by their forms.
 
 use crate::generate::{Maker, NONE};
-use crate::guest::{COPY_IN, COPY_OUT, VECTOR_BYTES};
+use crate::guest::{COPY_IN, COPY_OUT, COPY_SOME_IN, COPY_SOME_OUT, VECTOR_BYTES};
 use ir::{Aux, Cond, Form, FpCond, Lane, MemOp, OpKind, Operand, Rounding, Slot, Type};
 
 impl Maker<'_, '_> {
@@ -14,7 +14,8 @@ impl Maker<'_, '_> {
             }
             10..16 => self.vector_load(ty),
             16..21 => self.vector_store(ty),
-            21..26 => self.vector_copy(),
+            21..25 => self.vector_copy(),
+            25..29 => self.vector_copy_some(),
             _ => self.vector_operation(ty),
         }
     }
@@ -90,6 +91,20 @@ impl Maker<'_, '_> {
         } else {
             self.effect(OpKind::VCopyOut, Type::I64, COPY_OUT, [base, place, arg]);
         }
+    }
+
+    fn vector_copy_some(&mut self) {
+        let fit = self.random.pick(&[16, 32, 64, 96]);
+        let at = self.random.below(VECTOR_BYTES as u64 - fit + 1);
+        let arg = at | fit << 16;
+        let place = self.constant(arg | arg << 32);
+        let (base, _) = self.base(fit, true);
+        let count = self.vector_int(fit / 2);
+        let (kind, helper) = match self.random.percent(50) {
+            true => (OpKind::VCopySomeIn, COPY_SOME_IN),
+            false => (OpKind::VCopySomeOut, COPY_SOME_OUT),
+        };
+        self.effect(kind, Type::I64, helper, [base, place, count]);
     }
 
     /// Any operation of the table that has a form.

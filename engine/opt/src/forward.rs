@@ -147,7 +147,7 @@ impl Forward {
                 }
             }
             OpKind::VPut => self.vectors.put(vector_place(unit, &op), op.b),
-            OpKind::VCopyIn => self.vectors.forget(),
+            OpKind::VCopyIn | OpKind::VCopySomeIn => self.vectors.forget(),
             OpKind::ExitIndirect if matches!(op.a.value(), Value::Const(_)) => {
                 op.kind = OpKind::Exit;
             }

@@ -31,7 +31,7 @@ use std::path::Path;
 const THUNKS: u64 = 0x1000_0000;
 const ORIGIN: u64 = 0x2000_0000;
 /// Where the fields of a core begin, and what follows it.
-const FIELDS: [(usize, &str); 13] = [
+const FIELDS: [(usize, &str); 14] = [
     (offset_of!(Core, tlb), "tlb"),
     (offset_of!(Core, jumps), "jumps"),
     (offset_of!(Core, spill), "spill"),

@@ -74,6 +74,13 @@ fn encode(random: &mut Random<'_>, info: &InsnInfo) -> u32 {
     bits & !info.mask | info.value
 }
 
+/// A unit-stride load or store of all elements below `vl`.
+fn plain_access(random: &mut Random<'_>) -> u32 {
+    let (opcode, width) = (random.pick(&[0x07, 0x27]), random.pick(&[0, 5, 6, 7]));
+    let (base, data) = (12 + random.below(16) as u32, random.pick(&[0, 2, 4, 8, 16, 24]));
+    1 << 25 | base << 15 | width << 12 | data << 7 | opcode
+}
+
 fn instruction(random: &mut Random<'_>, encodings: &[&InsnInfo]) -> u32 {
     let r = LENGTHS.start as u32 + random.below(11) as u32;
     match random.below(100) {
@@ -85,6 +92,7 @@ fn instruction(random: &mut Random<'_>, encodings: &[&InsnInfo]) -> u32 {
         // addi, beq 8 bytes ahead
         29..31 => (random.below(16) as u32) << 20 | r << 15 | r << 7 | 0x13,
         31..33 => r << 20 | 5 << 15 | 8 << 7 | 0x63,
+        33..43 => plain_access(random),
         _ => loop {
             let info = random.pick(encodings);
             let word = encode(random, info);

@@ -374,6 +374,12 @@ impl Asm {
         self.op(w, &[0x85], b.0, a.into());
     }
 
+    /// test a (low byte), imm; a below 4
+    pub fn test_imm(&mut self, a: Gpr, imm: i32) {
+        self.op8(&[0xf6], 0, a.into());
+        self.byte(imm as u8);
+    }
+
     /// imul dst, src
     pub fn imul(&mut self, w: Width, dst: Gpr, src: Rm) {
         self.op(w, &[0x0f, 0xaf], dst.0, src);

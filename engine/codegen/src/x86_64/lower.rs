@@ -241,6 +241,8 @@ impl<'a> Generator<'a> {
             K::Load | K::Store | K::Amo | K::Cas | K::Fence => self.lower_memory(op)?,
             K::VCopyIn => self.vector_copy(op, false)?,
             K::VCopyOut => self.vector_copy(op, true)?,
+            K::VCopySomeIn => self.vector_copy_some(op, false)?,
+            K::VCopySomeOut => self.vector_copy_some(op, true)?,
             K::Call => self.call(op)?,
             K::ToFloat
             | K::ToInt

@@ -18,6 +18,7 @@ mod spans;
 mod thunks;
 mod vector;
 mod vector_composed;
+mod vector_copy;
 mod vector_float;
 mod vector_places;
 

@@ -10,7 +10,7 @@ use super::asm::{Alu, Cc, Map, Mem, Pp, Rm, Vex, Width, Xmm};
 use super::lower::Generator;
 use super::thunks::{core_disp, core_mem, state_mem};
 use crate::CompileError;
-use crate::layout::{Consts, Core, Loc, PAGE_BITS, Site, SiteKind, VectorConsts};
+use crate::layout::{Consts, Core, Loc, SiteKind, VectorConsts};
 use ir::{Cond, Effects, Lane, Op, OpKind, Type};
 use std::mem::offset_of;
 
@@ -129,7 +129,7 @@ pub(super) fn wide(op: &Op) -> bool {
 }
 
 /// Displacement of a constant of vector operations.
-fn constant_at(offset: usize) -> usize {
+pub(super) fn constant_at(offset: usize) -> usize {
     offset_of!(Core, consts) + offset_of!(Consts, vector) + offset
 }
 
@@ -211,52 +211,11 @@ impl Generator<'_> {
     }
 
     /// Where bytes of the guest's vector registers are in its state.
-    fn vector_bytes(&self, at: u64, len: u64) -> u32 {
+    pub(super) fn vector_bytes(&self, at: u64, len: u64) -> u32 {
         let region = self.target.vectors;
         let end = at.saturating_add(len);
         assert!(end <= region.len.into(), "front ends name bytes of their vector registers");
         region.offset + at as u32
-    }
-
-    /// `VCopyIn`, and `VCopyOut` if it writes memory.
-    pub(super) fn vector_copy(&mut self, op: &Op, write: bool) -> Result<(), CompileError> {
-        let base = self.int(op.a)?;
-        let place = self.unit.as_const(op.b).unwrap_or(u64::MAX);
-        let (at, len) = (place & u64::from(u32::MAX), place >> 32);
-        let state = self.vector_bytes(at, len);
-        let site = self.site(op, SiteKind::Call(op.aux));
-        let [a, b, c] = site.args;
-        let site = Site { args: [c, a, b], ..site };
-        let result = match op.dst.is_none() {
-            true => None,
-            false => Some(self.define_int(op, None)?),
-        };
-        let slow = self.tlb_masked(base, 0, (len as i32 - 1, -(1 << PAGE_BITS)), write);
-        let mut done = 0;
-        while done < len as u32 {
-            let (memory, state) = (Mem::indexed(base, RCX, done as i32), state_mem(state + done));
-            let (from, to) = if write { (state, memory) } else { (memory, state) };
-            let step = match len as u32 - done {
-                left @ (4 | 8) => {
-                    self.asm.vload(left == 8, X0, from);
-                    self.asm.vstore(left == 8, to, X0);
-                    left
-                }
-                left => {
-                    let wide = left >= 32;
-                    self.asm.vector_load(wide, X0, from);
-                    self.asm.vector_store(wide, to, X0);
-                    if wide { 32 } else { 16 }
-                }
-            };
-            done += step;
-        }
-        if let Some(result) = result {
-            self.asm.mov_imm(result, 0);
-        }
-        self.resume_here(slow, site, result.map_or(Loc::None, Loc::from), Kept::Nothing);
-        self.defined(op);
-        Ok(())
     }
 
     fn vector_get(&mut self, op: &Op) -> Result<(), CompileError> {

@@ -1,0 +1,154 @@
+//! Copies between memory and the guest's vector registers, with one look at the TLB.
+
+use super::alloc::Kept;
+use super::asm::gpr::{RAX, RBP, RCX};
+use super::asm::{Alu, Cc, Gpr, Mem, Width, Xmm};
+use super::lower::Generator;
+use super::thunks::{core_disp, state_mem};
+use super::vector::{PBLENDVB, constant_at, m0f, m3a};
+use crate::CompileError;
+use crate::layout::{Loc, PAGE_BITS, Site, SiteKind, VectorConsts};
+use ir::Op;
+use std::mem::offset_of;
+
+const X0: Xmm = Xmm(0);
+const X1: Xmm = Xmm(1);
+
+impl Generator<'_> {
+    /// `VCopyIn`, and `VCopyOut` if it writes memory.
+    pub(super) fn vector_copy(&mut self, op: &Op, write: bool) -> Result<(), CompileError> {
+        let base = self.int(op.a)?;
+        let place = self.unit.as_const(op.b).unwrap_or(u64::MAX);
+        let (at, len) = (place & u64::from(u32::MAX), place >> 32);
+        let state = self.vector_bytes(at, len);
+        let site = self.site(op, SiteKind::Call(op.aux));
+        let [a, b, c] = site.args;
+        let site = Site { args: [c, a, b], ..site };
+        let result = match op.dst.is_none() {
+            true => None,
+            false => Some(self.define_int(op, None)?),
+        };
+        let slow = self.tlb_masked(base, 0, (len as i32 - 1, -(1 << PAGE_BITS)), write);
+        let mut done = 0;
+        while done < len as u32 {
+            let (memory, state) = (Mem::indexed(base, RCX, done as i32), state_mem(state + done));
+            let (from, to) = if write { (state, memory) } else { (memory, state) };
+            let step = match len as u32 - done {
+                left @ (4 | 8) => {
+                    self.asm.vload(left == 8, X0, from);
+                    self.asm.vstore(left == 8, to, X0);
+                    left
+                }
+                left => {
+                    let wide = left >= 32;
+                    self.asm.vector_load(wide, X0, from);
+                    self.asm.vector_store(wide, to, X0);
+                    if wide { 32 } else { 16 }
+                }
+            };
+            done += step;
+        }
+        if let Some(result) = result {
+            self.asm.mov_imm(result, 0);
+        }
+        self.resume_here(slow, site, result.map_or(Loc::None, Loc::from), Kept::Nothing);
+        self.defined(op);
+        Ok(())
+    }
+
+    /// `VCopySomeIn`, and `VCopySomeOut` if it writes memory: as many whole vectors as there are, then
+    /// a part of one. All that fits lies in one page, so loads may read it all.
+    pub(super) fn vector_copy_some(&mut self, op: &Op, write: bool) -> Result<(), CompileError> {
+        let (base, count) = (self.int(op.a)?, self.int(op.c)?);
+        let place = self.unit.as_const(op.b).unwrap_or(u64::MAX);
+        let (at, fit) = (place & 0xffff, place >> 16 & 0xffff);
+        let state = self.vector_bytes(at, fit);
+        let site = self.site(op, SiteKind::Call(op.aux));
+        let [a, _, c] = site.args;
+        let imms = [site.imms[0], place >> 32, site.imms[2]];
+        let site = Site { args: [Loc::Imm(1), a, c], imms, ..site };
+        let registers = self.scratch()?;
+        let slow = self.tlb_masked(base, 0, (fit as i32 - 1, -(1 << PAGE_BITS)), write);
+        self.asm.lea(Width::W64, RCX, Mem::indexed(base, RCX, 0));
+        self.asm.mov(Width::W64, RAX, count);
+        self.asm.mov_imm(registers, fit);
+        self.asm.alu(Alu::Cmp, Width::W64, RAX, registers.into());
+        self.asm.cmov(Cc::A, Width::W64, RAX, registers.into());
+        self.asm.lea(Width::W64, registers, state_mem(state));
+        let (from, to) = if write { (registers, RCX) } else { (RCX, registers) };
+        let step = fit.min(32) as i32;
+        let again = self.asm.here();
+        self.asm.alu_imm(Alu::Cmp, Width::W32, RAX.into(), step);
+        let part = self.asm.jcc(Cc::B);
+        self.asm.vector_load(step == 32, X0, Mem::base(from, 0));
+        self.asm.vector_store(step == 32, Mem::base(to, 0), X0);
+        self.advance((from, to), step);
+        self.asm.alu_imm(Alu::Sub, Width::W32, RAX.into(), step);
+        let next = self.asm.jmp();
+        self.asm.bind_to(next, again);
+        self.asm.bind(part);
+        if write {
+            self.store_part((from, to), step);
+        } else {
+            self.load_part((from, to), step == 32);
+        }
+        self.resume_here(slow, site, Loc::None, Kept::Nothing);
+        Ok(())
+    }
+
+    fn advance(&mut self, (from, to): (Gpr, Gpr), by: i32) {
+        self.asm.alu_imm(Alu::Add, Width::W64, from.into(), by);
+        self.asm.alu_imm(Alu::Add, Width::W64, to.into(), by);
+    }
+
+    /// The first eax bytes of a vector; the others of the destination stay as they are.
+    fn load_part(&mut self, (from, to): (Gpr, Gpr), wide: bool) {
+        let ones_end = constant_at(offset_of!(VectorConsts, window)) + 32;
+        self.asm.test(Width::W32, RAX, RAX);
+        let nothing = self.asm.jcc(Cc::E);
+        self.asm.group3(Width::W64, 3, RAX.into());
+        self.asm.vector_load(wide, X1, Mem::indexed(RBP, RAX, core_disp(ones_end)));
+        self.asm.vector_load(wide, X0, Mem::base(to, 0));
+        self.asm.v(wide, PBLENDVB, X0, X0, Mem::base(from, 0));
+        self.asm.imm8(X1.0 << 4);
+        self.asm.vector_store(wide, Mem::base(to, 0), X0);
+        self.asm.bind(nothing);
+    }
+
+    /// The first eax bytes of a vector and not one more: by powers of two.
+    fn store_part(&mut self, (from, to): (Gpr, Gpr), whole: i32) {
+        for size in [16, 8, 4, 2, 1] {
+            if size >= whole {
+                continue;
+            }
+            self.asm.test_imm(RAX, size);
+            let skip = self.asm.jcc(Cc::E);
+            let (source, target) = (Mem::base(from, 0), Mem::base(to, 0));
+            match size {
+                16 => {
+                    self.asm.vector_load(false, X0, source);
+                    self.asm.vector_store(false, target, X0);
+                }
+                8 | 4 => {
+                    self.asm.vload(size == 8, X0, source);
+                    self.asm.vstore(size == 8, target, X0);
+                }
+                _ => {
+                    // vpinsr and vpextr, of a word or a byte.
+                    let (insert, extract) = match size {
+                        2 => (m0f(0xc4), m3a(0x15)),
+                        _ => (m3a(0x20), m3a(0x14)),
+                    };
+                    self.asm.v(false, insert, X0, X0, source);
+                    self.asm.imm8(0);
+                    self.asm.v(false, extract, X0, Xmm(0), target);
+                    self.asm.imm8(0);
+                }
+            }
+            if size > 1 {
+                self.advance((from, to), size);
+            }
+            self.asm.bind(skip);
+        }
+    }
+}
