@@ -166,13 +166,19 @@ pub struct CreateRequest<'a> {
     pub secrets: &'a dyn Secrets,
 }
 
-/// Options of every new file of the host, whatever its format.
+/// Options of every new file of the host, whatever its format. A format that has a row of the same
+/// name means its own.
 pub const FILE_OPTIONS: &[ImageOption] = &[
     ImageOption::new("nocow", ValueKind::Switch, "Turn off copy-on-write (valid only on btrfs)"),
     ImageOption::new(
         "extent_size_hint",
         ValueKind::Size,
         "Extent size hint for the image file, 0 to disable",
+    ),
+    ImageOption::new(
+        "preallocation",
+        ValueKind::Text,
+        "Preallocation mode (allowed values: off, falloc, full)",
     ),
 ];
 

@@ -338,6 +338,46 @@ impl BlockMap for Map {
         Ok(())
     }
 
+    fn records_backing(&self) -> bool {
+        true
+    }
+
+    /// The name goes to another place than the old one, so that the change of the header's first
+    /// sector is the whole change.
+    fn record_backing(
+        &mut self,
+        file: &dyn Node,
+        name: Option<&str>,
+        format: Option<&str>,
+    ) -> io::Result<()> {
+        const PLACES: [u32; 2] = [2048, 3072];
+        let text = name.unwrap_or("");
+        if text.len() > 1023 {
+            let why = "the name of the backing file is too long";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        let mut sector = [0; SECTOR as usize];
+        read_padded(file, 0, &mut sector)?;
+        let old = le32(&sector, at::BACKING_OFFSET);
+        let place = if old == PLACES[0] { PLACES[1] } else { PLACES[0] };
+        let mut bits = self.header.features & !(features::BACKING_FILE | features::RAW_BACKING);
+        if name.is_some() {
+            bits |= features::BACKING_FILE;
+            bits |= if format == Some("raw") { features::RAW_BACKING } else { 0 };
+            write(file, place.into(), text.as_bytes())?;
+            file.flush()?;
+        }
+        let place = if name.is_some() { place } else { 0 };
+        put(&mut sector, at::FEATURES, &bits.to_le_bytes());
+        put(&mut sector, at::BACKING_OFFSET, &place.to_le_bytes());
+        put(&mut sector, at::BACKING_LEN, &(text.len() as u32).to_le_bytes());
+        write(file, 0, &sector)?;
+        file.flush()?;
+        self.header.features = bits;
+        self.header.backing = name.map(str::to_owned);
+        Ok(())
+    }
+
     fn resize(&mut self, tables: &mut Tables, file: &dyn Node, size: u64) -> io::Result<()> {
         let unsupported = |text: &str| Err(io::Error::new(io::ErrorKind::Unsupported, text));
         if size < self.header.size {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use common::images::*;
 use common::*;
 use formats::HostFiles;
-use graph::{CheckReport, ExtentKind, Fix, Node, Property, WriteFlags};
+use graph::{CheckReport, ExtentKind, Fix, Node, Preallocation, Property, WriteFlags};
 
 const MIB: u64 = 1 << 20;
 
@@ -403,5 +403,47 @@ fn an_image_whose_peer_was_killed_is_read_and_repaired() {
         drop(disk);
         model[4 << 20..][..5000].fill(7);
         peer_agrees(&folder, format, &path, &model);
+    }
+}
+
+#[test]
+fn qed_images_grow_and_change_their_backing_file() {
+    let folder = Folder::new("blocks-qed");
+    let (path, base) = (folder.path("a.qed"), folder.path("base.raw"));
+    let content: Vec<u8> = (0..2 * MIB).map(|i| (i / 500) as u8 | 1).collect();
+    std::fs::write(&base, &content).unwrap();
+    make(&HostFiles, "qed", &path, "cluster_size=4096", MIB);
+    let disk = open_host("qed", &path);
+    disk.write_at(0, &[9; 4096], WriteFlags::default()).unwrap();
+    let image = disk.image().unwrap();
+    assert!(image.resize(MIB / 2, Preallocation::Off).is_err());
+    image.resize(2 * MIB, Preallocation::Off).unwrap();
+    for name in ["other.raw", "base.raw"] {
+        image.overlay().unwrap().record_backing(Some(name), Some("raw")).unwrap();
+        assert_eq!(disk.info().backing_filename.as_deref(), Some(name));
+    }
+    drop(disk);
+    let mut model = content;
+    model[..4096].fill(9);
+    peer_agrees(&folder, "qed", &path, &model);
+    let backing = open_file(&base, true);
+    let opening = Opening { read_only: true, backing: Some(backing) };
+    let disk = try_open(&HostFiles, "qed", &path, &opening).unwrap();
+    same_info(&*disk, "qed", &path);
+    assert!(read_all(&*disk) == model);
+}
+
+#[test]
+fn files_of_images_take_the_preallocation_of_files() {
+    let folder = Folder::new("blocks-preallocation");
+    let path = folder.path("image");
+    for format in ["vdi", "vmdk", "vpc", "vhdx", "qed", "parallels", "qcow"] {
+        for (mode, good) in [("off", true), ("falloc", true), ("full", true), ("metadata", false)] {
+            let options = format!("preallocation={mode}");
+            let ours = try_make(&HostFiles, format, &path, &options, MIB);
+            let theirs =
+                tool("qemu-img", &["create", "-q", "-f", format, "-o", &options, &path, "1M"]);
+            assert_eq!((ours.is_ok(), theirs.status.success()), (good, good), "{format} {mode}");
+        }
     }
 }

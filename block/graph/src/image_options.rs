@@ -75,9 +75,15 @@ pub struct ImageOptions {
 }
 
 impl ImageOptions {
-    /// No values yet, for the rows of all `tables`.
+    /// No values yet, for the rows of all `tables`; of two rows of one name, the first counts.
     pub fn new(tables: &[&[ImageOption]]) -> Self {
-        Self { table: tables.concat(), values: BTreeMap::new() }
+        let mut table: Vec<ImageOption> = Vec::new();
+        for row in tables.concat() {
+            if table.iter().all(|known| known.name != row.name) {
+                table.push(row);
+            }
+        }
+        Self { table, values: BTreeMap::new() }
     }
 
     /// The rows, in the order in which tools print values.

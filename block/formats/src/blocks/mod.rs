@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use graph::{
     Child, Compress, Extent, ExtentKind, Image, ImageOptions, Limits, Node, NodeInfo, OpenError,
-    Preallocation, RangeGuard, RangeLocks, Role, SECTOR, Sharing, WriteFlags, ZeroFlags,
+    Overlay, Preallocation, RangeGuard, RangeLocks, Role, SECTOR, Sharing, WriteFlags, ZeroFlags,
     check_range,
 };
 
@@ -135,6 +135,22 @@ pub(crate) trait BlockMap: Send {
         Ok(())
     }
 
+    /// Whether the image can be told of another backing file.
+    fn records_backing(&self) -> bool {
+        false
+    }
+
+    /// Records the name of another backing file, or none.
+    fn record_backing(
+        &mut self,
+        file: &dyn Node,
+        name: Option<&str>,
+        format: Option<&str>,
+    ) -> io::Result<()> {
+        let _ = (file, name, format);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Changes the disk's length.
     fn resize(&mut self, tables: &mut Tables, file: &dyn Node, size: u64) -> io::Result<()> {
         let _ = (tables, file, size);
@@ -146,11 +162,23 @@ pub(crate) trait BlockMap: Send {
     fn describe(&self, info: &mut NodeInfo);
 }
 
-/// The disk's length that a new image is to have, rounded up to a sector.
+/// The disk's length that a new image is to have, rounded up to a sector. Its file begins empty and
+/// grows, so that there is nothing to preallocate.
 ///
 /// # Errors
-/// `Option` when it is beyond any file.
+/// `Option` when it is beyond any file, or for a preallocation that files do not have.
 pub(crate) fn option_size(options: &ImageOptions) -> Result<u64, OpenError> {
+    let mode = options.text("preallocation").unwrap_or("off");
+    match Preallocation::named(mode) {
+        Some(Preallocation::Metadata) => {
+            return Err(OpenError::Option(format!("Unsupported preallocation mode: {mode}")));
+        }
+        Some(_) => {}
+        None => {
+            let text = format!("Parameter 'preallocation' does not accept value '{mode}'");
+            return Err(OpenError::Option(text));
+        }
+    }
     let size = options.number("size").unwrap_or(0).checked_next_multiple_of(SECTOR);
     let size = size.filter(|size| *size <= i64::MAX as u64);
     size.ok_or_else(|| OpenError::Option("Image size is too large".to_owned()))
@@ -176,6 +204,8 @@ pub struct Blocks {
     store: Mutex<Box<dyn Store>>,
     ranges: RangeLocks,
     unpacked: Unpacked,
+    /// The map can record a backing file.
+    records_backing: bool,
     pack: Option<Box<dyn Pack>>,
     begun: AtomicBool,
 }
@@ -199,6 +229,7 @@ impl Blocks {
             backing,
             read_only: read_only || file.read_only(),
             discard,
+            records_backing: map.records_backing(),
             block: map.block(),
             size: AtomicU64::new(map.size()),
             state: Mutex::new(State {
@@ -385,6 +416,23 @@ impl Image for Blocks {
 
     fn compress(&self) -> Option<&dyn Compress> {
         self.pack.as_ref().map(|_| self as &dyn Compress)
+    }
+
+    fn overlay(&self) -> Option<&dyn Overlay> {
+        self.records_backing.then_some(self)
+    }
+}
+
+impl Overlay for Blocks {
+    fn record_backing(&self, name: Option<&str>, format: Option<&str>) -> io::Result<()> {
+        self.writable(0, 0)?;
+        self.flush()?;
+        self.state().map.record_backing(&*self.file, name, format)
+    }
+
+    fn make_empty(&self) -> io::Result<()> {
+        let text = "this format cannot give back what an image stores";
+        Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }
 }
 
