@@ -108,12 +108,10 @@ impl Backward {
             }
             _ => {}
         }
-        for (index, operand) in op.operands().enumerate() {
-            if !matches!(operand.value(), Value::Const(_)) {
-                // An operand that is named must be there, even if none of its bits matters.
-                let bits = demand(unit, &op, index, bits).max(1);
-                self.want(operand, bits);
-            }
+        let demands = demands(unit, &op, bits);
+        for (operand, bits) in op.operands().zip(demands) {
+            // An operand that is named must be there, even if none of its bits matters.
+            self.want(operand, bits.max(1));
         }
         self.kept.push(op);
     }
@@ -187,41 +185,36 @@ fn observes(op: &Op) -> bool {
     }
 }
 
-/// How many low bits of an operand matter for `bits` bits of the result.
-fn demand(unit: &Unit, op: &Op, place: usize, bits: u8) -> u8 {
+/// How many low bits of each operand matter for `bits` bits of the result.
+fn demands(unit: &Unit, op: &Op, bits: u8) -> [u8; 3] {
     use OpKind as K;
-    if matches!(op.kind, K::Load | K::Exit | K::ExitIndirect | K::Call) {
-        return ALL;
-    }
     let width = if op.ty == Type::I32 { 32 } else { ALL };
     let low = bits.min(width);
     match op.kind {
-        K::Mov if !op.ty.is_float() => bits,
-        K::Add | K::Sub | K::Mul | K::Or | K::Xor | K::AndNot => low,
+        K::Mov if !op.ty.is_float() => [bits; 3],
+        K::Add | K::Sub | K::Mul | K::Or | K::Xor | K::AndNot => [low; 3],
         K::And => match unit.as_const(op.b) {
-            Some(mask) => low.min(ALL - mask.leading_zeros() as u8),
-            None => low,
+            Some(mask) => [low.min(ALL - mask.leading_zeros() as u8); 3],
+            None => [low; 3],
         },
-        K::Shl => match (unit.as_const(op.b), place) {
-            (Some(count), 0) => low.saturating_sub(count as u8 & (width - 1)),
-            (_, 0) => low,
-            _ => 8,
+        K::Shl => match unit.as_const(op.b) {
+            Some(count) => [low.saturating_sub(count as u8 & (width - 1)), 8, 8],
+            None => [low, 8, 8],
         },
-        K::Shr | K::Sar => match (unit.as_const(op.b), place) {
-            (Some(count), 0) if op.kind == K::Shr || bits < ALL => {
-                width.min(low.saturating_add(count as u8 & (width - 1)))
+        K::Shr | K::Sar => match unit.as_const(op.b) {
+            Some(count) if op.kind == K::Shr || bits < ALL => {
+                [width.min(low.saturating_add(count as u8 & (width - 1))), 8, 8]
             }
-            (_, 0) => width,
-            _ => 8,
+            _ => [width, 8, 8],
         },
-        K::Rotl | K::Rotr if place == 1 => 8,
-        K::Sext | K::Zext => bits.min(op.aux as u8),
-        K::Select if place > 0 => bits,
-        K::Store if place == 2 && op.ty == Type::I64 => 8 * op.mem().size() as u8,
-        K::FFromInt | K::FFromUInt => op.aux as u8,
-        K::Rotl | K::Rotr | K::Div | K::DivU | K::Rem | K::RemU => width,
-        K::Min | K::Max | K::MinU | K::MaxU | K::Clz | K::Ctz | K::Popcnt | K::Bswap => width,
-        K::SetCond | K::BranchIf | K::ExitIf if place < 2 => width,
-        _ => ALL,
+        K::Rotl | K::Rotr => [width, 8, 8],
+        K::Sext | K::Zext => [bits.min(op.aux as u8); 3],
+        K::Select => [ALL, bits, bits],
+        K::Store if op.ty == Type::I64 => [ALL, ALL, 8 * op.mem().size() as u8],
+        K::FFromInt | K::FFromUInt => [op.aux as u8; 3],
+        K::Div | K::DivU | K::Rem | K::RemU => [width; 3],
+        K::Min | K::Max | K::MinU | K::MaxU | K::Clz | K::Ctz | K::Popcnt | K::Bswap => [width; 3],
+        K::SetCond | K::BranchIf | K::ExitIf => [width; 3],
+        _ => [ALL; 3],
     }
 }

@@ -49,6 +49,13 @@ impl Fact {
     /// Nothing.
     pub(crate) const NONE: Self = Self { unsigned: 64, signed: 64, origin: Origin::Unknown };
 
+    /// Whether that is all there is, but perhaps for a copy.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.unsigned == 64
+            && self.signed == 64
+            && matches!(self.origin, Origin::Unknown | Origin::Copy(_))
+    }
+
     /// A value of `bits` bits, zero-extended.
     pub(crate) const fn unsigned(bits: u8) -> Self {
         let signed = if bits < 64 { bits + 1 } else { 64 };

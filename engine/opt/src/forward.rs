@@ -72,9 +72,11 @@ impl Forward {
             self.clock = 0;
         }
         self.forget();
-        for at in 0..unit.ops.len() {
-            self.operation(unit, regs, at);
+        let mut ops = std::mem::take(&mut unit.ops);
+        for (at, op) in ops.iter_mut().enumerate() {
+            self.operation(unit, regs, op, at);
         }
+        unit.ops = ops;
     }
 
     /// In the order of the operations they replace.
@@ -129,24 +131,23 @@ impl Forward {
         }
     }
 
-    fn operation(&mut self, unit: &mut Unit, regs: &[RegInfo], at: usize) {
-        let mut op = unit.ops[at];
+    fn operation(&mut self, unit: &mut Unit, regs: &[RegInfo], op: &mut Op, at: usize) {
         match op.kind {
             OpKind::Insn => return,
             OpKind::Label => return self.forget(),
             _ => {}
         }
-        self.substitute(unit, regs, &mut op);
+        self.substitute(unit, regs, op);
         let mut known = Fact::NONE;
         match op.kind {
-            OpKind::Load if op.ty == Type::I64 => known = Fact::of(&op, known, known, None),
+            OpKind::Load if op.ty == Type::I64 => known = Fact::of(op, known, known, None),
             OpKind::VGet => {
-                let place = vector_place(unit, &op);
-                if let Some(operand) = self.vectors.get(place, &mut op) {
+                let place = vector_place(unit, op);
+                if let Some(operand) = self.vectors.get(place, op) {
                     known.origin = Origin::Copy(Source { operand, version: 0 });
                 }
             }
-            OpKind::VPut => self.vectors.put(vector_place(unit, &op), op.b),
+            OpKind::VPut => self.vectors.put(vector_place(unit, op), op.b),
             OpKind::VCopyIn | OpKind::VCopySomeIn => self.vectors.forget(),
             OpKind::ExitIndirect if matches!(op.a.value(), Value::Const(_)) => {
                 op.kind = OpKind::Exit;
@@ -155,18 +156,17 @@ impl Forward {
                 && matches!(op.ty, Type::I32 | Type::I64)
                 && !op.result_is_float() =>
             {
-                known = self.simplify(unit, &mut op, at);
+                known = self.simplify(unit, op, at);
             }
             _ => {}
         }
         if is_costly(op.kind) {
-            self.reuse(unit, &mut op, &mut known);
+            self.reuse(unit, op, &mut known);
         }
         // Flags that were outside may be in a register now.
         if forgets(op.kind) {
             self.forget();
         }
-        unit.ops[at] = op;
         match op.dst.value() {
             Value::Reg(r) => {
                 self.clock += 1;
@@ -202,10 +202,22 @@ impl Forward {
         }
     }
 
+    /// Whether nothing can be said of a 64-bit operation, as nothing is known of its operands.
+    fn is_opaque(&self, op: &Op) -> bool {
+        use OpKind as K;
+        let unknown = |operand: Operand| match operand.value() {
+            Value::Const(_) => false,
+            _ => self.tracked(operand).is_none_or(Fact::is_nothing),
+        };
+        matches!(op.kind, K::Add | K::Sub | K::Mul | K::Or | K::Xor)
+            && unknown(op.a)
+            && unknown(op.b)
+    }
+
     /// Makes an integer operation simpler; what is known of its result.
     fn simplify(&mut self, unit: &mut Unit, op: &mut Op, at: usize) -> Fact {
         use OpKind as K;
-        if op.kind == K::ToInt {
+        if op.kind == K::ToInt || op.ty == Type::I64 && self.is_opaque(op) {
             return Fact::NONE;
         }
         let (a, b) = (self.fact(unit, op.a), self.fact(unit, op.b));
@@ -360,8 +372,7 @@ impl Forward {
 
 /// Whether an operation may assign guest registers that it does not name.
 fn forgets(kind: OpKind) -> bool {
-    use OpKind as K;
-    matches!(kind, K::Call | K::VCopyIn | K::VCopyOut | K::FlagsGet | K::FlagsClear)
+    matches!(kind, OpKind::Call | OpKind::FlagsGet | OpKind::FlagsClear)
 }
 
 /// A number for an operand, the same for few others.

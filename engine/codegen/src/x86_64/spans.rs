@@ -21,19 +21,14 @@ pub(super) struct Span {
 const LONGEST: i32 = 256;
 
 /// The spans of a unit's accesses.
+#[derive(Default)]
 pub(super) struct Spans {
     /// By operation: what is to be looked up there.
     of: Vec<Span>,
     /// By guest register that is a base: the span of the accesses that follow, if the first is
     /// the present generation.
-    open: [(u32, Span); 256],
+    open: Vec<(u32, Span)>,
     generation: u32,
-}
-
-impl Default for Spans {
-    fn default() -> Self {
-        Self { of: Vec::new(), open: [(0, Span::default()); 256], generation: 0 }
-    }
 }
 
 impl Spans {
@@ -41,6 +36,7 @@ impl Spans {
     pub(super) fn begin(&mut self, ops: usize) {
         self.of.clear();
         self.of.resize(ops, Span::default());
+        self.open.resize(256, (0, Span::default()));
         self.generation = self.generation.wrapping_add(1);
     }
 
