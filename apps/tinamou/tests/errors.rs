@@ -69,6 +69,8 @@ fn what_does_not_exist_is_named() {
                 "rng-builtin,id=i",
                 "-drive",
                 "if=none,id=d,file=null-co://",
+                "-drive",
+                "if=none,id=z,format=raw,file=/dev/null",
                 "-device",
                 "virtio-blk-pci,drive=d,iothread=i",
             ],
@@ -80,6 +82,9 @@ fn what_does_not_exist_is_named() {
         ),
         (&["-smbios", "type=1,serail=x"], "-smbios type=1,serail=x: Invalid parameter 'serail'"),
         (&["-M", "virt,acpi=maybe"], "Parameter 'acpi' does not accept value 'maybe'"),
+        (&["-overcommit", "mem-lock=foo"], "expects one of 'on', 'off', 'on-fault'"),
+        (&["-overcommit", "foo=1"], "-overcommit foo=1: Invalid parameter 'foo'"),
+        (&["-msg", "timestamp=on"], "not supported yet: -msg timestamp=on"),
         (&["-icount", "shift=3"], "not supported yet: -icount"),
         (&["-qmp", "null"], "not supported yet: the protocol for programs (QMP)"),
     ] {

@@ -127,12 +127,14 @@ impl File {
         let (file, read_only) = open_file(options)?;
         let metadata = file.metadata().map_err(|e| OpenError::host(path, e))?;
         let kind = metadata.file_type();
-        if !kind.is_file() && !kind.is_block_device() {
+        // A character device, such as /dev/null, has no length.
+        let stream = kind.is_char_device();
+        if !kind.is_file() && !kind.is_block_device() && !stream {
             return Err(OpenError::Option(format!(
                 "'file' driver requires '{path}' to be a regular file"
             )));
         }
-        if options.locking != Locking::Off {
+        if options.locking != Locking::Off && !stream {
             let access = if read_only { options.access.read_only() } else { options.access };
             lock::acquire(&file, path, access)?;
         }
@@ -146,7 +148,7 @@ impl File {
         Ok(Self {
             file,
             filename: path.to_owned(),
-            driver: if kind.is_block_device() { "host_device" } else { "file" },
+            driver: if kind.is_block_device() || stream { "host_device" } else { "file" },
             read_only,
             direct: options.cache.direct,
             no_flush: options.cache.no_flush,

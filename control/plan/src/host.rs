@@ -77,6 +77,16 @@ option_group! {
 }
 
 option_group! {
+    /// `-overcommit`.
+    pub(crate) struct OvercommitOptions in "overcommit" {
+        /// on, off or on-fault.
+        "mem-lock" => mem_lock: String = "off".to_owned(),
+        /// Whether the guest may use the host's idle states; only with KVM.
+        "cpu-pm" => _cpu_pm: bool = false,
+    }
+}
+
+option_group! {
     /// `-fw_cfg`.
     pub(crate) struct FwCfgOptions in "fw_cfg" {
         /// Name of the entry.
@@ -286,6 +296,18 @@ pub(crate) fn smbios(text: &str) -> Result<Smbios> {
 fn is_release(text: &str) -> bool {
     let numbers = text.split_once('.').map(|(a, b)| (a.parse::<u8>(), b.parse::<u8>()));
     matches!(numbers, Some((Ok(_), Ok(_))))
+}
+
+/// Checks `-overcommit`.
+pub(crate) fn overcommit(text: &str) -> Result<()> {
+    let given = OvercommitOptions::from_list(&List::parse(text, Grammar::BARE)?)?;
+    match given.mem_lock.as_str() {
+        "off" | "no" | "false" | "n" => Ok(()),
+        "on" | "yes" | "true" | "y" | "on-fault" => {
+            Err(Refusal::new(format!("not supported yet: mem-lock={}", given.mem_lock)))
+        }
+        _ => Err(Refusal::new("parameter 'mem-lock' expects one of 'on', 'off', 'on-fault'")),
+    }
 }
 
 /// Reads `-icount`.

@@ -182,6 +182,7 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("no-shutdown", |p, _, _| set(&mut p.actions.shutdown, ShutdownAction::Pause)),
     ("watchdog-action", |p, _, text| host::actions(&format!("watchdog={text}"), &mut p.actions)),
     ("smbios", |p, _, text| push(&mut p.smbios, host::smbios(text)?)),
+    ("overcommit", |_, _, text| host::overcommit(text)),
     ("name", |p, _, text| p.name(text)),
     ("uuid", |p, _, text| set(&mut p.uuid, Some(host::uuid(text)?))),
     ("rtc", |p, _, text| set(&mut p.rtc, host::rtc(text)?)),
@@ -218,6 +219,7 @@ const HELP: &[(&str, Help)] = &[
     ("mon", MonOptions::help),
     ("msg", host::MessageOptions::help),
     ("name", host::NameOptions::help),
+    ("overcommit", host::OvercommitOptions::help),
     ("rtc", host::RtcOptions::help),
     ("smp", smp::SmpOptions::help),
 ];

@@ -127,7 +127,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("pidfile", "FILE", Yes, "write the process number to a file"),
     row("preconfig", "", NotYet("comes with QMP"), "wait for configuration before the machine is made"),
     row("S", "", Yes, "do not start the CPUs until 'cont'"),
-    row("overcommit", "OPTION=VALUE...", Ignored, "hints about the host's resources"),
+    row("overcommit", "[mem-lock=on|off|on-fault][,cpu-pm=on|off]", Yes, "hints about the host's resources"),
     row("gdb", "BACKEND", Yes, "wait for a debugger on a back end"),
     row("s", "", Yes, "same as -gdb tcp::1234"),
     row("d", "ITEM,...", Yes, "log items ('-d help')"),

@@ -135,6 +135,9 @@ impl Planner<'_> {
             return Err(Refusal::new("-nographic cannot be used with -daemonize")
                 .hint("Use -display none and a -serial that needs no terminal."));
         }
+        if self.message_timestamps {
+            return Err(Refusal::new("not supported yet: -msg timestamp=on"));
+        }
         if self.icount.is_some() {
             return Err(Refusal::new("not supported yet: -icount: time follows the host"));
         }
