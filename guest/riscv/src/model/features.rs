@@ -43,7 +43,7 @@ features! {
     Ssccptr "ssccptr", Sscofpmf "sscofpmf", Sscounterenw "sscounterenw", Ssnpm "ssnpm",
     Sspm "sspm", Ssstateen "ssstateen", Sstc "sstc", Sstvala "sstvala", Sstvecd "sstvecd",
     Ssu64xl "ssu64xl", Supm "supm", Svade "svade", Svadu "svadu", Svinval "svinval", Svnapot "svnapot",
-    Svpbmt "svpbmt", Svvptc "svvptc", Mmu "mmu", Pmp "pmp",
+    Svpbmt "svpbmt", Svvptc "svvptc", Xventanacondops "xventanacondops", Mmu "mmu", Pmp "pmp",
 }
 
 impl Feature {

@@ -1,8 +1,8 @@
 //! CPU models as data, and the properties that change them (`-cpu rv64,v=true,vlen=256`).
 //!
 //! Names, defaults and rules are those of `qemu-system-riscv64 -cpu help` of QEMU 10, as its device
-//! trees show them. Left out: models whose vendor extensions are missing (thead-c906, veyron-v1,
-//! x-rv128), and everything in [`UNSUPPORTED`], which the models that have it elsewhere lack here.
+//! trees show them. Left out: models whose vendor extensions are missing (thead-c906), x-rv128, and
+//! everything in [`UNSUPPORTED`], which the models that have it elsewhere lack here.
 
 mod features;
 mod property;
@@ -211,6 +211,9 @@ const ASCALON: &str = "zicbom zicbop zicboz zicond zicntr zicsr zifencei zihintn
     zve64f zve64d zve64x zvfbfmin zvfbfwma zvfh zvfhmin zvkb zvkg zvkn zvkned zvkng zvknhb zvkt \
     smaia smstateen ssaia sscofpmf sstc svade svinval svnapot svpbmt mmu pmp";
 
+const VEYRON: &str = "zicbom zicboz zicntr zicsr zifencei zihpm zba zbb zbc zbs smaia smstateen \
+    ssaia sscofpmf sstc svinval svnapot svpbmt xventanacondops mmu pmp";
+
 const fn open(
     name: &'static str,
     (xlen, version, satp): (Xlen, Version, SatpMode),
@@ -229,7 +232,7 @@ const fn vendor(
     Model { name, xlen, kind: Kind::Vendor, version, satp, letters, features, ids: [0; 3] }
 }
 
-use SatpMode::{Bare, Sv32, Sv39, Sv57};
+use SatpMode::{Bare, Sv32, Sv39, Sv48, Sv57};
 use Version::{V1_10, V1_12, V1_13};
 use Xlen::{Rv32, Rv64};
 
@@ -256,6 +259,7 @@ static MODELS: &[Model] = &[
     vendor("sifive-u34", (Rv32, V1_10, Sv32), "imafdcsu", SIFIVE_U),
     vendor("sifive-u54", (Rv64, V1_10, Sv39), "imafdcsu", SIFIVE_U),
     vendor("tt-ascalon", (Rv64, V1_13, Sv57), "imafdcvsu", ASCALON),
+    Model { ids: [0x61f, 0x8000_0000_0001_0000, 0x111], ..vendor("veyron-v1", (Rv64, V1_12, Sv48), "imafdcsu", VEYRON) },
     vendor("xiangshan-nanhu", (Rv64, V1_12, Sv39), "imafdcbsu", NANHU),
 ];
 
@@ -285,7 +289,6 @@ pub const UNSUPPORTED: &[&str] = &[
     "xtheadmemidx",
     "xtheadmempair",
     "xtheadsync",
-    "xventanacondops",
     "zama16b",
     "zce",
     "zcmp",

@@ -105,6 +105,8 @@ fn blocks_and_identities_are_taken_over() {
     let c = parse("rv64,cbom_blocksize=128,mvendorid=0x489,marchid=0x8000000000000007").unwrap();
     assert_eq!((c.cbom_block, c.cboz_block), (128, 64));
     assert_eq!((c.mvendorid, c.marchid, c.mimpid), (0x489, 0x8000_0000_0000_0007, 0));
+    let c = parse("veyron-v1").unwrap();
+    assert_eq!((c.mvendorid, c.marchid, c.mimpid), (0x61f, 0x8000_0000_0001_0000, 0x111));
     assert_eq!(parse("rv64,pmu-num=4").unwrap().hpm_counters, 0x78);
     assert_eq!(parse("rv64,short-isa-string=on").unwrap().isa_string(), "rv64imafdc");
 }

@@ -23,6 +23,7 @@ mod vector_pieces;
 mod vector_reduce;
 mod vector_slide;
 mod vector_widen;
+mod xventanacondops;
 mod zabha;
 mod zacas;
 mod zawrs;
