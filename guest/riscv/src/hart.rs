@@ -100,7 +100,7 @@ impl Riscv {
     fn vector_length(&self, state: &State) -> Length {
         match self.vlmax(state.vtype) {
             Some(vlmax) if state.vstart == 0 && state.vl == vlmax => Length::Full,
-            Some(_) if state.vstart == 0 => Length::Short,
+            Some(vlmax) if state.vstart == 0 && state.vl < vlmax => Length::Short,
             _ => Length::Odd,
         }
     }

@@ -441,7 +441,7 @@ pub mod flags {
         Full = 1,
         /// `vl` is less than VLMAX, `vstart` is 0.
         Short = 2,
-        /// `vstart` is not 0, or `vtype` is illegal.
+        /// `vstart` is not 0, or `vtype` is illegal, or a restored state has nonsense.
         Odd = 3,
     }
 

@@ -88,6 +88,13 @@ pub fn hart(xlen: Xlen, vlen: u32) -> Riscv {
     Riscv { config, wiring: Wiring::new(0, RESET, Counter::new(Clock::manual(), 10_000_000)) }
 }
 
+/// A hart as `-cpu` names it.
+#[allow(dead_code, reason = "for programs whose results others gave")]
+pub fn named(cpu: &str) -> Riscv {
+    let config = riscv::model::parse(cpu).expect("a known model");
+    Riscv { config, wiring: Wiring::new(0, RESET, Counter::new(Clock::manual(), 10_000_000)) }
+}
+
 /// The instructions as text.
 pub fn listing(hart: &Riscv, words: &[u32]) -> String {
     let mut text = String::new();
