@@ -83,7 +83,7 @@ struct InMemory;
 impl Gate for InMemory {
     fn open(&self, options: &FileOptions, _: Reason) -> Result<Arc<dyn Node>, OpenError> {
         let file = self.temporary()?;
-        if options.filename.len() % 2 == 0 {
+        if options.filename.len().is_multiple_of(2) {
             create(&file, "image", &CreateOptions::new(1 << 20))?;
         }
         Ok(file)
@@ -145,7 +145,7 @@ impl Catalog for Parts {
             description: "".into(),
             properties: class.properties.iter().map(row).collect(),
         };
-        virtio::CLASSES.iter().map(|class| info(&class)).collect()
+        virtio::CLASSES.iter().map(info).collect()
     }
     fn accels(&self) -> Vec<AccelInfo> {
         let properties = vec![property("thread", "string"), property("tb-size", "uint32")];

@@ -1,7 +1,7 @@
 //! The emulator a task starts: ours, or another one to compare with.
 
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::packages;
@@ -38,6 +38,11 @@ impl Emulator {
     /// Another one, to check the stories themselves or to compare.
     pub fn other(program: &str) -> Self {
         Self { program: PathBuf::from(program) }
+    }
+
+    /// The program itself.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// A command that starts it as `qemu-system-riscv64`.

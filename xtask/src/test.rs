@@ -92,12 +92,22 @@ fn cargo(words: &[&str]) -> Command {
 }
 
 fn format() -> Count {
-    tell(tools::call(&mut cargo(&["fmt", "--all", "--check"])))
+    everywhere(&["fmt", "--all", "--check"])
 }
 
 fn clippy() -> Count {
-    let words = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
-    tell(tools::call(&mut cargo(&words)))
+    everywhere(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])
+}
+
+/// Runs Cargo in the workspace, and in that of the fuzz targets.
+fn everywhere(words: &[&str]) -> Count {
+    let mut fuzz = cargo(words);
+    fuzz.current_dir(tools::root().join("fuzz")).env("CARGO_TARGET_DIR", tools::target());
+    let counts = [cargo(words), fuzz].map(|mut cargo| tell(tools::call(&mut cargo)));
+    counts.into_iter().fold(Count::default(), |all, one| Count {
+        passed: all.passed + one.passed,
+        failed: all.failed + one.failed,
+    })
 }
 
 fn tidy_stage() -> Count {

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::emulator::Emulator;
 use crate::tools::{self, Result};
 
 /// What making images needs on the host.
-pub const NEEDS: &[&str] = &["e2fsprogs", "fakeroot", "qemu-utils"];
+pub const NEEDS: &[&str] = &["e2fsprogs", "fakeroot"];
 
 /// Makes an ext4 file system that holds a folder, after `prepare` (shell text)
 /// ran in it as if by root: it may unpack and give files to anybody. The same
@@ -29,10 +30,9 @@ fn search_path() -> String {
     format!("{path}:/usr/local/sbin:/usr/sbin:/sbin")
 }
 
-/// Turns a raw image into qcow2. The distribution's tool does it until ours
-/// (`block/`) creates images.
+/// Turns a raw image into qcow2, with our own tool.
 pub fn qcow2(raw: &Path, image: &Path) -> Result<()> {
-    let mut convert = Command::new("qemu-img");
-    convert.args(["convert", "-f", "raw", "-O", "qcow2"]).arg(raw).arg(image);
+    let mut convert = Command::new(Emulator::ours()?.program());
+    convert.args(["img", "convert", "-f", "raw", "-O", "qcow2"]).arg(raw).arg(image);
     tools::output(&mut convert).map(drop)
 }
