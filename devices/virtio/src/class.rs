@@ -261,47 +261,29 @@ macro_rules! joined {
     }};
 }
 
+const fn row(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    bus: Bus,
+    category: Category,
+    description: &'static str,
+    properties: &'static [Property],
+) -> DeviceClass {
+    DeviceClass { name, aliases, bus, category, description, properties, saved_version: 1 }
+}
+
 /// The four classes of one device type: without a bus, and the three kinds of PCI function.
 macro_rules! family {
     ($category:ident, $text:literal, $device:literal, $pci:literal, $alias:literal,
      $transitional:literal, $modern:literal, [$($own:expr),*], [$($bus:expr),*]) => {
         [
-            DeviceClass {
-                name: $device,
-                aliases: &[],
-                bus: Bus::Virtio,
-                category: Category::$category,
-                description: $text,
-                properties: joined!($($own,)* RINGS),
-                saved_version: 1,
-            },
-            DeviceClass {
-                name: $pci,
-                aliases: &[$alias],
-                bus: Bus::Pci,
-                category: Category::$category,
-                description: $text,
-                properties: joined!($($own,)* RINGS, $($bus,)* PCI, VARIANT),
-                saved_version: 1,
-            },
-            DeviceClass {
-                name: $transitional,
-                aliases: &[],
-                bus: Bus::Pci,
-                category: Category::$category,
-                description: $text,
-                properties: joined!($($own,)* RINGS, $($bus,)* PCI),
-                saved_version: 1,
-            },
-            DeviceClass {
-                name: $modern,
-                aliases: &[],
-                bus: Bus::Pci,
-                category: Category::$category,
-                description: $text,
-                properties: joined!($($own,)* RINGS, $($bus,)* PCI),
-                saved_version: 1,
-            },
+            row($device, &[], Bus::Virtio, Category::$category, $text, joined!($($own,)* RINGS)),
+            row($pci, &[$alias], Bus::Pci, Category::$category, $text,
+                joined!($($own,)* RINGS, $($bus,)* PCI, VARIANT)),
+            row($transitional, &[], Bus::Pci, Category::$category, $text,
+                joined!($($own,)* RINGS, $($bus,)* PCI)),
+            row($modern, &[], Bus::Pci, Category::$category, $text,
+                joined!($($own,)* RINGS, $($bus,)* PCI)),
         ]
     };
 }
@@ -372,42 +354,26 @@ static NET_FAMILY: [DeviceClass; 4] = family!(
     [NET],
     [VECTORS]
 );
-static HD: DeviceClass = DeviceClass {
-    name: "scsi-hd",
-    aliases: &[],
-    bus: Bus::Scsi,
-    category: Category::Storage,
-    description: "virtual SCSI disk",
-    properties: joined!(DRIVE, SCSI_DEVICE, SCSI_HD),
-    saved_version: 1,
-};
-static CD: DeviceClass = DeviceClass {
-    name: "scsi-cd",
-    aliases: &[],
-    bus: Bus::Scsi,
-    category: Category::Storage,
-    description: "virtual SCSI CD-ROM",
-    properties: joined!(DRIVE, SCSI_DEVICE, SCSI_CD),
-    saved_version: 1,
-};
-static CONSOLE: DeviceClass = DeviceClass {
-    name: "virtconsole",
-    aliases: &[],
-    bus: Bus::VirtioSerial,
-    category: Category::Input,
-    description: "Virtio console port",
-    properties: PORT,
-    saved_version: 1,
-};
-static SERIAL_PORT: DeviceClass = DeviceClass {
-    name: "virtserialport",
-    aliases: &[],
-    bus: Bus::VirtioSerial,
-    category: Category::Input,
-    description: "Virtio serial port",
-    properties: PORT,
-    saved_version: 1,
-};
+static HD: DeviceClass = row(
+    "scsi-hd",
+    &[],
+    Bus::Scsi,
+    Category::Storage,
+    "virtual SCSI disk",
+    joined!(DRIVE, SCSI_DEVICE, SCSI_HD),
+);
+static CD: DeviceClass = row(
+    "scsi-cd",
+    &[],
+    Bus::Scsi,
+    Category::Storage,
+    "virtual SCSI CD-ROM",
+    joined!(DRIVE, SCSI_DEVICE, SCSI_CD),
+);
+static CONSOLE: DeviceClass =
+    row("virtconsole", &[], Bus::VirtioSerial, Category::Input, "Virtio console port", PORT);
+static SERIAL_PORT: DeviceClass =
+    row("virtserialport", &[], Bus::VirtioSerial, Category::Input, "Virtio serial port", PORT);
 
 /// Every class of this crate.
 pub static CLASSES: &[&DeviceClass] = &[
