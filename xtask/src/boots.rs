@@ -188,6 +188,23 @@ const BOOTS: &[Boot] = &[
     efi!("efi-imsic", "virt,aia=aplic-imsic", "ACPI: Interpreter enabled"),
     efi!("efi-tree", "virt,acpi=off", "Machine model: riscv-virtio,qemu"),
     Boot {
+        name: "one-insn",
+        image: SMALL,
+        runs: &[Run {
+            arguments: &["-accel", "tcg,one-insn-per-tb=on"],
+            append: "guest.run=shell",
+            story: &[
+                Wait("GUEST-READY"),
+                Wait("# "),
+                Type("echo $((6 * 7)) is right\n"),
+                Wait("42 is right"),
+                Type("exit\n"),
+                Wait("GUEST-DONE 0"),
+                Exit(0),
+            ],
+        }],
+    },
+    Boot {
         name: "reboot",
         image: SMALL,
         runs: &[Run {

@@ -83,23 +83,24 @@ fn log(test: &str, options: &[&str]) -> String {
 
 /// Offsets into the program of the units that a log says were executed.
 fn executed(log: &str) -> Vec<u64> {
-    let traced = log.lines().filter_map(|line| line.strip_prefix("Trace 0x"));
-    let pc = |rest: &str| u64::from_str_radix(&rest[..16], 16).unwrap();
+    let traced = log.lines().filter_map(|line| line.strip_prefix("Trace 0: 0x"));
+    let pc = |rest: &str| u64::from_str_radix(rest.split('/').nth(1).unwrap(), 16).unwrap();
     traced.map(pc).filter(|pc| *pc >= RAM).map(|pc| pc - RAM).collect()
 }
 
 /// Numbers of guest instructions of the units that a log shows.
 fn sizes(log: &str) -> Vec<usize> {
-    let blocks = log.split("IN:\n").skip(1);
+    let blocks = log.split("IN: \n").skip(1);
     blocks.map(|b| b.lines().take_while(|line| line.starts_with("0x")).count()).collect()
 }
 
 #[test]
 fn the_log_shows_guest_code_ir_host_code_traps_and_every_unit_executed() {
     let log = log("items", &["-d", "in_asm,op,out_asm,int,exec,nochain"]);
-    assert!(log.contains("0x0000000080000018:"), "guest code:\n{log}");
-    let (guest, ir) = (log.find("IN:\n").unwrap(), log.find("OP:\n").unwrap());
-    let (host, exec) = (log.find("OUT: [size=").unwrap(), log.find("Trace 0x").unwrap());
+    assert!(log.contains("0x80000018:  00000073          ecall\n"), "guest code:\n{log}");
+    assert!(log.contains(" = call_csr."), "helpers by name:\n{log}");
+    let (guest, ir) = (log.find("IN: \n").unwrap(), log.find("OP:\n").unwrap());
+    let (host, exec) = (log.find("OUT: [size=").unwrap(), log.find("Trace 0: 0x").unwrap());
     assert!(guest < ir && ir < host && host < exec, "a unit is shown on its way:\n{log}");
     assert!(log.contains("cause:000000000000000b, epc:0x0000000080000018"), "traps:\n{log}");
     let entered = executed(&log);
@@ -116,20 +117,37 @@ fn an_instruction_that_lies_across_two_pages_is_shown_whole() {
     let file = Scratch::new("across", "log");
     run_program(&program, "across", &["-d", "in_asm", "-D", file.path()]);
     let log = file.text();
-    assert!(log.contains("0x0000000080000ffe:  lui     t0, 0x100\n"), "{log}");
+    assert!(
+        log.contains("0x80000ffe:  001002b7          lui                     t0,0x100\n"),
+        "{log}"
+    );
 }
 
 #[test]
-fn host_code_is_shown_in_lines_with_the_addresses_they_run_at() {
-    let log = log("out", &["-d", "out_asm"]);
-    let lines: Vec<&str> = log.lines().filter(|line| line.starts_with("0x")).collect();
-    assert!(lines.len() > 8);
-    for line in lines {
-        let (address, bytes) = line.split_once(":  ").unwrap();
-        assert!(u64::from_str_radix(&address[2..], 16).is_ok(), "{line}");
-        let bytes: Vec<_> = bytes.split(' ').map(|b| u8::from_str_radix(b, 16).unwrap()).collect();
-        assert!((1..=16).contains(&bytes.len()), "{line}");
+fn host_code_is_disassembled_at_the_addresses_it_runs_at_below_its_guest_instructions() {
+    let log = log("out", &["-d", "out_asm,exec,nochain", "-dfilter", "0x80000010+1"]);
+    let (code, entered) = log.split_once("Trace 0: ").expect("the unit is entered");
+    let mut lines = code.lines();
+    let size = lines.next().and_then(|line| line.strip_prefix("OUT: [size=")).unwrap();
+    assert!(size.strip_suffix(']').unwrap().parse::<u32>().is_ok(), "{size}");
+    assert_eq!(lines.next(), Some("  -- guest addr 0x0000000080000010 + tb prologue"));
+    assert!(code.contains("  -- guest addr 0x0000000080000014\n"), "{code}");
+    assert!(code.contains("  -- tb slow paths + alignment\n"), "{code}");
+    let (code, data) = code.split_once("  data: [size=").expect("records lie behind the code");
+    assert!(data.contains(":  .quad  0x"), "{data}");
+    let mut next = None;
+    for line in code.lines().filter(|line| line.starts_with("0x")) {
+        let (address, rest) = line.split_once(":  ").unwrap();
+        let is_byte = |word: &&str| word.len() == 2 && u8::from_str_radix(word, 16).is_ok();
+        let bytes = rest.split_whitespace().take_while(is_byte).count() as u64;
+        let text = rest.get(25.max(3 * bytes as usize)..).unwrap_or("");
+        assert!(text.starts_with(|c: char| c.is_ascii_lowercase()), "{line}");
+        let address = u64::from_str_radix(&address[2..], 16).unwrap();
+        assert!(next.is_none_or(|next| next == address), "{line}");
+        next = Some(address + bytes);
     }
+    let first = code.lines().find_map(|line| line.split_once(":  ")).unwrap().0;
+    assert!(entered.starts_with(first), "the trace names the code: {first}: {entered}");
 }
 
 #[test]
@@ -137,7 +155,7 @@ fn a_filter_limits_what_is_logged_of_units_to_those_that_begin_in_it() {
     let items = "in_asm,op,out_asm,int,exec,cpu,nochain";
     let log = log("filter", &["-d", items, "-dfilter", "0x80000010+4,0x80000030..0x80000033"]);
     assert_eq!(executed(&log), [0x10, 0x10, 0x30]);
-    for (section, count) in [("IN:\n", 2), ("OP:\n", 2), ("OUT: [", 2), (" pc  ", 3)] {
+    for (section, count) in [("IN: \n", 2), ("OP:\n", 2), ("OUT: [", 2), (" pc  ", 3)] {
         assert_eq!(log.matches(section).count(), count, "{section}:\n{log}");
     }
     assert!(log.contains("cause:000000000000000b"), "traps are not filtered:\n{log}");
@@ -160,7 +178,12 @@ fn a_map_for_perf_names_host_code_by_guest_address() {
     let (number, _) = run("perf", &["-perfmap"]);
     let map = Scratch(PathBuf::from(format!("/tmp/perf-{number}.map")));
     let text = map.text();
-    let line = text.lines().find(|line| line.ends_with(" guest-0x80000000")).expect("the program");
-    let numbers: Vec<_> = line.split(' ').take(2).map(|n| u64::from_str_radix(n, 16)).collect();
-    assert!(matches!(numbers[..], [Ok(at), Ok(len)] if at > 0xffff && len > 0), "{line}");
+    let range = |name: &str| {
+        let line = text.lines().find(|line| line.ends_with(name)).expect("the program");
+        let numbers = line.split(' ').take(2).map(|n| u64::from_str_radix(n, 16).unwrap());
+        numbers.collect::<Vec<_>>()
+    };
+    // Each instruction has its part of the unit's code.
+    let [first, second] = [" guest-0x80000000", " guest-0x80000004"].map(range);
+    assert!(first[0] > 0xffff && first[1] > 0 && first[0] + first[1] == second[0], "{text}");
 }

@@ -35,6 +35,8 @@ pub enum Item {
     CpuReset = 1 << 9,
     /// Page-table activity.
     Mmu = 1 << 10,
+    /// IR of each translation unit as the optimiser leaves it.
+    OpOpt = 1 << 11,
 }
 
 impl Item {
@@ -43,6 +45,7 @@ impl Item {
         (Self::OutAsm, "out_asm", "show generated host code of each translation unit"),
         (Self::InAsm, "in_asm", "show guest code of each translation unit"),
         (Self::Op, "op", "show the IR of each translation unit"),
+        (Self::OpOpt, "op_opt", "show the IR of each translation unit after optimization"),
         (Self::Int, "int", "show interrupts and exceptions"),
         (Self::Exec, "exec", "show each translation unit as it is entered"),
         (Self::Cpu, "cpu", "show processor registers before each translation unit"),

@@ -8,7 +8,6 @@ use trace::Item;
 
 /// Items of the original that are accepted and log nothing here, with the reason.
 const SILENT: &[(&str, &str)] = &[
-    ("op_opt", "show the IR after optimization (not logged apart yet)"),
     ("op_ind", "not logged here"),
     ("op_plugin", "not logged here"),
     ("fpu", "include floating-point registers in 'cpu'"),
@@ -48,6 +47,15 @@ pub(crate) fn help() -> String {
     text
 }
 
+/// Reads the name of `-D`, in which one `%d` may stand for the process's number.
+pub(crate) fn file(text: &str) -> Result<String> {
+    if text.replacen("%d", "", 1).contains('%') {
+        return Err(Refusal::new(format!("Bad logfile template: {text}"))
+            .hint("Only one %d, the number of the process, may be in it."));
+    }
+    Ok(text.to_owned())
+}
+
 /// Reads the address ranges of `-dfilter`: `START+LEN`, `START-LEN` or `START..END`.
 pub(crate) fn ranges(text: &str, into: &mut Vec<RangeInclusive<u64>>) -> Result<()> {
     for range in text.split(',') {
@@ -82,6 +90,14 @@ fn one_range(text: &str) -> Result<RangeInclusive<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_file_may_be_named_by_the_process() {
+        assert_eq!(file("log-%d").as_deref(), Ok("log-%d"));
+        for bad in ["a%", "a%%", "%d%d", "%x"] {
+            assert_eq!(file(bad).unwrap_err().message, format!("Bad logfile template: {bad}"));
+        }
+    }
 
     #[test]
     fn ranges_have_three_forms() {

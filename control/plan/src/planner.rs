@@ -187,7 +187,7 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("uuid", |p, _, text| set(&mut p.uuid, Some(host::uuid(text)?))),
     ("rtc", |p, _, text| set(&mut p.rtc, host::rtc(text)?)),
     ("d", |p, _, text| p.log_items(text)),
-    ("D", |p, _, text| set(&mut p.log.file, Some(text.to_owned()))),
+    ("D", |p, _, text| set(&mut p.log.file, Some(log::file(text)?))),
     ("dfilter", |p, _, text| log::ranges(text, &mut p.log.ranges)),
     ("perfmap", |p, _, _| set(&mut p.perfmap, true)),
     ("qtest", |p, place, text| set(&mut p.qtest, Some((place.to_owned(), text.to_owned())))),

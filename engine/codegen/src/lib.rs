@@ -74,6 +74,8 @@ pub struct Compiled {
     pub checked_entry: u32,
     /// Offset of the entry for direct jumps.
     pub entry: u32,
+    /// Offset of what lies out of line.
+    pub tails: u32,
     /// Bytes of code before the records.
     pub code_len: u32,
 }

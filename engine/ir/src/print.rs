@@ -9,14 +9,30 @@ use std::fmt::{self, Write};
 impl Unit {
     /// The unit as text, with the ISA's register names.
     pub fn listing(&self, regs: &[RegInfo]) -> String {
+        self.listing_with(regs, |_| None)
+    }
+
+    /// The same with names of helpers, where `helper` knows one.
+    pub fn listing_with(
+        &self,
+        regs: &[RegInfo],
+        helper: impl Fn(u16) -> Option<&'static str>,
+    ) -> String {
         let mut text = String::new();
         for op in &self.ops {
-            let _infallible = self.print(op, regs, &mut text);
+            let name = if op.kind == OpKind::Call { helper(op.aux) } else { None };
+            let _infallible = self.print(op, regs, name, &mut text);
         }
         text
     }
 
-    fn print(&self, op: &Op, regs: &[RegInfo], out: &mut String) -> fmt::Result {
+    fn print(
+        &self,
+        op: &Op,
+        regs: &[RegInfo],
+        helper: Option<&str>,
+        out: &mut String,
+    ) -> fmt::Result {
         if op.kind == OpKind::Insn {
             return writeln!(out, " ---- {:#x}, {}", self.as_const(op.a).unwrap_or(0), op.aux);
         }
@@ -29,7 +45,7 @@ impl Unit {
             out,
             "{}{}.{}",
             op.kind.name(),
-            qualifier(op),
+            helper.map_or_else(|| qualifier(op), |name| format!("_{name}")),
             format!("{:?}", op.ty).to_lowercase()
         )?;
         for (i, operand) in op.operands().enumerate() {

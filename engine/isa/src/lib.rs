@@ -434,6 +434,15 @@ impl<'a, G: Guest> Cpu<'a, G> {
 /// What a helper does: arguments in, a result or a trap out. The state's pc is exact.
 pub type HelperFn<G> = fn(&mut Cpu<'_, G>, [u64; 3]) -> Result<u64, <G as Guest>::Trap>;
 
+/// An instruction as logs and monitors show it: encoding, mnemonic, operands in columns. `bytes` are
+/// little-endian.
+pub fn instruction_line(bytes: &[u8], text: &str) -> String {
+    let encoding: String = bytes.iter().rev().map(|byte| format!("{byte:02x}")).collect();
+    let (mnemonic, operands) = text.split_once(' ').unwrap_or((text, ""));
+    let operands = operands.trim_start().replace(", ", ",");
+    format!("{encoding:<18}{mnemonic:<24}{operands}").trim_end().to_owned()
+}
+
 /// A function that generated code calls, as a row of the ISA's table.
 pub struct Helper<G: Guest> {
     /// Name in listings.

@@ -7,6 +7,7 @@
 
 use crate::arena::{Arena, Window};
 use crate::gate::{Gate, Inside};
+use crate::log;
 use crate::settling::Settling;
 use crate::standing::Changes;
 use codegen::x86_64::{Buffers, Generator, emit_thunks};
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
+use std::time::Instant;
 
 /// What the cache asks of each processor.
 pub(crate) trait Peer: Send + Sync {
@@ -103,6 +105,16 @@ pub(crate) struct LinkSlot {
     pub(crate) from: usize,
     /// [`CodeCache::epoch`] when it was left: code memory is reused in the next.
     pub(crate) epoch: u64,
+}
+
+/// What the translator knows of the ISA.
+pub(crate) struct Isa {
+    /// Its registers.
+    pub(crate) regs: &'static [RegInfo],
+    /// Where its vector registers are.
+    pub(crate) vectors: VectorRegion,
+    /// Names of its helpers, for listings.
+    pub(crate) helper_name: fn(u16) -> Option<&'static str>,
 }
 
 /// A compiled unit.
@@ -283,9 +295,11 @@ impl CodeCache {
         self.peers().iter().filter_map(Weak::upgrade).for_each(|p| act(p.as_ref()));
     }
 
-    /// Adds a processor.
-    pub(crate) fn join(&self, peer: Weak<dyn Peer>) {
-        self.peers().push(peer);
+    /// Adds a processor; the result is its number.
+    pub(crate) fn join(&self, peer: Weak<dyn Peer>) -> usize {
+        let mut peers = self.peers();
+        peers.push(peer);
+        peers.len() - 1
     }
 
     /// Address of the code that enters units.
@@ -347,18 +361,18 @@ impl CodeCache {
         }
     }
 
-    /// Makes a unit for processor `own`: `translate` fills it in and says which pages its code lies in, or that it
-    /// cannot now. The result is `None` when code memory is full: flush and try again.
+    /// Makes a unit for processor `own` that `translate` fills in, of code in the pages given. The
+    /// result is `None` when code memory is full: flush and try again.
     pub(crate) fn make(
         &self,
         (own, key): (&dyn Peer, Key),
         unit: &mut Unit,
-        (regs, vectors): (&[RegInfo], VectorRegion),
+        isa: &Isa,
         first: &CodePage,
         second: Option<&CodePage>,
         mut translate: impl FnMut(&mut Unit, u32),
     ) -> Option<Found> {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         let mut tables = self.write();
         for page in [Some(first), second].into_iter().flatten() {
             if !page.ram.has_code(page.offset) {
@@ -368,12 +382,11 @@ impl CodeCache {
         if self.options.interpret {
             unit.clear();
             translate(unit, self.options.max_insns);
-            check(unit, regs);
-            return self.keep(&mut tables, (key, unit, first, second));
+            check(unit, isa);
+            return self.keep(&mut tables, (key, unit, first, second), start);
         }
         let mut buffers = std::mem::take(&mut tables.buffers);
-        let compiled =
-            self.compile(&mut tables, unit, (regs, vectors), &mut translate, &mut buffers);
+        let compiled = self.compile(&mut tables, unit, isa, &mut translate, &mut buffers);
         let (offset, code) = (tables.used + HEADER, &buffers.code);
         if offset + code.len() > tables.arena.len() {
             tables.buffers = buffers;
@@ -390,11 +403,11 @@ impl CodeCache {
             second: second.map(CodePage::host),
         };
         tables.insert(key, found, (unit, first, second), None);
-        self.count(unit, code, start);
-        log_host_code(unit, origin, code.split_at(compiled.code_len as usize));
+        self.count(unit, code.len(), start);
+        log::host_code(unit, origin, &compiled, code, &buffers.insns);
+        self.map_for_perf(origin, &compiled, &buffers.insns);
         tables.buffers = buffers;
         drop(tables);
-        self.map_for_perf(unit, origin, compiled.code_len);
         Some(found)
     }
 
@@ -403,6 +416,7 @@ impl CodeCache {
         &self,
         tables: &mut Tables,
         (key, unit, first, second): (Key, &Unit, &CodePage, Option<&CodePage>),
+        start: Instant,
     ) -> Option<Found> {
         let bytes = size_of_val(&*unit.ops) + size_of_val(&*unit.consts) + size_of::<Entry>();
         if tables.used > self.options.code_bytes {
@@ -416,8 +430,7 @@ impl CodeCache {
             second: second.map(CodePage::host),
         };
         tables.insert(key, found, (unit, first, second), Some(Arc::new(unit.clone())));
-        self.counters.units.fetch_add(1, Ordering::Relaxed);
-        self.counters.insns.fetch_add(u64::from(unit.insns), Ordering::Relaxed);
+        self.count(unit, 0, start);
         Some(found)
     }
 
@@ -431,7 +444,7 @@ impl CodeCache {
         &self,
         tables: &mut Tables,
         unit: &mut Unit,
-        (regs, vectors): (&[RegInfo], VectorRegion),
+        isa: &Isa,
         translate: &mut impl FnMut(&mut Unit, u32),
         buffers: &mut Buffers,
     ) -> Compiled {
@@ -439,14 +452,15 @@ impl CodeCache {
         loop {
             unit.clear();
             translate(unit, max_insns);
-            check(unit, regs);
+            check(unit, isa);
             if self.options.optimise {
-                tables.optimiser.run(unit, regs);
-                debug_assert_eq!(unit.verify(), Ok(()), "{}", unit.listing(regs));
+                tables.optimiser.run(unit, isa.regs);
+                debug_assert_eq!(unit.verify(), Ok(()), "{}", unit.listing(isa.regs));
+                log::ir(trace::Item::OpOpt, "OP after optimization", unit, isa);
             }
             let target = Target {
-                regs,
-                vectors,
+                regs: isa.regs,
+                vectors: isa.vectors,
                 origin: tables.arena.address(tables.used + HEADER),
                 thunks: tables.thunks,
                 unit: tables.units.len() as u64,
@@ -455,7 +469,7 @@ impl CodeCache {
             match Generator::compile(unit, target, buffers) {
                 Ok(done) => return done,
                 Err(CompileError::TooComplex) => {
-                    assert!(max_insns > 1, "one instruction fits: {}", unit.listing(regs));
+                    assert!(max_insns > 1, "one instruction fits: {}", unit.listing(isa.regs));
                     max_insns = max_insns.min(unit.insns) / 2;
                     max_insns = max_insns.max(1);
                 }
@@ -463,19 +477,29 @@ impl CodeCache {
         }
     }
 
-    fn count(&self, unit: &Unit, code: &[u8], start: std::time::Instant) {
+    /// Counts a unit made since `start`, with so many bytes of host code.
+    fn count(&self, unit: &Unit, host_bytes: usize, start: Instant) {
         let add = |counter: &AtomicU64, n: u64| counter.fetch_add(n, Ordering::Relaxed);
         add(&self.counters.units, 1);
         add(&self.counters.insns, u64::from(unit.insns));
-        add(&self.counters.host_bytes, code.len() as u64);
+        add(&self.counters.host_bytes, host_bytes as u64);
         add(&self.counters.translate_ns, start.elapsed().as_nanos() as u64);
     }
 
-    fn map_for_perf(&self, unit: &Unit, origin: u64, len: u32) {
+    /// A line for each guest instruction's code; what enters the unit is its first's, what lies
+    /// out of line its last's.
+    fn map_for_perf(&self, origin: u64, compiled: &Compiled, insns: &[(u32, u64)]) {
         use std::io::Write;
-        if let Some(file) = &self.perf_map {
-            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            let _lost_if_full = writeln!(file, "{origin:x} {len:x} guest-{:#x}", unit.pc);
+        let Some(file) = &self.perf_map else { return };
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = insns.iter().skip(1).map(|(at, _)| *at).chain([compiled.code_len]);
+        let mut start = 0;
+        for (end, (_, pc)) in ends.zip(insns) {
+            if end > start {
+                let at = origin + u64::from(start);
+                let _lost_if_full = writeln!(file, "{at:x} {:x} guest-{pc:#x}", end - start);
+            }
+            start = end;
         }
     }
 
@@ -608,35 +632,9 @@ impl Tables {
 }
 
 /// Logs a unit that was just translated, and in debug builds verifies it.
-fn check(unit: &Unit, regs: &[RegInfo]) {
-    debug_assert_eq!(unit.verify(), Ok(()), "{}", unit.listing(regs));
-    if trace::enabled_at(trace::Item::Op, unit.pc) {
-        trace::log!(Op, "OP:\n{}", unit.listing(regs));
-    }
-}
-
-/// Logs the host code of a unit, and the records behind it.
-fn log_host_code(unit: &Unit, origin: u64, (code, data): (&[u8], &[u8])) {
-    if !trace::enabled_at(trace::Item::OutAsm, unit.pc) {
-        return;
-    }
-    let mut text = format!("OUT: [size={}]\n", code.len() + data.len());
-    text.push_str(&format!("  -- guest addr {:#018x}\n", unit.pc));
-    dump(&mut text, origin, code);
-    if !data.is_empty() {
-        text.push_str(&format!("  data: [size={}]\n", data.len()));
-        dump(&mut text, origin + code.len() as u64, data);
-    }
-    trace::log!(OutAsm, "{text}");
-}
-
-/// Bytes in lines of sixteen, each with the host address of its first.
-fn dump(text: &mut String, origin: u64, bytes: &[u8]) {
-    for (line, bytes) in (0..).zip(bytes.chunks(16)) {
-        text.push_str(&format!("{:#x}: ", origin + 16 * line));
-        bytes.iter().for_each(|byte| text.push_str(&format!(" {byte:02x}")));
-        text.push('\n');
-    }
+fn check(unit: &Unit, isa: &Isa) {
+    debug_assert_eq!(unit.verify(), Ok(()), "{}", unit.listing(isa.regs));
+    log::ir(trace::Item::Op, "OP", unit, isa);
 }
 
 /// Where the jump whose displacement is at `slot` goes now.

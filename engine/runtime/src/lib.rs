@@ -10,6 +10,7 @@ mod cache;
 mod doorbell;
 mod engine;
 mod gate;
+mod log;
 mod settling;
 mod shared;
 mod standing;

@@ -1,9 +1,10 @@
 //! A virtual processor: the run loop, and the one slow path of generated code.
 #![expect(unsafe_code, reason = "generated code is entered and comes back through raw pointers")]
 
-use crate::cache::{CodeCache, CodePage, Found, Key, LinkSlot};
+use crate::cache::{CodeCache, CodePage, Found, Isa, Key, LinkSlot};
 use crate::doorbell::{Doorbell, attention};
 use crate::engine::{Engine, Generation};
+use crate::log;
 use crate::shared::{Block, Shared};
 use codegen::x86_64::{pin_of, read_mxcsr, write_mxcsr};
 use codegen::{
@@ -40,6 +41,8 @@ static REDIRECTED: ExitRecord =
 pub struct Vcpu<G: Guest> {
     guest: Arc<G>,
     shared: Arc<Shared<G::State>>,
+    /// Its number among those of its code cache, for logs.
+    number: usize,
     engine: Engine<G>,
     regs: &'static [RegInfo],
     /// Pinned registers: host register, row.
@@ -89,7 +92,7 @@ where
     pub fn new(guest: Arc<G>, space: Arc<AddressSpace>, cache: Arc<CodeCache>) -> Self {
         let shared = Arc::new(Shared::new(guest.reset()));
         space.listen(Arc::downgrade(&shared) as Weak<dyn MemoryListener>);
-        cache.join(Arc::downgrade(&shared) as Weak<dyn crate::cache::Peer>);
+        let number = cache.join(Arc::downgrade(&shared) as Weak<dyn crate::cache::Peer>);
         let regs = G::registers();
         let row = |(row, info)| pin_of(info).map(|pin| (usize::from(pin), GuestReg(row as u8)));
         let pins = regs.iter().enumerate().filter_map(row).collect();
@@ -98,6 +101,7 @@ where
             engine: Engine::new(Arc::clone(&shared), space, cache),
             guest,
             shared,
+            number,
             regs,
             pins,
             unit: Unit::default(),
@@ -182,7 +186,7 @@ where
                     {
                         cache.link(exit, &found, seen);
                     }
-                    self.log_entry();
+                    self.log_entry(found.checked);
                     match cache.options.interpret {
                         true => self.interpret(&found),
                         false => self.enter(found.checked),
@@ -190,7 +194,7 @@ where
                 }
                 Some(Next::Once) => {
                     pending_link = None;
-                    self.log_entry();
+                    self.log_entry(0);
                     self.interpret_once()
                 }
                 // A step that ends in a trap is a step: a handler that faults, too, has no end.
@@ -414,7 +418,7 @@ where
         let which = (mode.mmu, self.mode.flags);
         let mut source = Asking { guest: &*guest, engine: &mut self.engine, state, which };
         guest.translate(&mode, 1, &mut source, &mut Builder::new(&mut unit));
-        log_code(&*guest, &unit, page, None);
+        log::guest_code(&*guest, &unit, page, None);
         self.unit = unit;
     }
 
@@ -443,19 +447,25 @@ where
         let cache = Arc::clone(&self.engine.cache);
         let shared = Arc::clone(&self.shared);
         let whose = (&*shared as &dyn crate::cache::Peer, key);
-        let layout = (self.regs, G::VECTORS);
-        let found = cache.make(whose, &mut unit, layout, first, second, |unit, max_insns| {
+        let isa = Isa { regs: self.regs, vectors: G::VECTORS, helper_name: helper_name::<G> };
+        let found = cache.make(whose, &mut unit, &isa, first, second, |unit, max_insns| {
             translate(unit, max_insns, second);
-            log_code(&*guest, unit, first, second);
+            log::guest_code(&*guest, unit, first, second);
         });
         self.unit = unit;
         Ok(found)
     }
 
-    fn log_entry(&self) {
-        let pc = self.mode.pc;
+    /// Logs that the unit with this host code is about to be entered: processor, code, and in
+    /// brackets what it depends on.
+    fn log_entry(&self, code: u64) {
+        let (pc, flags) = (self.mode.pc, self.mode.flags);
         if trace::enabled_at(trace::Item::Exec, pc) {
-            trace::log!(Exec, "Trace {pc:#018x} [{:08x}]", self.mode.flags);
+            let number = self.number;
+            trace::log!(
+                Exec,
+                "Trace {number}: {code:#x} [00000000/{pc:016x}/{flags:08x}/00000000] "
+            );
         }
         if trace::enabled_at(trace::Item::Cpu, pc) {
             trace::log!(Cpu, "{}", self.guest.dump(self.state_ref(), self.shared.lines()));
@@ -676,27 +686,9 @@ impl<G: Guest> CodeSource for Asking<'_, G> {
     }
 }
 
-/// Logs the guest code of a unit that was just translated.
-fn log_code<G: Guest>(guest: &G, unit: &Unit, first: &CodePage, second: Option<&CodePage>) {
-    if !trace::enabled_at(trace::Item::InAsm, unit.pc) {
-        return;
-    }
-    let mut code = vec![0; unit.len as usize];
-    let in_first = code.len().min((PAGE - unit.pc % PAGE) as usize);
-    let (start, rest) = code.split_at_mut(in_first);
-    let read = first.ram.read(first.offset + unit.pc % PAGE, start)
-        && (rest.is_empty() || second.is_some_and(|page| page.ram.read(page.offset, rest)));
-    if !read {
-        return;
-    }
-    let (mut text, mut at) = (String::from("----------------\nIN:\n"), 0);
-    while at < code.len() {
-        let pc = unit.pc.wrapping_add(at as u64);
-        let (line, len) = guest.disassemble(pc, &code[at..]);
-        text.push_str(&format!("{pc:#018x}:  {line}\n"));
-        at += len.max(1);
-    }
-    trace::log!(InAsm, "{text}");
+/// Name of a helper in listings.
+fn helper_name<G: Guest>(number: u16) -> Option<&'static str> {
+    Some(G::helpers().get(usize::from(number))?.name)
 }
 
 /// Guest floating-point flags in an MXCSR value.

@@ -248,11 +248,3 @@ pub fn uuid(plan: &Plan) -> String {
     let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
     parts.join("-") + "\n"
 }
-
-/// An instruction as `x/i` shows it: encoding, mnemonic, operands in columns.
-pub fn instruction(bytes: &[u8], text: &str) -> String {
-    let encoding: String = bytes.iter().rev().map(|byte| format!("{byte:02x}")).collect();
-    let (mnemonic, operands) = text.split_once(' ').unwrap_or((text, ""));
-    let operands = operands.trim_start().replace(", ", ",");
-    format!("{encoding:<18}{mnemonic:<24}{operands}").trim_end().to_owned()
-}

@@ -197,9 +197,12 @@ fn threading(plan: &Plan) -> Threading {
 fn translator(plan: &Plan) -> runtime::Options {
     let defaults = runtime::Options::default();
     let one = plan.accel.one_insn_per_tb;
+    let logs = |item: &trace::Item| plan.log.items.contains(item);
+    // Who asks for single instructions and to see each as it is entered means all of them.
+    let all_seen = one && [trace::Item::Exec, trace::Item::Cpu].iter().any(logs);
     runtime::Options {
         max_insns: if one { 1 } else { defaults.max_insns },
-        no_chain: one || plan.log.items.contains(&trace::Item::NoChain),
+        no_chain: all_seen || logs(&trace::Item::NoChain),
         perf_map: plan.perfmap,
         interpret: plan.accel.interpret.unwrap_or(defaults.interpret),
         code_bytes: plan.accel.tb_size.map_or(defaults.code_bytes, |mib| (mib as usize) << 20),

@@ -93,6 +93,6 @@ fn disassembler(cpu: riscv::Config) -> Box<Disassembler> {
         };
         let text = riscv::decode::disassemble(word, address, cpu.ext);
         let text = text.unwrap_or_else(|| "illegal".to_owned());
-        Some((len, show::instruction(&bytes[..len], &text)))
+        Some((len, isa::instruction_line(&bytes[..len], &text)))
     })
 }

@@ -57,6 +57,9 @@ enum Record {
 pub struct Buffers {
     /// The code of the last unit.
     pub code: Vec<u8>,
+    /// Where each guest instruction's code begins, and its address. What lies before the first
+    /// enters the unit.
+    pub insns: Vec<(u32, u64)>,
     alloc: Allocator,
     last_use: Vec<u32>,
     needed: Vec<bool>,
@@ -70,6 +73,7 @@ pub struct Buffers {
 /// One compilation.
 pub struct Generator<'a> {
     pub(super) asm: Asm,
+    insns: Vec<(u32, u64)>,
     pub(super) unit: &'a Unit,
     pub(super) target: Target<'a>,
     pub(super) alloc: Allocator,
@@ -118,6 +122,7 @@ impl<'a> Generator<'a> {
         let g = self;
         Buffers {
             code: g.asm.code,
+            insns: g.insns,
             alloc: g.alloc,
             last_use: g.last_use,
             needed: g.needed,
@@ -132,6 +137,7 @@ impl<'a> Generator<'a> {
     fn begin(unit: &'a Unit, target: Target<'a>, buffers: Buffers) -> Self {
         let mut g = Self {
             asm: Asm { code: buffers.code },
+            insns: buffers.insns,
             unit,
             target,
             alloc: buffers.alloc,
@@ -149,6 +155,7 @@ impl<'a> Generator<'a> {
             branches: buffers.branches,
         };
         g.asm.code.clear();
+        g.insns.clear();
         g.alloc.begin(target.regs, unit.temps);
         g.last_use.clear();
         g.last_use.resize(unit.temps as usize, 0);
@@ -173,6 +180,7 @@ impl<'a> Generator<'a> {
                 self.end_of_operation(op);
             }
         }
+        compiled.tails = self.asm.here() as u32;
         self.emit_tails();
         self.bind_branches();
         compiled.code_len = self.asm.here() as u32;
@@ -214,7 +222,7 @@ impl<'a> Generator<'a> {
         let wrong = self.asm.jcc(Cc::Ne);
         let record = self.record(RecordKind::Lookup, self.unit.pc);
         self.tails.push(Tail::Leave { from: wrong, record, patchable: false });
-        Compiled { checked_entry: 0, entry: self.asm.here() as u32, code_len: 0 }
+        Compiled { checked_entry: 0, entry: self.asm.here() as u32, tails: 0, code_len: 0 }
     }
 
     fn end_of_operation(&mut self, op: &Op) {
@@ -270,6 +278,7 @@ impl<'a> Generator<'a> {
             K::Insn => {
                 self.pc = self.unit.as_const(op.a).unwrap_or(self.pc);
                 self.next_pc = self.pc.wrapping_add(u64::from(op.aux));
+                self.insns.push((self.asm.here() as u32, self.pc));
             }
             K::Label => self.label(op.aux)?,
             K::Branch => {
