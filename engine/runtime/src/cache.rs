@@ -16,7 +16,7 @@ use ir::{RegInfo, Unit, VectorRegion};
 use isa::Mode;
 use memory::{CodeWatcher, PAGE, Ram};
 use opt::Optimiser;
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{
@@ -142,9 +142,9 @@ struct Entry {
     valid: bool,
 }
 
-#[derive(Default)]
+/// A page that is marked as one with code, and its units.
 struct PageUnits {
-    page: Option<CodePage>,
+    page: CodePage,
     units: Vec<usize>,
 }
 
@@ -338,8 +338,10 @@ impl CodeCache {
         found.checked != 0 && self.window.marked(found.checked - HEADER as u64) == VALID
     }
 
-    /// Marks a page as one that processor `own` is about to translate code from.
-    fn mark(&self, page: &CodePage, own: &dyn Peer) {
+    /// Marks a page as one that processor `own` is about to translate code from, if it is not.
+    fn mark(&self, tables: &mut Tables, page: &CodePage, own: &dyn Peer) {
+        let hash_map::Entry::Vacant(entry) = tables.by_page.entry(page.host()) else { return };
+        entry.insert(PageUnits { page: page.clone(), units: Vec::new() });
         page.ram.set_code(page.offset);
         let mut waits = Vec::new();
         for weak in self.peers().iter() {
@@ -357,7 +359,10 @@ impl CodeCache {
     pub(crate) fn settle(&self, fenced: bool) {
         if !self.settling.is_empty() {
             let rounds = |peer: &Weak<dyn Peer>| peer.upgrade().map(|peer| peer.rounds());
-            self.settling.settle(fenced, rounds, |host| self.invalidate(host, PAGE));
+            self.settling.settle(fenced, rounds, |host| {
+                // The page stays marked: its stores are slow already, and need not settle again.
+                let _kept = self.drop_units(&mut self.write(), host, (host, host + PAGE));
+            });
         }
     }
 
@@ -375,9 +380,7 @@ impl CodeCache {
         let start = Instant::now();
         let mut tables = self.write();
         for page in [Some(first), second].into_iter().flatten() {
-            if !page.ram.has_code(page.offset) {
-                self.mark(page, own);
-            }
+            self.mark(&mut tables, page, own);
         }
         if self.options.interpret {
             unit.clear();
@@ -542,12 +545,22 @@ impl CodeCache {
     }
 
     fn invalidate_in_page(&self, tables: &mut Tables, page: u64, host: u64, len: u64) {
+        let written = (host, host.saturating_add(len));
+        if self.drop_units(tables, page, written)
+            && let Some(PageUnits { page, .. }) = tables.by_page.remove(&page)
+        {
+            page.ram.clear_code(page.offset);
+        }
+    }
+
+    /// Drops the units of a page whose code lies in a range of host addresses. Whether the page is
+    /// marked and has none left.
+    fn drop_units(&self, tables: &mut Tables, page: u64, (first, end): (u64, u64)) -> bool {
         let Tables { arena, units, by_key, by_page, .. } = tables;
-        let Some(entry) = by_page.get_mut(&page) else { return };
-        let end = host.saturating_add(len);
+        let Some(entry) = by_page.get_mut(&page) else { return false };
         entry.units.retain(|id| {
             let unit = &mut units[*id];
-            let hit = |(start, stop): &(u64, u64)| *start < end && host < *stop;
+            let hit = |(start, stop): &(u64, u64)| *start < end && first < *stop;
             if unit.valid && !unit.ranges.iter().any(hit) {
                 return true;
             }
@@ -566,12 +579,7 @@ impl CodeCache {
             }
             false
         });
-        if entry.units.is_empty()
-            && let Some(entry) = by_page.remove(&page)
-            && let Some(page) = entry.page
-        {
-            page.ram.clear_code(page.offset);
-        }
+        entry.units.is_empty()
     }
 
     /// Empties the cache. The caller is outside generated code.
@@ -580,10 +588,8 @@ impl CodeCache {
         let mut tables = self.write();
         tables.units.clear();
         tables.by_key.clear();
-        for (_, entry) in tables.by_page.drain() {
-            if let Some(page) = entry.page {
-                page.ram.clear_code(page.offset);
-            }
+        for (_, PageUnits { page, .. }) in tables.by_page.drain() {
+            page.ram.clear_code(page.offset);
         }
         tables.used = tables.thunks_len;
         self.changes.add();
@@ -621,9 +627,8 @@ impl Tables {
             ranges[1] = (second.host(), second.host() + u64::from(unit.len) - in_first);
         }
         for page in [Some(first), second].into_iter().flatten() {
-            let entry = self.by_page.entry(page.host()).or_default();
-            entry.page.get_or_insert_with(|| page.clone());
-            entry.units.push(found.id);
+            let marked = self.by_page.get_mut(&page.host());
+            marked.expect("the page was marked before it was read").units.push(found.id);
         }
         let incoming = Vec::new();
         self.units.push(Entry { key, found, ranges, unit: kept, incoming, valid: true });
