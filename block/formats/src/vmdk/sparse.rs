@@ -376,13 +376,22 @@ pub(super) fn check(
 ) -> io::Result<()> {
     let mut map = Map::new(*header);
     let mut tables = Tables::default();
+    // A table that has two entries would be walked twice, and one of a hostile image for ever.
+    let mut seen = std::collections::HashSet::new();
+    let covered = header.grain * header.entries;
     let mut guest = 0;
     while guest < header.capacity {
         let table = map.table(&mut tables, file, header.directory, guest)?;
-        if table != 0 && table + header.entries * 4 > file.size() {
-            let text =
-                format!("ERROR: grain table after EOF for sector {}", (start + guest) / SECTOR);
-            damage(report, text);
+        if table != 0 && guest % covered == 0 {
+            let sector = (start + guest) / SECTOR;
+            if table + header.entries * 4 > file.size() {
+                damage(report, format!("ERROR: grain table after EOF for sector {sector}"));
+            }
+            if !seen.insert(table) {
+                damage(report, format!("ERROR: grain table used twice for sector {sector}"));
+                guest += covered;
+                continue;
+            }
         }
         let (place, len) = map.lookup(&mut tables, file, guest)?;
         if let Place::Data(host) | Place::Packed(Piece { at: host, .. }, _) = place
