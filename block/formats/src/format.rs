@@ -11,12 +11,13 @@ use graph::{
 
 use crate::gate::{Gate, NewFile};
 use crate::keys::Keys;
-use crate::{bochs, cloop, dmg, parallels, qcow, qcow2, qed, raw, vdi, vhdx, vmdk, vpc};
+use crate::{bochs, cloop, dmg, luks, parallels, qcow, qcow2, qed, raw, vdi, vhdx, vmdk, vpc};
 
 /// All formats. What no other recognises is `raw`.
 pub static FORMATS: &[&dyn Format] = &[
     &raw::RawFormat,
     &qcow2::Qcow2Format,
+    &luks::LuksFormat,
     &vdi::VdiFormat,
     &vmdk::VmdkFormat,
     &vpc::VpcFormat,

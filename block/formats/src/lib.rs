@@ -9,6 +9,7 @@ mod format;
 mod gate;
 mod image;
 mod keys;
+pub mod luks;
 mod open;
 mod parallels;
 pub mod probe;

@@ -15,7 +15,7 @@ use crate::{probe, remote};
 const MAX_CHAIN: u32 = 200;
 
 /// Formats that are known by name and cannot be opened yet.
-const WAITING: &[&str] = &["luks", "vvfat"];
+const WAITING: &[&str] = &["vvfat"];
 
 /// Protocols by name, with whether we can open them.
 const PROTOCOLS: &[(&str, bool)] = &[

@@ -5,23 +5,11 @@ use crate::format::FORMATS;
 /// How much of an image is looked at.
 pub const PROBE_BYTES: usize = 2048;
 
-/// Format, place and bytes of the signature of formats we cannot open yet: a guessed raw image must
-/// not turn into one of them, and a message should name what was found.
-const SIGNATURES: &[(&str, usize, &[u8])] = &[("luks", 0, b"LUKS\xba\xbe")];
-
 /// The name of the format that `start` (up to [`PROBE_BYTES`] of the image) and the file's name
 /// suggest; `raw` if nothing does.
 pub fn format_of(start: &[u8], filename: &str) -> &'static str {
-    if let Some(format) = FORMATS.iter().find(|format| format.recognises(start, filename)) {
-        return format.name();
-    }
-    let found = SIGNATURES.iter().find(|(_, at, signature)| {
-        start.get(*at..).is_some_and(|rest| rest.starts_with(signature))
-    });
-    match found {
-        Some((format, ..)) => format,
-        None => "raw",
-    }
+    let found = FORMATS.iter().find(|format| format.recognises(start, filename));
+    found.map_or("raw", |format| format.name())
 }
 
 #[cfg(test)]

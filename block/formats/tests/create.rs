@@ -218,6 +218,27 @@ fn disks_grow_and_shrink_and_read_as_zeroes_where_they_are_new() {
 }
 
 #[test]
+fn tables_longer_than_a_refcount_block_counts_are_moved() {
+    let folder = Folder::new("long-tables");
+    let path = folder.path("image.qcow2");
+    create_image("qcow2", &path, "size=1M,cluster_size=512,refcount_bits=64");
+    let disk = open_named(&path, "qcow2", false);
+    for gib in [4u64, 20, 60] {
+        disk.image().unwrap().resize(gib << 30, Preallocation::Off).unwrap();
+        disk.write_at((gib << 30) - 512, &[gib as u8; 512], WriteFlags::default()).unwrap();
+    }
+    drop(disk);
+    peer_finds_nothing_wrong(&path);
+    assert_clean(&path);
+    let disk = open_named(&path, "qcow2", true);
+    let mut sector = [0; 512];
+    for gib in [4u64, 20, 60] {
+        disk.read_at((gib << 30) - 512, &mut sector).unwrap();
+        assert_eq!(sector, [gib as u8; 512]);
+    }
+}
+
+#[test]
 fn a_large_sparse_disk_grows_at_once() {
     let folder = Folder::new("large");
     let path = folder.path("image.qcow2");

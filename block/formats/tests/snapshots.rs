@@ -175,3 +175,40 @@ fn narrow_refcounts_refuse_a_snapshot_and_stay_sound() {
     model[300_000..500_000].fill(2);
     peer_agrees(&folder, &path, &model, "narrow");
 }
+
+#[test]
+fn an_overlay_is_emptied_and_gets_another_backing_file() {
+    let folder = Folder::new("overlay");
+    let (one, two) = (folder.path("one.raw"), folder.path("two.raw"));
+    std::fs::write(&one, vec![1; 1 << 20]).unwrap();
+    std::fs::write(&two, vec![2; 1 << 20]).unwrap();
+    for options in ["", ",compat=0.10", ",extended_l2=on", ",cluster_size=512"] {
+        let path = folder.path("image.qcow2");
+        let backing = format!("size=1M,backing_file={one},backing_fmt=raw{options}");
+        create_image("qcow2", &path, &backing);
+        let disk = open_named(&path, "qcow2", false);
+        let overlay = disk.image().unwrap().overlay().unwrap();
+        disk.write_at(100_000, &[3; 300_000], WriteFlags::default()).unwrap();
+        let snapshots = disk.image().unwrap().snapshots().unwrap();
+        snapshots.create(&named("kept")).unwrap();
+        disk.write_at(0, &[4; 200_000], WriteFlags::default()).unwrap();
+        overlay.make_empty().unwrap();
+        assert!(read_all(&*disk).iter().all(|b| *b == 1), "{options}");
+        overlay.record_backing(Some(&two), Some("raw")).unwrap();
+        drop(disk);
+        peer_agrees(&folder, &path, &[2; 1 << 20], options);
+        let disk = open_named(&path, "qcow2", false);
+        let snapshots = disk.image().unwrap().snapshots().unwrap();
+        snapshots.apply("kept").unwrap();
+        snapshots.delete("kept").unwrap();
+        let overlay = disk.image().unwrap().overlay().unwrap();
+        overlay.make_empty().unwrap();
+        overlay.record_backing(None, None).unwrap();
+        drop(disk);
+        peer_agrees(&folder, &path, &[0; 1 << 20], options);
+        let length = std::fs::metadata(&path).unwrap().len();
+        assert!(length <= 1 << 20, "{options}: the file is cut, not {length} bytes");
+        must("qemu-img", &["rebase", "-u", "-f", "qcow2", "-b", &one, "-F", "raw", &path]);
+        assert!(read_all(&*open_named(&path, "qcow2", false)).iter().all(|b| *b == 1));
+    }
+}

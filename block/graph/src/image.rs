@@ -222,7 +222,8 @@ pub trait Bitmaps: Send + Sync {
 
 /// Changing options of an image that exists.
 pub trait Amend: Send + Sync {
-    /// Applies those options that are set. `progress` hears bytes done and bytes in all.
+    /// Applies those options that are set; passphrases that they name come from `secrets`. Where
+    /// `force` is set, what may lose data is done. `progress` hears work done and work in all.
     ///
     /// # Errors
     /// `Option` for what cannot be changed, else the host's.
@@ -230,6 +231,7 @@ pub trait Amend: Send + Sync {
         &self,
         options: &ImageOptions,
         force: bool,
+        secrets: &dyn Secrets,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), OpenError>;
 }

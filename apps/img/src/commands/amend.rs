@@ -59,7 +59,8 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
         set_all(&mut options, text)?;
     }
     let meter = Meter::new(args.has("progress") && !args.has("quiet"));
-    amend.apply(&options, args.has("force"), &mut |done, total| meter.at(done, total))?;
+    let report = &mut |done, total| meter.at(done, total);
+    amend.apply(&options, args.has("force"), image_args.secrets(), report)?;
     node.flush().map_err(|e| Failure::io(filename, &e))?;
     meter.finish();
     Ok(0)

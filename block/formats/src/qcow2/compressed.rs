@@ -120,6 +120,10 @@ impl Compress for Qcow2 {
             let text = "Compression is not supported with external data files";
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
+        if self.crypt.is_some() {
+            let text = "Compression and encryption not supported at the same time";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
         self.bitmaps.note(offset, data.len() as u64);
         let packed = if data.len() as u64 == cluster {
             pack(self.unpacker.method, data)

@@ -6,13 +6,46 @@ use graph::{
     CheckReport, Fix, ImageOption, ImageOptions, Node, OpenError, Preallocation, Role, ValueKind,
 };
 
-use super::{Compression, CreateOptions, Header, Options, Qcow2, create};
+use zeroize::Zeroizing;
+
+use super::header::{CRYPT_AES, CRYPT_NONE};
+use super::{Compression, CreateOptions, Encryption, Header, Options, Qcow2, create};
 use crate::format::{CreateRequest, Format, OpenRequest, Reference};
+use crate::luks::{Parameters, passphrase};
 
 /// The row of `qcow2` in the table of formats.
 pub struct Qcow2Format;
 
 const CREATE_OPTIONS: &[ImageOption] = &[
+    ImageOption::new(
+        "encryption",
+        ValueKind::Switch,
+        "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
+    ),
+    ImageOption::new(
+        "encrypt.format",
+        ValueKind::Text,
+        "Encrypt the image, format choices: 'aes', 'luks'",
+    ),
+    ImageOption::new(
+        "encrypt.key-secret",
+        ValueKind::Text,
+        "ID of secret providing qcow AES key or LUKS passphrase",
+    ),
+    ImageOption::new("encrypt.cipher-alg", ValueKind::Text, "Name of encryption cipher algorithm"),
+    ImageOption::new("encrypt.cipher-mode", ValueKind::Text, "Name of encryption cipher mode"),
+    ImageOption::new("encrypt.ivgen-alg", ValueKind::Text, "Name of IV generator algorithm"),
+    ImageOption::new(
+        "encrypt.ivgen-hash-alg",
+        ValueKind::Text,
+        "Name of IV generator hash algorithm",
+    ),
+    ImageOption::new("encrypt.hash-alg", ValueKind::Text, "Name of encryption hash algorithm"),
+    ImageOption::new(
+        "encrypt.iter-time",
+        ValueKind::Number,
+        "Time to spend in PBKDF in milliseconds",
+    ),
     ImageOption::with("cluster_size", ValueKind::Size, "65536", "qcow2 cluster size"),
     ImageOption::with("extended_l2", ValueKind::Switch, "off", "Extended L2 tables"),
     ImageOption::new(
@@ -41,6 +74,50 @@ const CREATE_OPTIONS: &[ImageOption] = &[
         "refcount_bits",
         ValueKind::Number,
         "16",
+        "Width of a reference count entry in bits",
+    ),
+];
+
+const AMEND_OPTIONS: &[ImageOption] = &[
+    ImageOption::new(
+        "encrypt.state",
+        ValueKind::Text,
+        "Select new state of affected keyslots (active/inactive)",
+    ),
+    ImageOption::new(
+        "encrypt.keyslot",
+        ValueKind::Number,
+        "Select a single keyslot to modify explicitly",
+    ),
+    ImageOption::new(
+        "encrypt.old-secret",
+        ValueKind::Text,
+        "Select all keyslots that match this password",
+    ),
+    ImageOption::new(
+        "encrypt.new-secret",
+        ValueKind::Text,
+        "New secret to set in the matching keyslots. Empty string to erase",
+    ),
+    ImageOption::new(
+        "encrypt.iter-time",
+        ValueKind::Number,
+        "Time to spend in PBKDF in milliseconds",
+    ),
+    ImageOption::new("size", ValueKind::Size, "Virtual disk size"),
+    ImageOption::new("compat", ValueKind::Text, "Compatibility level (v2 [0.10] or v3 [1.1])"),
+    ImageOption::new("backing_file", ValueKind::Text, "File name of a base image"),
+    ImageOption::new("backing_fmt", ValueKind::Text, "Image format of the base image"),
+    ImageOption::new("data_file", ValueKind::Text, "File name of an external data file"),
+    ImageOption::new(
+        "data_file_raw",
+        ValueKind::Switch,
+        "The external data file must stay valid as a raw image",
+    ),
+    ImageOption::new("lazy_refcounts", ValueKind::Switch, "Postpone refcount updates"),
+    ImageOption::new(
+        "refcount_bits",
+        ValueKind::Number,
         "Width of a reference count entry in bits",
     ),
 ];
@@ -82,18 +159,21 @@ impl Format for Qcow2Format {
         Ok(data.into_iter().chain(backing).collect())
     }
 
-    fn open(&self, request: OpenRequest<'_>) -> Result<Arc<dyn Node>, OpenError> {
+    fn open(&self, mut request: OpenRequest<'_>) -> Result<Arc<dyn Node>, OpenError> {
         for key in TUNING {
             request.options.take(key);
         }
         for key in SWITCHES {
             request.options.take_bool(key)?;
         }
+        let passphrase = passphrase_for(&mut request)?;
         let pass = request.options.take_bool("pass-discard-request")?.unwrap_or(request.discard);
         let options = Options {
             read_only: request.read_only,
             backing: request.child(Role::Backing),
             data_file: request.child(Role::Data),
+            passphrase,
+            purpose: request.purpose,
             pass_discards: pass,
             ..Options::default()
         };
@@ -107,14 +187,25 @@ impl Format for Qcow2Format {
     fn create(&self, request: &CreateRequest<'_>) -> Result<(), OpenError> {
         let options = create_options(request.options)?;
         let how = preallocation(request.options, &options)?;
+        let encryption = encryption(request.options)?;
+        let passphrase = match &encryption {
+            Some(_) => Some(passphrase(request.options, "encrypt.key-secret", request.secrets)?),
+            None => None,
+        };
         let fill = |file: Arc<dyn Node>, data: Option<Arc<dyn Node>>| {
             create(&file, request.path, &options)?;
+            let open = |passphrase| {
+                let file = Arc::clone(&file);
+                let options = Options { data_file: data.clone(), passphrase, ..Options::default() };
+                Qcow2::open(file, request.path, options)
+            };
+            if let (Some(encryption), Some(passphrase)) = (&encryption, &passphrase) {
+                open(None)?.encrypt_new(encryption, passphrase)?;
+            }
             if how == Preallocation::Off && data.is_none() {
                 return Ok(());
             }
-            let options = Options { data_file: data, ..Options::default() };
-            let image = Qcow2::open(file, request.path, options)?;
-            image.fill_new(how).map_err(|source| {
+            open(passphrase.clone())?.fill_new(how).map_err(|source| {
                 let operation = format!("{}: Could not preallocate", request.path);
                 OpenError::Host { operation, source }
             })
@@ -127,8 +218,55 @@ impl Format for Qcow2Format {
         })
     }
 
+    fn amend_options(&self) -> &'static [ImageOption] {
+        AMEND_OPTIONS
+    }
+
     fn check(&self, request: OpenRequest<'_>, fix: Fix) -> Result<Option<CheckReport>, OpenError> {
         Qcow2::check_and_repair(&request.file, request.path, fix).map(Some)
+    }
+}
+
+/// The passphrase that the options of an encrypted image name. Its format must be the image's.
+fn passphrase_for(request: &mut OpenRequest<'_>) -> Result<Option<Zeroizing<Vec<u8>>>, OpenError> {
+    let wanted = request.options.take("encrypt.format");
+    let id = request.options.take("encrypt.key-secret");
+    if wanted.is_none() && id.is_none() {
+        return Ok(None);
+    }
+    let header = Header::read(&*request.file, request.path)?;
+    let format = match header.crypt_method {
+        CRYPT_NONE => {
+            let wanted = wanted.map_or(String::new(), |wanted| format!(" '{wanted}'"));
+            return Err(OpenError::Option(format!(
+                "No encryption in image header, but options specified format{wanted}"
+            )));
+        }
+        CRYPT_AES => "aes",
+        _ => "luks",
+    };
+    if let Some(wanted) = wanted.filter(|wanted| wanted != format) {
+        return Err(OpenError::Option(format!(
+            "Header reported '{format}' encryption format but options specify '{wanted}'"
+        )));
+    }
+    id.map(|id| request.secrets.secret(&id).map(Zeroizing::new)).transpose()
+}
+
+/// How a new image is encrypted, if it is.
+fn encryption(options: &ImageOptions) -> Result<Option<Encryption>, OpenError> {
+    let old = options.switch("encryption");
+    let refuse = |text: &str| Err(OpenError::Option(text.to_owned()));
+    match options.text("encrypt.format") {
+        Some(_) if old => refuse("Options encryption and encrypt.format are mutually exclusive"),
+        Some("luks") => Parameters::parse(options, "encrypt.").map(Encryption::Luks).map(Some),
+        Some("aes") => Ok(Some(Encryption::Aes)),
+        Some(other) => refuse(&format!("Parameter 'format' does not accept value '{other}'")),
+        None if old => Ok(Some(Encryption::Aes)),
+        None if options.is_set("encrypt.key-secret") => {
+            refuse("Parameter 'encrypt.format' is missing")
+        }
+        None => Ok(None),
     }
 }
 

@@ -16,7 +16,7 @@ const MAX_REFTABLE: u64 = 8 << 20;
 /// Most internal snapshots.
 pub(super) const MAX_SNAPSHOTS: u32 = 65536;
 /// Longest name of a backing file, in bytes.
-const MAX_BACKING_NAME: u32 = 1023;
+pub(super) const MAX_BACKING_NAME: u32 = 1023;
 
 /// The image was in use and its refcounts may be wrong.
 pub(super) const INCOMPATIBLE_DIRTY: u64 = 1 << 0;

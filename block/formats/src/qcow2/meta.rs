@@ -3,7 +3,7 @@
 //! Everything here runs under one mutex and changes memory only, except where a new table or
 //! refcount block needs defined content in the file before anything may point to it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 
 use graph::{Node, OpenError, WriteFlags};
@@ -37,6 +37,7 @@ pub(super) enum Kind {
     Snapshots,
     InactiveL1,
     Bitmaps,
+    CryptHeader,
     /// An L2 table that two L1 entries share: reading is harmless, a change is not.
     SharedL2,
 }
@@ -52,6 +53,7 @@ impl Kind {
             Self::Snapshots => "snapshot table",
             Self::InactiveL1 => "inactive L1 table",
             Self::Bitmaps => "bitmap directory",
+            Self::CryptHeader => "encryption header",
         }
     }
 }
@@ -470,24 +472,37 @@ impl Meta {
         Ok(())
     }
 
-    /// Gives out exactly `clusters` clusters in a row, for a table.
+    /// Gives out exactly `clusters` clusters in a row, for a table. A long row spans the ranges of
+    /// several refcount blocks; those are made to exist first, so that none is put into the row.
     pub fn allocate_table(&mut self, file: &dyn Node, clusters: u64) -> io::Result<u64> {
-        let hint = self.hint;
-        let mut first = self.allocate(file, clusters)?;
-        let mut left_over = Vec::new();
-        while first.clusters < clusters {
-            let more = self.allocate(file, clusters - first.clusters)?;
-            if first.host + (first.clusters << self.layout.cluster_bits) == more.host {
-                first.clusters += more.clusters;
-            } else {
-                left_over.push(std::mem::replace(&mut first, more));
+        let short = self.allocate(file, clusters)?;
+        if short.clusters == clusters {
+            return Ok(short.host);
+        }
+        self.release(file, short)?;
+        let bits = self.layout.cluster_bits;
+        let per_block = 1u64 << self.layout.block_bits;
+        let mut first = self.fresh_from >> bits;
+        loop {
+            for range in first / per_block..=(first + clusters - 1) / per_block {
+                self.ensure_block(file, range * per_block)?;
+            }
+            let mut used = None;
+            for cluster in first..first + clusters {
+                if self.is_table(cluster) || self.refcount(file, cluster)? != 0 {
+                    used = Some(cluster);
+                }
+            }
+            match used {
+                Some(last) => first = last + 1,
+                None => break,
             }
         }
-        for run in &left_over {
-            self.release(file, *run)?;
+        for cluster in first..first + clusters {
+            self.set_refcount(file, cluster, 1)?;
         }
-        self.hint = if left_over.is_empty() { self.hint } else { self.hint.min(hint) };
-        Ok(first.host)
+        self.fresh_from = self.fresh_from.max((first + clusters) << bits);
+        Ok(first << bits)
     }
 
     /// Looks for a free cluster from `at` on, as far as one slice of its refcount block goes.
@@ -605,6 +620,15 @@ impl Meta {
     /// Whether a block counts the cluster.
     pub fn has_block(&self, cluster: u64) -> bool {
         matches!(self.block_of(cluster), Ok(Some(_)))
+    }
+
+    /// The clusters of the refcount table and its blocks.
+    pub fn refcount_clusters(&self) -> HashSet<u64> {
+        let bits = self.layout.cluster_bits;
+        let first = self.reftable_offset >> bits;
+        let len = (self.reftable.len() as u64 * 8).div_ceil(self.layout.cluster);
+        let blocks = self.reftable.iter().map(|entry| (entry & OFFSET) >> bits);
+        (first..first + len).chain(blocks.filter(|block| *block != 0)).collect()
     }
 
     /// Whether a table is in the cluster.

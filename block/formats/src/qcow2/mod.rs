@@ -6,20 +6,23 @@
 //! Supported: every cluster size and refcount width, zero clusters, zlib and zstd clusters, backing
 //! files, extended L2 entries, external data files, resizing, internal snapshots. Lazy refcounts are kept up to date like any others, so the dirty bit is only set
 //! while snapshots change; an image that has it set is repaired when opened for writing.
-//! Persistent dirty bitmaps. Not yet: encryption.
+//! Persistent dirty bitmaps, encryption with LUKS or AES-CBC.
 //!
 //! `commit.rs` states the order of writes to the file.
 
+mod amend;
 mod bitmaps;
 mod check;
 mod codec;
 mod commit;
 mod compressed;
 mod create;
+mod crypt;
 mod format;
 mod header;
 mod layout;
 mod meta;
+mod overlay;
 mod preallocate;
 mod read;
 mod repair;
@@ -39,11 +42,17 @@ use graph::{
 };
 
 pub use create::{CreateOptions, create};
+pub use crypt::Encryption;
 pub use format::Qcow2Format;
 pub use header::{Compression, Header};
 
+use zeroize::Zeroizing;
+
+use crate::format::Purpose;
+
 use bitmaps::LiveBitmaps;
 use compressed::Unpacker;
+use crypt::Crypt;
 use layout::Layout;
 use meta::{Kind, Meta, Overlap};
 use snapshots::Snapshot;
@@ -57,6 +66,10 @@ pub struct Options {
     pub backing: Option<Arc<dyn Node>>,
     /// The external data file, for images that have one; without, only metadata can be read.
     pub data_file: Option<Arc<dyn Node>>,
+    /// What opens an encrypted image.
+    pub passphrase: Option<Zeroizing<Vec<u8>>>,
+    /// What for: without its key or its data file only metadata can be shown.
+    pub purpose: Purpose,
     /// Freed clusters are discarded in the file.
     pub pass_discards: bool,
     /// Opened to be repaired: as damaged as it is, and without its data file.
@@ -68,6 +81,7 @@ pub struct Qcow2 {
     file: Arc<dyn Node>,
     /// Where guest data is: `file`, or an external data file.
     data: Arc<dyn Node>,
+    crypt: Option<Arc<Crypt>>,
     backing: Option<Arc<dyn Node>>,
     path: String,
     /// As the file has it, apart from the fields of tables that a commit is about to move.
@@ -86,6 +100,8 @@ pub struct Qcow2 {
     ranges: RangeLocks,
     unpacker: Unpacker,
     bitmaps: LiveBitmaps,
+    /// The image was amended to another layout: this node only reads any more.
+    outdated: AtomicBool,
     /// Damage was found: nothing is written any more.
     corrupt: AtomicBool,
 }
@@ -104,8 +120,9 @@ impl Qcow2 {
         file: Arc<dyn Node>,
         path: &str,
         options: Options,
-        at: Option<&str>,
+        at: Option<(&str, Option<Arc<Crypt>>)>,
     ) -> Result<Self, OpenError> {
+        let (at, shared) = at.map_or((None, None), |(id, crypt)| (Some(id), crypt));
         let mut header = Header::read(&*file, path)?;
         let (list, list_len) = snapshots::read(&*file, &header, path)?;
         if let Some(snapshot) = at.and_then(|id| list.iter().find(|s| s.info.id == id)) {
@@ -123,7 +140,9 @@ impl Qcow2 {
         }
         let data = match (&options.data_file, header.external()) {
             (Some(data), true) => Arc::clone(data),
-            (None, true) if options.repairing => Arc::clone(&file),
+            (None, true) if options.repairing || options.purpose == Purpose::Info => {
+                Arc::new(NoData)
+            }
             (None, true) => {
                 let why = "'data-file' is required for this image".to_owned();
                 return Err(OpenError::Image { path: path.to_owned(), why });
@@ -134,12 +153,15 @@ impl Qcow2 {
             }
             (None, false) => Arc::clone(&file),
         };
-        if header.crypt_method != header::CRYPT_NONE && !options.repairing {
-            let method = if header.crypt_method == header::CRYPT_AES { "AES" } else { "LUKS" };
-            let what = format!("qcow2 with {method} encryption");
-            return Err(OpenError::NotSupported { path: path.to_owned(), what });
-        }
+        let purpose = if options.repairing { Purpose::Info } else { options.purpose };
+        let crypt = match shared {
+            Some(crypt) => Some(crypt),
+            None => Crypt::open(&*file, &header, path, options.passphrase.as_ref(), purpose)?,
+        };
         let mut meta = Meta::load(&*file, &header, path)?;
+        if let Some((offset, len)) = header.crypt_header {
+            meta.note(offset, len, Kind::CryptHeader);
+        }
         if !list.is_empty() {
             meta.note(header.snapshots_offset, list_len, Kind::Snapshots);
         }
@@ -152,6 +174,7 @@ impl Qcow2 {
             unpacker: Unpacker::new(header.compression, layout.cluster),
             file,
             data,
+            crypt,
             backing: options.backing,
             path: path.to_owned(),
             header: Mutex::new(header),
@@ -165,6 +188,7 @@ impl Qcow2 {
             list_len: AtomicU64::new(list_len),
             ranges: RangeLocks::default(),
             bitmaps: LiveBitmaps::default(),
+            outdated: AtomicBool::new(false),
             corrupt: AtomicBool::new(false),
         };
         if options.repairing || at.is_some() {
@@ -274,6 +298,10 @@ impl Qcow2 {
         if self.read_only {
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
+        if self.outdated.load(Ordering::Acquire) {
+            let text = "the image was amended and has to be opened again to be written";
+            return Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, text));
+        }
         if self.corrupt.load(Ordering::Acquire) {
             let text = format!("{}: the image is corrupt and not written any more", self.path);
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
@@ -325,6 +353,9 @@ impl Node for Qcow2 {
     fn flush(&self) -> io::Result<()> {
         if self.read_only {
             return Ok(());
+        }
+        if self.outdated.load(Ordering::Acquire) {
+            return self.file.flush();
         }
         if self.layout.external {
             self.data.flush()?;
@@ -380,6 +411,9 @@ impl Node for Qcow2 {
         }
         specific.extend(self.bitmaps.properties().map(|list| ("bitmaps", list)));
         specific.push(("refcount-bits", (1u64 << header.refcount_order).into()));
+        if let Some(crypt) = &self.crypt {
+            specific.push(("encrypt", crypt.properties()));
+        }
         if let Some(name) = &header.data_file {
             specific.push(("data-file", name.as_str().into()));
             let raw = header.autoclear & header::AUTOCLEAR_RAW_DATA != 0;
@@ -398,7 +432,7 @@ impl Node for Qcow2 {
             backing_format: header.backing_format.clone(),
             dirty: self.read_only && header.incompatible & header::INCOMPATIBLE_DIRTY != 0,
             corrupt,
-            encrypted: false,
+            encrypted: self.crypt.is_some(),
             specific,
         }
     }
@@ -408,9 +442,52 @@ impl Node for Qcow2 {
     }
 }
 
+/// Stands for an external data file that was not opened.
+struct NoData;
+
+impl NoData {
+    fn refuse<T>(&self) -> io::Result<T> {
+        let text = "the image was opened without its data file";
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+    }
+}
+
+impl Node for NoData {
+    fn size(&self) -> u64 {
+        u64::MAX
+    }
+    fn read_at(&self, _offset: u64, _buf: &mut [u8]) -> io::Result<()> {
+        self.refuse()
+    }
+    fn write_at(&self, _offset: u64, _buf: &[u8], _flags: WriteFlags) -> io::Result<()> {
+        self.refuse()
+    }
+    fn write_zeroes(&self, _offset: u64, _len: u64, _flags: ZeroFlags) -> io::Result<()> {
+        self.refuse()
+    }
+    fn discard(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        self.refuse()
+    }
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn block_status(&self, _offset: u64, _len: u64) -> io::Result<Extent> {
+        self.refuse()
+    }
+    fn read_only(&self) -> bool {
+        true
+    }
+    fn info(&self) -> NodeInfo {
+        NodeInfo::default()
+    }
+}
+
 impl Drop for Qcow2 {
     fn drop(&mut self) {
         if self.read_only || self.corrupt.load(Ordering::Acquire) {
+            return;
+        }
+        if self.outdated.load(Ordering::Acquire) {
             return;
         }
         // Without success they stay marked as in use, and nobody believes them.

@@ -33,6 +33,12 @@ impl Qcow2 {
         how: Preallocation,
         zero: bool,
     ) -> io::Result<()> {
+        // What is not written decrypts to rubbish.
+        let zero = zero || self.crypt.is_some();
+        if zero && !self.layout.zero_flag {
+            let text = "preallocation of encrypted images or overlays needs compat=1.1";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
         let cluster = self.layout.cluster;
         let covered = self.layout.l2_entries * cluster;
         let (mut at, to) = (from - from % cluster, to.next_multiple_of(cluster));

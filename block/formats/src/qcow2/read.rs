@@ -121,7 +121,7 @@ impl Qcow2 {
             };
             let part = &mut buf[done..done + len as usize];
             match (source, &self.backing) {
-                (Source::Data(host), _) => read_padded(&data, host, part)?,
+                (Source::Data(host), _) => self.read_data(&data, host, at, part)?,
                 (Source::Backing, Some(backing)) => read_padded(&Cached(&**backing), at, part)?,
                 (Source::Zero | Source::Backing, _) => part.fill(0),
                 (Source::Packed(..), _) => return Err(waiting()),
@@ -133,7 +133,7 @@ impl Qcow2 {
 
     pub(super) fn fetch(&self, source: Source, guest: u64, buf: &mut [u8]) -> io::Result<()> {
         match source {
-            Source::Data(host) => read_padded(&*self.data, host, buf),
+            Source::Data(host) => self.read_data(&*self.data, host, guest, buf),
             Source::Packed(place, within) => {
                 let content = self.unpacker.read(&*self.file, place)?;
                 let from = within as usize;

@@ -8,7 +8,9 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use graph::{Bitmaps, Compress, Image, Preallocation, SECTOR, Sharing, Snapshots, ZeroFlags};
+use graph::{
+    Amend, Bitmaps, Compress, Image, Overlay, Preallocation, SECTOR, Sharing, Snapshots, ZeroFlags,
+};
 
 use super::Qcow2;
 use super::layout::Entry;
@@ -39,6 +41,14 @@ impl Image for Qcow2 {
 
     fn bitmaps(&self) -> Option<&dyn Bitmaps> {
         if self.layout.zero_flag { Some(self) } else { None }
+    }
+
+    fn amend(&self) -> Option<&dyn Amend> {
+        Some(self)
+    }
+
+    fn overlay(&self) -> Option<&dyn Overlay> {
+        Some(self)
     }
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {
@@ -140,7 +150,13 @@ impl Qcow2 {
         Ok(())
     }
 
-    fn unmap_in_table(&self, meta: &mut Meta, from: u64, to: u64, whole: bool) -> io::Result<()> {
+    pub(super) fn unmap_in_table(
+        &self,
+        meta: &mut Meta,
+        from: u64,
+        to: u64,
+        whole: bool,
+    ) -> io::Result<()> {
         let layout = self.layout;
         let file = &*self.file;
         if !whole {
@@ -162,7 +178,7 @@ impl Qcow2 {
     }
 
     /// Cuts the file behind its last used cluster.
-    fn cut_file(&self) -> io::Result<()> {
+    pub(super) fn cut_file(&self) -> io::Result<()> {
         let cluster = self.layout.cluster;
         let mut meta = self.meta();
         let mut end = self.file.size().div_ceil(cluster);

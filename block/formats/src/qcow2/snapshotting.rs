@@ -99,7 +99,8 @@ impl Snapshots for Qcow2 {
         let options =
             Options { read_only: true, backing: self.backing.clone(), ..Options::default() };
         let file = Arc::clone(&self.file);
-        let view = Self::open_at(file, &self.path, options, Some(&snapshot.info.id));
+        let at = (snapshot.info.id.as_str(), self.crypt.clone());
+        let view = Self::open_at(file, &self.path, options, Some(at));
         Ok(Arc::new(view.map_err(io::Error::from)?))
     }
 

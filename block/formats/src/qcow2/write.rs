@@ -10,7 +10,7 @@
 
 use std::io;
 
-use graph::{Sharing, WriteFlags, ZeroFlags};
+use graph::{SECTOR, Sharing, ZeroFlags};
 
 use super::Qcow2;
 use super::layout::Entry;
@@ -40,6 +40,9 @@ impl Qcow2 {
     /// Writes `buf` at `guest`, inside the disk.
     pub(super) fn write_data(&self, guest: u64, buf: &[u8]) -> io::Result<()> {
         let end = guest + buf.len() as u64;
+        if self.crypt.is_some() && !(guest.is_multiple_of(SECTOR) && end.is_multiple_of(SECTOR)) {
+            return self.write_parts_of_sectors(guest, buf);
+        }
         {
             let _range = self.hold(guest, end, Sharing::Shared);
             if self.write_in_place(guest, buf)? {
@@ -47,6 +50,12 @@ impl Qcow2 {
             }
         }
         let _range = self.hold(guest, end, Sharing::Exclusive);
+        self.write_pieces(guest, buf)
+    }
+
+    /// Writes with the range held.
+    fn write_pieces(&self, guest: u64, buf: &[u8]) -> io::Result<()> {
+        let end = guest + buf.len() as u64;
         let mut at = guest;
         while at < end {
             self.commit_if_crowded()?;
@@ -54,6 +63,18 @@ impl Qcow2 {
             at += self.write_piece(at, rest)?;
         }
         Ok(())
+    }
+
+    /// Encrypted sectors change as a whole: those that are written in part are read first.
+    fn write_parts_of_sectors(&self, guest: u64, buf: &[u8]) -> io::Result<()> {
+        let from = guest - guest % SECTOR;
+        let to = (guest + buf.len() as u64).next_multiple_of(SECTOR);
+        let _range = self.hold(from, to, Sharing::Exclusive);
+        let mut sectors = vec![0; (to - from) as usize];
+        self.read_held(from, &mut sectors)?;
+        let skip = (guest - from) as usize;
+        sectors[skip..skip + buf.len()].copy_from_slice(buf);
+        self.write_pieces(from, &sectors)
     }
 
     /// Writes if every byte has its place already; `false` without writing otherwise.
@@ -74,7 +95,7 @@ impl Qcow2 {
         let mut done = 0;
         for (host, len) in places {
             let part = &buf[done..done + len as usize];
-            self.data.write_at(host, part, WriteFlags::default())?;
+            self.store_data(host, guest + done as u64, part)?;
             done += len as usize;
         }
         Ok(true)
@@ -111,7 +132,7 @@ impl Qcow2 {
             let mut meta = self.meta();
             if let Some((host, len)) = self.place_of(&mut meta, guest, end)? {
                 drop(meta);
-                self.data.write_at(host, &buf[..len as usize], WriteFlags::default())?;
+                self.store_data(host, guest, &buf[..len as usize])?;
                 return Ok(len);
             }
             self.plan_piece(&mut meta, guest, end).map_err(|e| self.note_damage(e))?
@@ -188,7 +209,6 @@ impl Qcow2 {
         let cluster = self.layout.cluster;
         let base = piece.start - piece.start % cluster;
         let host = |guest: u64| piece.run.host + (guest - base);
-        let plain = WriteFlags::default();
         let head = (piece.from, piece.start);
         // The guest's end need not be a cluster's: beyond it there is nothing to copy.
         let tail = (piece.end, piece.to);
@@ -197,11 +217,13 @@ impl Qcow2 {
                 return Ok(false);
             }
             let inside = to.min(self.disk_size()).saturating_sub(from);
-            Ok(!piece.run.fresh || !self.reads_zero(&mut self.meta(), from, inside)?)
+            Ok(!piece.run.fresh
+                || self.crypt.is_some()
+                || !self.reads_zero(&mut self.meta(), from, inside)?)
         };
         let (with_head, with_tail) = (needed(head)?, needed(tail)?);
         if !with_head && !with_tail {
-            return self.data.write_at(host(piece.start), buf, plain);
+            return self.store_data(host(piece.start), piece.start, buf);
         }
         let edge = |(from, to): (u64, u64)| -> io::Result<Vec<u8>> {
             let mut bytes = vec![0; (to - from) as usize];
@@ -214,12 +236,12 @@ impl Qcow2 {
         let start = piece.start - head_bytes.len() as u64;
         if buf.len() as u64 <= ASSEMBLE {
             let whole = [&head_bytes, buf, &tail_bytes].concat();
-            return self.data.write_at(host(start), &whole, plain);
+            return self.store_data(host(start), start, &whole);
         }
         for (at, bytes) in [(start, &head_bytes[..]), (piece.start, buf), (piece.end, &tail_bytes)]
         {
             if !bytes.is_empty() {
-                self.data.write_at(host(at), bytes, plain)?;
+                self.store_data(host(at), at, bytes)?;
             }
         }
         Ok(())

@@ -10,8 +10,11 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use formats::qcow2::{Options, Qcow2};
-use formats::{CreateRequest, DriveOptions, FILE_OPTIONS, HostFiles, format_named, open_drive};
-use graph::{ImageOptions, NoSecrets, Node, OpenError, Registry};
+use formats::{
+    CreateRequest, DriveOptions, FILE_OPTIONS, HostFiles, ImageSpec, format_named, open_drive,
+    open_image,
+};
+use graph::{ImageOptions, NoSecrets, Node, OpenError, Registry, Secrets};
 use protocols::{Access, File, FileOptions};
 
 /// A folder that is removed with the value. Tests that have one run one after the other: while one
@@ -83,13 +86,23 @@ pub fn open(path: &str, read_only: bool, backing: Option<Arc<dyn Node>>) -> Qcow
 
 /// Creates an image as `-o` of the tools would.
 pub fn try_create(format: &str, path: &str, options: &str) -> Result<(), OpenError> {
+    try_create_with(format, path, options, &NoSecrets)
+}
+
+/// The same with secrets.
+pub fn try_create_with(
+    format: &str,
+    path: &str,
+    options: &str,
+    secrets: &dyn Secrets,
+) -> Result<(), OpenError> {
     let format = format_named(format).unwrap();
     let mut values = ImageOptions::new(&[format.create_options(), FILE_OPTIONS]);
     for pair in options.split(',').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap();
         values.set(name, value)?;
     }
-    let request = CreateRequest { path, options: &values, gate: &HostFiles, secrets: &NoSecrets };
+    let request = CreateRequest { path, options: &values, gate: &HostFiles, secrets };
     format.create(&request)
 }
 
@@ -109,6 +122,26 @@ pub fn open_named(path: &str, format: &str, read_only: bool) -> Arc<dyn Node> {
     };
     let opened = open_drive(&options, &HostFiles, &mut Registry::default());
     opened.unwrap_or_else(|e| panic!("{path}: {e}")).disk.node()
+}
+
+/// Secrets whose bytes are the ID, backwards: `abc` is `cba`.
+pub struct Backwards;
+
+impl Secrets for Backwards {
+    fn secret(&self, id: &str) -> Result<Vec<u8>, OpenError> {
+        Ok(id.bytes().rev().collect())
+    }
+}
+
+/// Opens what a list of options describes, with [`Backwards`] secrets.
+pub fn try_open_options(options: &str, writable: bool) -> Result<Arc<dyn Node>, OpenError> {
+    let spec = ImageSpec { name: options, complete: true, writable, ..ImageSpec::default() };
+    open_image(&spec, &HostFiles, &Backwards).map(|opened| opened.node)
+}
+
+/// The same where it has to succeed.
+pub fn open_options(options: &str, writable: bool) -> Arc<dyn Node> {
+    try_open_options(options, writable).unwrap_or_else(|e| panic!("{options}: {e}"))
 }
 
 /// Our own checker has nothing to say.
