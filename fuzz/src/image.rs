@@ -7,7 +7,7 @@
 use crate::bytes::Bytes;
 use formats::probe::{PROBE_BYTES, format_of};
 use formats::qcow2::{Compression, CreateOptions, Options, Qcow2, create};
-use graph::{Extent, Memory, Node, NodeInfo, WriteFlags, ZeroFlags};
+use graph::{Extent, Fix, Memory, Node, NodeInfo, WriteFlags, ZeroFlags};
 use std::io;
 use std::sync::Arc;
 
@@ -78,12 +78,22 @@ pub fn feed(input: &[u8]) {
         Ok(report) => report.corruptions == 0,
         Err(_) => false,
     };
+    repair(image);
     let Ok(disk) = Qcow2::open(Arc::clone(&file), "disk", Options::default()) else { return };
     use_disk(&disk, &mut Bytes(ops), sound);
     drop(disk);
     let report = Qcow2::check(&*file, "disk");
     if sound && let Ok(report) = report {
         assert_eq!(report.corruptions, 0, "a sound image was damaged: {:?}", report.findings);
+    }
+}
+
+/// Repairs a copy: what was sound stays so.
+fn repair(image: &[u8]) {
+    let copy: Arc<dyn Node> = Arc::new(Growing(Memory::new(image.to_vec(), false)));
+    let Ok(before) = Qcow2::check(&*copy, "copy") else { return };
+    if let Ok(after) = Qcow2::check_and_repair(&copy, "copy", Fix::All) {
+        assert!(before.corruptions > 0 || after.corruptions == 0, "{before:?}\n{after:?}");
     }
 }
 
