@@ -105,7 +105,7 @@ impl Translator<'_, '_> {
     }
 
     /// Succeeds if memory still holds what the reservation read there: a value that was changed and
-    /// changed back is not noticed (decision 10).
+    /// changed back is not noticed (decision 12).
     fn store_conditional(&mut self, a: Amo, mem: MemOp) {
         let (fail, done) = (self.b.label(), self.b.label());
         let at = self.at_x(a.rs1);
