@@ -56,7 +56,6 @@ const ROWS: &[Row] = &[
     row("compare raw and qcow2", &[], "qemu-img compare -q -f raw -F qcow2 disk.raw disk.qcow2"),
     row("map, 1 TiB, scattered", &[], "qemu-img map --output=json -f qcow2 sparse.qcow2"),
     row("convert, 1 TiB, scattered", &[], "qemu-img convert -f qcow2 -O qcow2 sparse.qcow2 new"),
-    row("measure, 1 TiB, scattered", &[], "qemu-img measure -f qcow2 -O qcow2 sparse.qcow2"),
     row("snapshot -c", &["cp disk.qcow2 new"], "qemu-img snapshot -c one new"),
     row(
         "snapshot -a",
