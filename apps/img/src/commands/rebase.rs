@@ -77,7 +77,8 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
             } else {
                 None
             };
-        Rebase { node: &node, new, compress, meter: &meter }.copy_differences()?;
+        let buffers = Default::default();
+        Rebase { node: &node, new, compress, meter: &meter, buffers }.copy_differences()?;
         node.flush().map_err(|e| Failure::io(filename, &e))?;
     }
     record(overlay, &*node, name, format)?;
@@ -117,10 +118,12 @@ struct Rebase<'a> {
     new: Option<Arc<dyn Node>>,
     compress: Option<&'a dyn Compress>,
     meter: &'a Meter,
+    /// What a piece shows before and after.
+    buffers: (Vec<u8>, Vec<u8>),
 }
 
 impl Rebase<'_> {
-    fn copy_differences(&self) -> Result<(), Failure> {
+    fn copy_differences(&mut self) -> Result<(), Failure> {
         let Some(old) = backing_of(&**self.node) else {
             return self.hide_new();
         };
@@ -144,7 +147,7 @@ impl Rebase<'_> {
     }
 
     /// An image without a backing file shows zeroes where it holds nothing, and must go on to do so.
-    fn hide_new(&self) -> Result<(), Failure> {
+    fn hide_new(&mut self) -> Result<(), Failure> {
         let size = self.node.size();
         let mut at = 0;
         while at < size && self.new.is_some() {
@@ -178,9 +181,18 @@ impl Rebase<'_> {
         Ok(old_zero.zip(new_zero).map(|(old, new)| old.min(new)))
     }
 
-    fn compare(&self, old: Option<&Arc<dyn Node>>, at: u64, len: u64) -> Result<(), Failure> {
-        let before = read(old, at, len)?;
-        let after = read(self.new.as_ref(), at, len)?;
+    fn compare(&mut self, old: Option<&Arc<dyn Node>>, at: u64, len: u64) -> Result<(), Failure> {
+        let (mut before, mut after) = std::mem::take(&mut self.buffers);
+        let read = read(old, at, len, &mut before)
+            .and_then(|()| read(self.new.as_ref(), at, len, &mut after));
+        let done = read.and_then(|()| self.copy(at, &before, &after));
+        self.buffers = (before, after);
+        done
+    }
+
+    /// Writes what the image showed before where it would show something else after.
+    fn copy(&self, at: u64, before: &[u8], after: &[u8]) -> Result<(), Failure> {
+        let len = before.len() as u64;
         if before == after {
             return Ok(());
         }
@@ -190,7 +202,7 @@ impl Rebase<'_> {
             && at.is_multiple_of(unit)
             && (len == unit || at + len == self.node.size())
         {
-            return compress.write_compressed(at, &before).map_err(failed);
+            return compress.write_compressed(at, before).map_err(failed);
         }
         // Only where they differ: what is equal may stay in the backing file.
         const STEP: usize = 4096;
@@ -224,16 +236,19 @@ fn zero_at(node: &Arc<dyn Node>, at: u64, len: u64) -> Result<Option<u64>, Failu
     Ok(zero.then_some(status.len))
 }
 
-/// What a chain shows, with zeroes behind its end.
-fn read(node: Option<&Arc<dyn Node>>, at: u64, len: u64) -> Result<Vec<u8>, Failure> {
+/// Reads what a chain shows, with zeroes behind its end.
+fn read(node: Option<&Arc<dyn Node>>, at: u64, len: u64, buf: &mut Vec<u8>) -> Result<(), Failure> {
     // Pieces are at most a buffer, or a unit of compression, long.
-    let mut buf = vec![0; len as usize];
-    if let Some(node) = node
-        && at < node.size()
-    {
-        let inside = len.min(node.size() - at) as usize;
+    buf.resize(len as usize, 0);
+    let inside = match node {
+        Some(node) if at < node.size() => len.min(node.size() - at) as usize,
+        _ => 0,
+    };
+    let (shown, behind) = buf.split_at_mut(inside);
+    behind.fill(0);
+    if let (Some(node), true) = (node, inside != 0) {
         let failed = |e| Failure::io("error while reading from the backing file", &e);
-        node.read_at(at, &mut buf[..inside]).map_err(failed)?;
+        node.read_at(at, shown).map_err(failed)?;
     }
-    Ok(buf)
+    Ok(())
 }
