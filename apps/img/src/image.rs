@@ -229,27 +229,8 @@ impl graph::Secrets for Secrets {
 
 /// The bytes of a base64 text; line breaks do not count.
 fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = text.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
-    let padding = digits.iter().rev().take_while(|b| **b == b'=').count();
-    if !digits.len().is_multiple_of(4) || padding > 2 {
-        return None;
-    }
-    let value = |digit: u8| match digit {
-        b'A'..=b'Z' => Some(digit - b'A'),
-        b'a'..=b'z' => Some(digit - b'a' + 26),
-        b'0'..=b'9' => Some(digit - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    let mut bytes = Vec::new();
-    for four in digits[..digits.len() - padding].chunks(4) {
-        let bits =
-            four.iter().try_fold(0_u32, |bits, d| Some(bits << 6 | u32::from(value(*d)?)))?;
-        let bits = bits << (6 * (4 - four.len()));
-        bytes.extend_from_slice(&bits.to_be_bytes()[1..four.len()]);
-    }
-    Some(bytes)
+    let digits = text.iter().filter(|b| !b.is_ascii_whitespace()).copied().collect();
+    options::base64::decode(&String::from_utf8(digits).ok()?)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! QEMU 10.0 system emulation manual, "Invocation", and the behaviour of its binaries.
 //! Not here: what an option means; that is `control/plan`.
 
+pub mod base64;
 mod error;
 mod group;
 mod list;

@@ -106,6 +106,14 @@ fn inherited(spec: &ImageSpec<'_>) -> Inherited {
     }
 }
 
+/// A format that was recognised, if we can open it.
+fn ours(format: &'static str) -> Result<&'static str, OpenError> {
+    match known(format) {
+        Some(true) => Ok(format),
+        _ => Err(not_yet(format)),
+    }
+}
+
 fn unknown(driver: &str) -> OpenError {
     match known(driver) {
         Some(_) => not_yet(driver),
@@ -154,10 +162,7 @@ impl Opener<'_> {
             ..FileOptions::new(filename.strip_prefix("file:").unwrap_or(filename))
         };
         let format = self.probe(&*self.gate.open(&options, Reason::Named)?, filename)?;
-        match known(format) {
-            Some(true) => Ok(format),
-            _ => Err(not_yet(format)),
-        }
+        ours(format)
     }
 
     /// Looks at the content of what the options of the `file` child name.
@@ -167,10 +172,7 @@ impl Opener<'_> {
         let inherited = Inherited { read_only: true, ..Inherited::default() };
         let (node, _) = self.node(below, &inherited)?;
         let format = self.probe(&*node, &node.info().filename)?;
-        match known(format) {
-            Some(true) => Ok(format),
-            _ => Err(not_yet(format)),
-        }
+        ours(format)
     }
 
     /// Says that a writable image was taken for raw by its looks.

@@ -3,50 +3,13 @@
 
 mod common;
 
+use common::images::exercise;
 use common::*;
 use formats::create_qcow2;
-use formats::qcow2::{Compression, CreateOptions, Qcow2};
-use graph::{Node, WriteFlags, ZeroFlags};
+use formats::qcow2::{Compression, CreateOptions};
+use graph::Node;
 
 const MIB: u64 = 1 << 20;
-
-/// Random writes, zeroes, discards and flushes on `disk`, mirrored in `model`.
-fn exercise(disk: &Qcow2, model: &mut [u8], random: &mut Random, rounds: u32) {
-    let size = model.len() as u64;
-    for _ in 0..rounds {
-        let len = match random.below(4) {
-            0 => 512,
-            1 => random.below(4096) + 1,
-            2 => random.below(70_000) + 1,
-            _ => random.below(300_000) + 1,
-        };
-        let at = random.below(size);
-        let len = len.min(size - at);
-        let range = at as usize..(at + len) as usize;
-        match random.below(12) {
-            0 => {
-                let flags = ZeroFlags { unmap: random.below(2) == 0, fua: false };
-                disk.write_zeroes(at, len, flags).unwrap();
-                model[range].fill(0);
-            }
-            1 => {
-                disk.discard(at, len).unwrap();
-                let mut now = vec![0; len as usize];
-                disk.read_at(at, &mut now).unwrap();
-                let same = now.iter().zip(&model[range.clone()]).all(|(n, m)| n == m || *n == 0);
-                assert!(same, "a discard may leave content or zeroes only");
-                model[range].copy_from_slice(&now);
-            }
-            2 => disk.flush().unwrap(),
-            _ => {
-                let byte = random.next() as u8;
-                let data: Vec<u8> = (0..len).map(|i| byte.wrapping_add((i >> 9) as u8)).collect();
-                disk.write_at(at, &data, WriteFlags::default()).unwrap();
-                model[range].copy_from_slice(&data);
-            }
-        }
-    }
-}
 
 /// The peer finds nothing wrong with the image and reads `model` from it.
 fn peer_agrees(folder: &Folder, path: &str, model: &[u8]) {

@@ -6,7 +6,6 @@
 //! developer documentation, and replies of QEMU 10.0.2. Where that one aborts (missing or wrong
 //! arguments), this one says FAIL and what is wrong.
 
-mod base64;
 mod serve;
 mod session;
 

@@ -1,6 +1,7 @@
 //! Commands and their replies.
 
-use crate::{LineListener, Pins, QtestTarget, base64};
+use crate::{LineListener, Pins, QtestTarget};
+use options::base64;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
