@@ -6,8 +6,8 @@ use std::io;
 use std::sync::Arc;
 
 use graph::{
-    Child, Extent, Image, ImageOption, ImageOptions, Limits, Measured, Node, NodeInfo, OpenError,
-    Preallocation, Role, SECTOR, ValueKind, WriteFlags, ZeroFlags, check_range,
+    Child, Event, Extent, Image, ImageOption, ImageOptions, Limits, Measured, Node, NodeInfo,
+    OpenError, Preallocation, Role, SECTOR, ValueKind, WriteFlags, ZeroFlags, check_range,
 };
 
 use crate::format::{CreateRequest, Format, OpenRequest};
@@ -163,6 +163,7 @@ impl Node for Raw {
         // Only the last sector may be partly beyond the end.
         let inside = self.file.size().saturating_sub(at).min(buf.len() as u64) as usize;
         buf[inside..].fill(0);
+        self.file.event(Event::ReadAio);
         self.file.read_at(at, &mut buf[..inside])
     }
 
@@ -174,6 +175,7 @@ impl Node for Raw {
     fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> io::Result<()> {
         let at = self.place(offset, buf.len() as u64)?;
         self.guard(offset, buf)?;
+        self.file.event(Event::WriteAio);
         self.file.write_at(at, buf, flags)
     }
 
@@ -186,6 +188,8 @@ impl Node for Raw {
     }
 
     fn flush(&self) -> io::Result<()> {
+        self.file.event(Event::FlushToOs);
+        self.file.event(Event::FlushToDisk);
         self.file.flush()
     }
 

@@ -13,6 +13,7 @@
 mod bits;
 mod disk;
 mod error;
+mod event;
 mod executor;
 mod image;
 mod image_options;
@@ -25,6 +26,7 @@ mod statistics;
 pub use bits::DirtyBits;
 pub use disk::{DetectZeroes, Disk, DiskOptions};
 pub use error::{OpenError, host_text};
+pub use event::{Breakpoints, Event};
 pub use executor::Executor;
 pub use image::{
     Amend, BitmapInfo, Bitmaps, CheckReport, Compress, Fix, Image, Measured, NoSecrets, Overlay,

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::{Image, OpenError, Preallocation, Property};
+use crate::{Breakpoints, Event, Image, OpenError, Preallocation, Property};
 
 /// Bytes per sector where a format or a device counts in sectors.
 pub const SECTOR: u64 = 512;
@@ -83,6 +83,10 @@ pub enum Role {
     Data,
     /// Holds a part of the guest data: one of the files that a descriptor names, by its number.
     Extent(u32),
+    /// What only one filter has, under the name of its option: `image`, `target`, `test`, …
+    Named(&'static str),
+    /// One of several that hold the same, by its number.
+    Member(u32),
 }
 
 impl Role {
@@ -93,6 +97,8 @@ impl Role {
             Self::Backing => "backing".to_owned(),
             Self::Data => "data-file".to_owned(),
             Self::Extent(n) => format!("extents.{n}"),
+            Self::Named(name) => name.to_owned(),
+            Self::Member(n) => format!("children.{n}"),
         }
     }
 }
@@ -224,6 +230,14 @@ pub trait Node: Send + Sync {
 
     /// The facet of nodes that are images with metadata of their own.
     fn image(&self) -> Option<&dyn Image> {
+        None
+    }
+
+    /// Hears what the node above is about to do with this one. May block: a breakpoint is here.
+    fn event(&self, _event: Event) {}
+
+    /// The facet of nodes that stop requests at events.
+    fn breakpoints(&self) -> Option<Arc<dyn Breakpoints>> {
         None
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use graph::{Node, Sharing, ZeroFlags};
+use graph::{Event, Node, Sharing, ZeroFlags};
 
 use super::codec::{grow, write};
 use super::{Blocks, Piece, Place, Space, State};
@@ -85,7 +85,10 @@ impl Blocks {
 
     fn fetch(&self, place: Place, guest: u64, buf: &mut [u8]) -> io::Result<()> {
         match place {
-            Place::Data(host) => super::codec::read_padded(&*self.file, host, buf),
+            Place::Data(host) => {
+                self.file.event(Event::ReadAio);
+                super::codec::read_padded(&*self.file, host, buf)
+            }
             Place::Packed(piece, within) => self.unpacked.read(&*self.file, piece, within, buf),
             Place::Zero => {
                 buf.fill(0);
@@ -145,6 +148,7 @@ impl Blocks {
             at += len;
         }
         for (host, at, len) in runs {
+            self.file.event(Event::WriteAio);
             write(&*self.file, host, &buf[(at - guest) as usize..][..len as usize])?;
         }
         Ok(true)
@@ -271,6 +275,7 @@ impl Blocks {
             self.read_edge(from, head)?;
             body.copy_from_slice(&buf[..body.len()]);
             self.read_edge(last.end, tail)?;
+            self.file.event(Event::WriteAio);
             return write(&*self.file, first.host + (from - block_start), &whole);
         }
         if with_head {
@@ -280,6 +285,7 @@ impl Blocks {
             let (a, b) = (&run[0], &run[run.len() - 1]);
             let host = a.host + a.start % self.block;
             let bytes = &buf[(a.start - start) as usize..(b.end - start) as usize];
+            self.file.event(Event::WriteAio);
             write(&*self.file, host, bytes)?;
         }
         if with_tail { self.copy_edge(last, last.end, block_end) } else { Ok(()) }
@@ -307,6 +313,7 @@ impl Blocks {
         while at < to {
             let n = COPY.min(to - at) as usize;
             self.read_edge(at, &mut buf[..n])?;
+            self.file.event(Event::WriteAio);
             write(&*self.file, part.host + at % self.block, &buf[..n])?;
             at += n as u64;
         }

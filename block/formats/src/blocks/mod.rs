@@ -24,9 +24,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use graph::{
-    Child, Compress, Extent, ExtentKind, Image, ImageOptions, Limits, Node, NodeInfo, OpenError,
-    Overlay, Preallocation, RangeGuard, RangeLocks, Role, SECTOR, Sharing, WriteFlags, ZeroFlags,
-    check_range,
+    Child, Compress, Event, Extent, ExtentKind, Image, ImageOptions, Limits, Node, NodeInfo,
+    OpenError, Overlay, Preallocation, RangeGuard, RangeLocks, Role, SECTOR, Sharing, WriteFlags,
+    ZeroFlags, check_range,
 };
 
 use crate::format::OpenRequest;
@@ -341,7 +341,9 @@ impl Node for Blocks {
         if self.read_only {
             return Ok(());
         }
+        self.file.event(Event::FlushToOs);
         self.commit()?;
+        self.file.event(Event::FlushToDisk);
         self.file.flush()
     }
 

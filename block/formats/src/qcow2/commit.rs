@@ -25,7 +25,7 @@
 
 use std::io;
 
-use graph::WriteFlags;
+use graph::{Event, WriteFlags};
 
 use super::Qcow2;
 use super::codec::table_bytes;
@@ -62,15 +62,18 @@ impl Qcow2 {
         let file = &*self.file;
         let plain = WriteFlags::default();
         for (at, bytes) in &batch.refcounts {
+            file.event(Event::RefblockUpdatePart);
             file.write_at(*at, bytes, plain)?;
         }
         if let Some((offset, table)) = &batch.l1_moved {
+            file.event(Event::L1GrowWriteTable);
             file.write_at(*offset, &table_bytes(table), plain)?;
         }
         if !batch.reftable.is_empty() {
             file.flush()?;
             for (index, entry) in &batch.reftable {
                 let at = batch.reftable_offset + *index as u64 * 8;
+                file.event(Event::RefblockAllocHookup);
                 file.write_at(at, &entry.to_be_bytes(), plain)?;
             }
         }
@@ -78,6 +81,7 @@ impl Qcow2 {
             file.flush()?;
             let mut fields = offset.to_be_bytes().to_vec();
             fields.extend(clusters.to_be_bytes());
+            file.event(Event::RefblockAllocSwitchTable);
             file.write_at(header::AT_REFTABLE, &fields, plain)?;
             let mut header = self.header();
             (header.reftable_offset, header.reftable_clusters) = (offset, clusters);
@@ -85,15 +89,18 @@ impl Qcow2 {
         if !batch.l2.is_empty() || !batch.l1.is_empty() || batch.l1_moved.is_some() {
             file.flush()?;
             for (at, bytes) in &batch.l2 {
+                file.event(Event::L2Update);
                 file.write_at(*at, bytes, plain)?;
             }
             for (index, entry) in &batch.l1 {
                 let at = batch.l1_offset + *index as u64 * 8;
+                file.event(Event::L1Update);
                 file.write_at(at, &entry.to_be_bytes(), plain)?;
             }
             if let Some((offset, table)) = &batch.l1_moved {
                 let mut fields = (table.len() as u32).to_be_bytes().to_vec();
                 fields.extend(offset.to_be_bytes());
+                file.event(Event::L1GrowActivateTable);
                 file.write_at(header::AT_L1, &fields, plain)?;
                 let mut header = self.header();
                 (header.l1_offset, header.l1_size) = (*offset, table.len() as u32);

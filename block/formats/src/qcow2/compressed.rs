@@ -147,9 +147,11 @@ impl Qcow2 {
         let place = {
             let mut meta = self.meta();
             meta.own_l2(file, guest).map_err(|e| self.note_damage(e))?;
+            file.event(graph::Event::ClusterAllocBytes);
             meta.allocate_packed(file, packed.len() as u64).map_err(|e| self.note_damage(e))?
         };
         let entry = Entry { packed: Some(place), ..Entry::default() };
+        file.event(graph::Event::WriteCompressed);
         if let Err(e) = file.write_at(place.offset, packed, WriteFlags::default()) {
             self.meta().free_entry(&entry);
             return Err(e);

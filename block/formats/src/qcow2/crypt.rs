@@ -130,6 +130,7 @@ impl Qcow2 {
     /// Writes guest data to its place, which begins with a sector if the image is encrypted. What
     /// is missing to a whole sector lies behind the disk.
     pub(super) fn store_data(&self, host: u64, guest: u64, buf: &[u8]) -> io::Result<()> {
+        self.data.event(graph::Event::WriteAio);
         let plain = graph::WriteFlags::default();
         let Some(crypt) = &self.crypt else { return self.data.write_at(host, buf, plain) };
         let mut sectors = buf.to_vec();

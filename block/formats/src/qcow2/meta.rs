@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 
-use graph::{Node, OpenError, WriteFlags};
+use graph::{Event, Node, OpenError, WriteFlags};
 
 use super::codec::{be64, damaged, read_padded, read_table, table_bytes};
 use super::header::Header;
@@ -120,6 +120,7 @@ impl Meta {
         let failed = |e| OpenError::host(path, e);
         let l1 = read_table(file, header.l1_offset, header.l1_size as usize).map_err(failed)?;
         let entries = (u64::from(header.reftable_clusters) << header.cluster_bits) / 8;
+        file.event(Event::ReftableLoad);
         let reftable =
             read_table(file, header.reftable_offset, entries as usize).map_err(failed)?;
         let mut meta = Self {
@@ -128,12 +129,12 @@ impl Meta {
             l1_offset: header.l1_offset,
             l1_dirty: BTreeSet::new(),
             l1_moved: false,
-            l2: Slices::new(layout.cluster, L2_CACHE),
+            l2: Slices::new(Event::L2Load, layout.cluster, L2_CACHE),
             reftable,
             reftable_offset: header.reftable_offset,
             reftable_dirty: BTreeSet::new(),
             reftable_moved: None,
-            refcounts: Slices::new(layout.cluster, REFCOUNT_CACHE),
+            refcounts: Slices::new(Event::RefblockLoad, layout.cluster, REFCOUNT_CACHE),
             frees: Vec::new(),
             kinds: HashMap::new(),
             hint: 0,
@@ -336,9 +337,11 @@ impl Meta {
         };
         let mut content = vec![0; self.layout.cluster as usize];
         if let Some(table) = old {
+            file.event(Event::L2AllocCowRead);
             read_padded(file, table, &mut content)?;
         }
         let run = self.allocate(file, 1)?;
+        file.event(Event::L2AllocWrite);
         if let Err(e) = file.write_at(run.host, &content, WriteFlags::default()) {
             self.release(file, run)?;
             return Err(e);
@@ -373,6 +376,7 @@ impl Meta {
 
     /// Gives out up to `wanted` (at least one) free clusters in a row, with refcount one.
     pub fn allocate(&mut self, file: &dyn Node, wanted: u64) -> io::Result<Run> {
+        file.event(Event::ClusterAlloc);
         let mut at = self.hint;
         let end_of_file = self.fresh_from >> self.layout.cluster_bits;
         loop {
@@ -448,6 +452,7 @@ impl Meta {
 
     /// Makes the L1 table have at least `entries` entries, in a new place if need be.
     pub fn grow_l1(&mut self, file: &dyn Node, entries: u64) -> io::Result<()> {
+        file.event(Event::L1GrowAllocTable);
         if entries <= self.l1.len() as u64 {
             return Ok(());
         }
@@ -527,6 +532,7 @@ impl Meta {
 
     /// Takes back clusters that nothing has referred to yet.
     pub fn release(&mut self, file: &dyn Node, run: Run) -> io::Result<()> {
+        file.event(Event::ClusterFree);
         let first = run.host >> self.layout.cluster_bits;
         for cluster in first..first + run.clusters {
             self.lower_refcount(file, cluster)?;
@@ -661,6 +667,7 @@ impl Meta {
                 return self.release(file, run);
             }
             let zeroes = vec![0; self.layout.cluster as usize];
+            file.event(Event::RefblockAllocWrite);
             file.write_at(run.host, &zeroes, WriteFlags::default())?;
             self.reftable[index] = run.host;
             self.reftable_dirty.insert(index);
@@ -679,6 +686,8 @@ impl Meta {
         }
         let offset = cluster << self.layout.cluster_bits;
         self.forbid_overlap(offset)?;
+        file.event(Event::RefblockAlloc);
+        file.event(Event::RefblockAllocWrite);
         file.write_at(offset, &vec![0; self.layout.cluster as usize], WriteFlags::default())?;
         self.fresh_from = self.fresh_from.max(offset + self.layout.cluster);
         self.reftable[index] = offset;
@@ -692,6 +701,7 @@ impl Meta {
     /// The new table and the blocks that count it go to the file at once; the header follows in
     /// a commit, which syncs in between. Until then the old table is the file's.
     fn grow_reftable(&mut self, file: &dyn Node) -> io::Result<()> {
+        file.event(Event::ReftableGrow);
         let layout = self.layout;
         let old_len = self.reftable.len() as u64;
         let start = old_len << layout.block_bits;
@@ -733,7 +743,9 @@ impl Meta {
             );
         }
         let plain = WriteFlags::default();
+        file.event(Event::RefblockAllocWriteBlocks);
         file.write_at(first_block, &counts, plain)?;
+        file.event(Event::RefblockAllocWriteTable);
         file.write_at(table, &table_bytes(&entries), plain)?;
 
         let bits = layout.cluster_bits;

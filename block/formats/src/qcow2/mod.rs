@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use graph::{
-    Child, Extent, Fix, Image, Limits, Node, NodeInfo, OpenError, Preallocation, Property,
+    Child, Event, Extent, Fix, Image, Limits, Node, NodeInfo, OpenError, Preallocation, Property,
     RangeGuard, RangeLocks, Role, Sharing, WriteFlags, ZeroFlags, check_range,
 };
 
@@ -357,10 +357,12 @@ impl Node for Qcow2 {
         if self.outdated.load(Ordering::Acquire) {
             return self.file.flush();
         }
+        self.file.event(Event::FlushToOs);
         if self.layout.external {
             self.data.flush()?;
         }
         self.commit()?;
+        self.file.event(Event::FlushToDisk);
         self.file.flush()
     }
 

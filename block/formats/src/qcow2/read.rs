@@ -2,7 +2,7 @@
 
 use std::io;
 
-use graph::{Extent, ExtentKind, Node, NodeInfo, WriteFlags, ZeroFlags};
+use graph::{Event, Extent, ExtentKind, Node, NodeInfo, WriteFlags, ZeroFlags};
 
 use super::Qcow2;
 use super::codec::read_padded;
@@ -133,8 +133,12 @@ impl Qcow2 {
 
     pub(super) fn fetch(&self, source: Source, guest: u64, buf: &mut [u8]) -> io::Result<()> {
         match source {
-            Source::Data(host) => self.read_data(&*self.data, host, guest, buf),
+            Source::Data(host) => {
+                self.data.event(Event::ReadAio);
+                self.read_data(&*self.data, host, guest, buf)
+            }
             Source::Packed(place, within) => {
+                self.file.event(Event::ReadCompressed);
                 let content = self.unpacker.read(&*self.file, place)?;
                 let from = within as usize;
                 buf.copy_from_slice(&content[from..from + buf.len()]);
@@ -145,7 +149,10 @@ impl Qcow2 {
                 Ok(())
             }
             Source::Backing => match &self.backing {
-                Some(backing) => read_padded(&**backing, guest, buf),
+                Some(backing) => {
+                    self.file.event(Event::ReadBackingAio);
+                    read_padded(&**backing, guest, buf)
+                }
                 None => {
                     buf.fill(0);
                     Ok(())

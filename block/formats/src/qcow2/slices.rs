@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 
-use graph::Node;
+use graph::{Event, Node};
 
 use super::codec::read_padded;
 
@@ -25,6 +25,8 @@ struct Slice {
 
 /// Slices of one kind of table by their offset in the file.
 pub(super) struct Slices {
+    /// What the file is told before a slice is read.
+    load: Event,
     size: u64,
     limit: usize,
     slices: HashMap<u64, Slice>,
@@ -34,11 +36,18 @@ pub(super) struct Slices {
 }
 
 impl Slices {
-    /// A cache of up to `bytes` for tables of `cluster` bytes.
-    pub fn new(cluster: u64, bytes: u64) -> Self {
+    /// A cache of up to `bytes` for tables of `cluster` bytes; the file hears of `load` before a read.
+    pub fn new(load: Event, cluster: u64, bytes: u64) -> Self {
         let size = cluster.min(SLICE);
         let limit = (bytes / size).max(16) as usize;
-        Self { size, limit, slices: HashMap::new(), ring: VecDeque::new(), dirty: BTreeSet::new() }
+        Self {
+            load,
+            size,
+            limit,
+            slices: HashMap::new(),
+            ring: VecDeque::new(),
+            dirty: BTreeSet::new(),
+        }
     }
 
     /// Whether so much is dirty that a commit should run.
@@ -111,6 +120,7 @@ impl Slices {
             return Ok(start);
         }
         let mut bytes = vec![0; self.size as usize].into_boxed_slice();
+        file.event(self.load);
         read_padded(file, start, &mut bytes)?;
         self.make_room();
         self.slices.insert(start, Slice { bytes, ..Slice::default() });

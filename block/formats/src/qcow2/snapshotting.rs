@@ -107,12 +107,14 @@ impl Snapshots for Qcow2 {
     fn write_vm_state(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.writable(0, 0)?;
         let at = self.vm_state_at(offset);
+        self.file.event(graph::Event::VmstateSave);
         let end = at.checked_add(data.len() as u64).ok_or(io::ErrorKind::InvalidInput)?;
         self.meta().grow_l1(&*self.file, self.l1_entries(end))?;
         self.write_data(at, data)
     }
 
     fn read_vm_state(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.file.event(graph::Event::VmstateLoad);
         let mut done = 0;
         while done < buf.len() {
             let at = self.vm_state_at(offset.saturating_add(done as u64));

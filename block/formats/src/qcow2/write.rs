@@ -10,7 +10,7 @@
 
 use std::io;
 
-use graph::{SECTOR, Sharing, ZeroFlags};
+use graph::{Event, SECTOR, Sharing, ZeroFlags};
 
 use super::Qcow2;
 use super::layout::Entry;
@@ -231,9 +231,11 @@ impl Qcow2 {
             self.read_held(from, &mut bytes[..inside])?;
             Ok(bytes)
         };
+        self.data.event(Event::CowRead);
         let head_bytes = if with_head { edge(head)? } else { Vec::new() };
         let tail_bytes = if with_tail { edge(tail)? } else { Vec::new() };
         let start = piece.start - head_bytes.len() as u64;
+        self.data.event(Event::CowWrite);
         if buf.len() as u64 <= ASSEMBLE {
             let whole = [&head_bytes, buf, &tail_bytes].concat();
             return self.store_data(host(start), start, &whole);
