@@ -1,11 +1,14 @@
 //! Long operations on block nodes: copying, comparing, committing.
 //!
-//! A job runs on the caller's thread and on workers of its own, tells its [`Progress`] how far it is,
-//! stops soon after [`Progress::cancelled`] says so, and returns the first error of any worker. Memory
-//! is bounded by the number of workers, whatever the size of the image.
+//! What the tools do runs on the caller's thread and on workers of its own ([`Copy`]), tells its
+//! [`Progress`] how far it is, stops soon after [`Progress::cancelled`] says so, and returns the first
+//! error of any worker. What a machine or a daemon does beside its guests are background jobs ([`job`]),
+//! each on a thread of its own, in a list ([`Jobs`]). Memory is bounded by the number of workers, whatever
+//! the size of the image.
 
 mod concat;
 mod copy;
+pub mod job;
 mod order;
 mod stack;
 mod status;
@@ -13,6 +16,7 @@ mod zeroes;
 
 pub use concat::{Concat, Part};
 pub use copy::{Copy, CopyError, CopyOptions, MAX_WORKERS, Salvaged, Side};
+pub use job::{JobOptions, Jobs};
 pub use stack::Stack;
 pub use status::{Status, backing_of, status_above};
 pub use zeroes::{Run, runs};
