@@ -10,6 +10,7 @@ mod emulator;
 mod expect;
 mod fuzz;
 mod guests;
+mod kills;
 mod kmod;
 mod packages;
 mod test;
@@ -70,6 +71,12 @@ const TASKS: &[Task] = &[
         usage: "[--seconds N] [NAME…]",
         about: "feed the fuzz targets",
         run: fuzz::run,
+    },
+    Task {
+        name: "kills",
+        usage: "[N]",
+        about: "kill writers of every kind of disk image N times each, and look at what is left",
+        run: kills::run,
     },
 ];
 

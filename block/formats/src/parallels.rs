@@ -301,7 +301,14 @@ fn check(file: &dyn Node, header: &Header, fix: Fix) -> io::Result<CheckReport> 
     let mut report =
         CheckReport { total_clusters: header.entries.into(), ..CheckReport::default() };
     if header.in_use {
-        note(&mut report, "The image was not closed, or is open elsewhere".to_owned());
+        // Damage by itself to those who ask, as the peer has it.
+        let text = "image was not closed correctly";
+        if fix == Fix::All {
+            note(&mut report, format!("Repairing {text}"));
+            report.corruptions_fixed += 1;
+        } else {
+            damage(&mut report, format!("ERROR {text}"));
+        }
     }
     let mut tables = Tables::default();
     let len = file.size();
@@ -337,7 +344,8 @@ fn check(file: &dyn Node, header: &Header, fix: Fix) -> io::Result<CheckReport> 
     report.image_end = end;
     if len > end {
         report.leaks = (len - end).div_ceil(header.cluster);
-        note(&mut report, format!("space leaked at the end of the image {}", len - end));
+        let verb = if fix >= Fix::Leaks { "Repairing" } else { "ERROR" };
+        note(&mut report, format!("{verb} space leaked at the end of the image {}", len - end));
         if fix >= Fix::Leaks {
             file.truncate(end)?;
             report.leaks_fixed = std::mem::take(&mut report.leaks);

@@ -56,7 +56,7 @@ fn torture(case: &Case, backing: Option<(Arc<dyn Node>, Vec<u8>)>, seed: u64) {
             let left = remains(&start, &log, cut, what, &mut random);
             host.put("left", left);
             if let Some(report) = check(&host, format, "left", Fix::Nothing).unwrap() {
-                assert_eq!(report.corruptions, 0, "{name}: {:?}", report.findings);
+                assert_eq!(damage(&report), 0, "{name}: {:?}", report.findings);
             }
             let reading = Opening { read_only: true, ..opening.clone() };
             let disk = try_open(&host, format, "left", &reading).unwrap();
@@ -78,7 +78,7 @@ fn still_writable(host: &MemoryHost, format: &str, opening: &Opening, name: &str
     workload(&*disk, || 0, &mut history, 12, 99);
     drop(disk);
     if let Some(report) = check(host, format, "left", Fix::Nothing).unwrap() {
-        assert_eq!(report.corruptions, 0, "{name}: {:?}", report.findings);
+        assert_eq!(damage(&report), 0, "{name}: {:?}", report.findings);
     }
 }
 

@@ -199,7 +199,8 @@ fn cut_everywhere(
         for what in [Survivors::None, Survivors::All, Survivors::Half, Survivors::Few] {
             let left = remains(&start, &log, cut, what, &mut random);
             let image = Volatile::holding(left);
-            // Opening for writing repairs what the image says was under way.
+            let report = Qcow2::check(&*image, name).unwrap();
+            assert_eq!(report.corruptions, 0, "{name} cut {cut} {what:?}: {:?}", report.findings);
             let disk = open(Arc::clone(&image) as Arc<dyn Node>, None);
             assert!(judge(&disk), "{name} cut {cut} {what:?}: the content is wrong");
             drop(disk);
@@ -261,6 +262,7 @@ fn no_cut_while_snapshots_change_damages() {
     for options in [
         CreateOptions { cluster_size: 512, ..CreateOptions::new(60 << 10) },
         CreateOptions { cluster_size: 16384, extended_l2: true, ..CreateOptions::new(60 << 10) },
+        CreateOptions { version: 2, cluster_size: 1024, ..CreateOptions::new(60 << 10) },
     ] {
         let info = SnapshotInfo { name: "one".to_owned(), ..SnapshotInfo::default() };
         let image = numbered(&options);

@@ -337,7 +337,6 @@ impl Qcow2 {
         }
         if !self.read_only {
             let len = ext.directory_size;
-            self.meta().note(ext.directory_offset, len, Kind::Bitmaps);
             for (stored, live) in directory.iter_mut().zip(&list) {
                 stored.flags |= if live.bits.is_some() { FLAG_IN_USE } else { 0 };
             }

@@ -396,7 +396,12 @@ impl<'a> Walk<'a> {
         self.each_refcount(Self::judge)
     }
 
+    /// Counts of clusters behind the file's end, which a crash can leave, take no space and are not
+    /// looked at.
     fn judge(&mut self, cluster: u64, stored: u64) {
+        if cluster >= self.found.len() as u64 {
+            return;
+        }
         let found = self.found.get(cluster);
         if stored != 0 || found != 0 {
             self.report.image_end = (cluster + 1) << self.layout.cluster_bits;

@@ -90,6 +90,8 @@ pub(super) struct Meta {
     pub frees: Vec<u64>,
     /// Host clusters of tables, by cluster number.
     pub kinds: HashMap<u64, Kind>,
+    /// Tables change beside those of the file (`aside.rs`).
+    pub aside: bool,
     /// No free cluster is below this number.
     hint: u64,
     /// From this byte offset on the file was never written.
@@ -137,6 +139,7 @@ impl Meta {
             refcounts: Slices::new(Event::RefblockLoad, layout.cluster, REFCOUNT_CACHE),
             frees: Vec::new(),
             kinds: HashMap::new(),
+            aside: false,
             hint: 0,
             fresh_from: file.size().next_multiple_of(layout.cluster),
             packing: 0,
@@ -189,13 +192,17 @@ impl Meta {
 
     /// Whether a commit should run before more is changed.
     pub fn is_crowded(&self) -> bool {
-        self.l2.is_crowded() || self.refcounts.is_crowded() || self.frees.len() > MANY_FREES
+        let frees = !self.aside && self.frees.len() > MANY_FREES;
+        self.l2.is_crowded() || self.refcounts.is_crowded() || frees
     }
 
     /// Whether anything differs from the file.
     pub fn is_dirty(&self) -> bool {
-        self.l2.is_dirty()
-            || self.refcounts.is_dirty()
+        let slices = self.l2.is_dirty() || self.refcounts.is_dirty();
+        if self.aside {
+            return slices;
+        }
+        slices
             || !self.l1_dirty.is_empty()
             || self.l1_moved
             || !self.reftable_dirty.is_empty()
@@ -208,6 +215,14 @@ impl Meta {
         let pick = |dirty: &mut BTreeSet<usize>, table: &[u64]| {
             std::mem::take(dirty).into_iter().map(|i| (i, table[i])).collect()
         };
+        if self.aside {
+            // What names the tables follows with the header.
+            return Batch {
+                refcounts: self.refcounts.take_dirty(),
+                l2: self.l2.take_dirty(),
+                ..Batch::default()
+            };
+        }
         Batch {
             refcounts: self.refcounts.take_dirty(),
             reftable: pick(&mut self.reftable_dirty, &self.reftable),

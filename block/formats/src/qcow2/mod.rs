@@ -4,13 +4,15 @@
 //! Layout: a header with extensions in the first cluster; a two-level table (L1, L2) from guest to
 //! host clusters; a two-level table of refcounts of host clusters; data, plain or compressed.
 //! Supported: every cluster size and refcount width, zero clusters, zlib and zstd clusters, backing
-//! files, extended L2 entries, external data files, resizing, internal snapshots. Lazy refcounts are kept up to date like any others, so the dirty bit is only set
-//! while snapshots change; an image that has it set is repaired when opened for writing.
+//! files, extended L2 entries, external data files, resizing, internal snapshots. Lazy refcounts are
+//! kept up to date like any others, so the dirty bit is never set; an image that has it set is
+//! repaired when opened for writing.
 //! Persistent dirty bitmaps, encryption with LUKS or AES-CBC.
 //!
 //! `commit.rs` states the order of writes to the file.
 
 mod amend;
+mod aside;
 mod bitmaps;
 mod check;
 mod codec;
@@ -158,16 +160,8 @@ impl Qcow2 {
             Some(crypt) => Some(crypt),
             None => Crypt::open(&*file, &header, path, options.passphrase.as_ref(), purpose)?,
         };
-        let mut meta = Meta::load(&*file, &header, path)?;
-        if let Some((offset, len)) = header.crypt_header {
-            meta.note(offset, len, Kind::CryptHeader);
-        }
-        if !list.is_empty() {
-            meta.note(header.snapshots_offset, list_len, Kind::Snapshots);
-        }
-        for snapshot in list.iter().filter(|_| at.is_none()) {
-            meta.note(snapshot.l1_offset, u64::from(snapshot.l1_size) * 8, Kind::InactiveL1);
-        }
+        let known = if at.is_none() { &list[..] } else { &[] };
+        let meta = Self::load_meta(&*file, &header, path, known, list_len)?;
         let layout = Layout::of(&header);
         let image = Self {
             size: AtomicU64::new(header.size),
@@ -199,6 +193,34 @@ impl Qcow2 {
         }
         image.load_bitmaps().map_err(|e| OpenError::host(path, e))?;
         Ok(image)
+    }
+
+    /// Loads the tables of an image with these snapshots.
+    fn load_meta(
+        file: &dyn Node,
+        header: &Header,
+        path: &str,
+        list: &[Snapshot],
+        list_len: u64,
+    ) -> Result<Meta, OpenError> {
+        let mut meta = Meta::load(file, header, path)?;
+        if let Some((offset, len)) = header.crypt_header {
+            meta.note(offset, len, Kind::CryptHeader);
+        }
+        if !list.is_empty() {
+            meta.note(header.snapshots_offset, list_len, Kind::Snapshots);
+        }
+        for snapshot in list {
+            meta.note(snapshot.l1_offset, u64::from(snapshot.l1_size) * 8, Kind::InactiveL1);
+        }
+        if let Some(ext) = bitmaps::in_use(header) {
+            meta.note(ext.directory_offset, ext.directory_size, Kind::Bitmaps);
+        }
+        Ok(meta)
+    }
+
+    fn list_len(&self) -> u64 {
+        self.list_len.load(Ordering::Acquire)
     }
 
     /// Repairs an image that was not closed, and marks stale what we do not know.

@@ -26,7 +26,8 @@ impl Overlay for Qcow2 {
         })
     }
 
-    /// The order is that of shrinking: entries, then counts, then the file's end.
+    /// The order is that of shrinking: entries, then counts; then tables move to the front as in
+    /// `aside.rs`, so that little is left when the file is cut.
     fn make_empty(&self) -> io::Result<()> {
         self.writable(0, 0)?;
         let _one_at_a_time = lock(&self.changing);
@@ -38,6 +39,9 @@ impl Overlay for Qcow2 {
             if self.layout.external && self.discard {
                 self.data.discard(0, end.min(self.data.size()))?;
             }
+            self.write_back()?;
+            let old = self.set_aside();
+            old.and_then(|old| self.adopt(old, |_| ())).inspect_err(|_| self.abandon())?;
         }
         self.write_back()?;
         if self.layout.external { Ok(()) } else { self.cut_file() }

@@ -2,26 +2,28 @@
 //!
 //! Nothing else changes meanwhile: all guest ranges are held. The order of each operation:
 //!
-//! - take: counts of everything the active L1 table reaches go up, COPIED flags go; a copy of the
-//!   L1 table and a new snapshot table are written; sync; the header names the new table.
-//! - apply: counts of the snapshot's clusters go up; a copy of its L1 table is written; sync; the
-//!   header names it as the active one; then the counts of the old table's clusters go down.
-//! - delete: a snapshot table without it is written; sync; the header names that one; then counts
-//!   go down, and flags of clusters that have become the active image's alone are set.
+//! - take: beside the tables of the file (`aside.rs`), counts of everything the active L1 table
+//!   reaches go up and COPIED flags go; a copy of the L1 table and a new snapshot table are written;
+//!   sync; the header names all of it.
+//! - apply: counts of the snapshot's clusters go up, which no flag of the active image depends on; a
+//!   copy of its L1 table is written; sync; the header names it as the active one; then the counts of
+//!   the old table's clusters go down: those that the new one shares stay above one.
+//! - delete: beside the tables of the file, counts go down as far as one, and flags of clusters that
+//!   have become the active image's alone are set; a snapshot table without it is written; sync;
+//!   the header names all of it; then what is left over is freed.
 //!
-//! The header's change is one write of its first sector. Before it, or behind it, counts may be
-//! too high and flags missing; in version 3 the dirty bit says so, set and cleared in the same
-//! writes, and makes the next opening repair them. Version 2 has no such bit: a crash leaves clusters
-//! that are leaked, or copied once more than needed.
+//! The header's change is one write of its first sector. Before it, or behind it, counts may be too
+//! high, which leaks clusters; flags and counts agree at any time.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use graph::{Fix, Node, RangeGuard, Sharing, SnapshotInfo, Snapshots, WriteFlags};
+use graph::{Node, RangeGuard, Sharing, SnapshotInfo, Snapshots, WriteFlags};
 
-use super::codec::{damaged, read_table, table_bytes};
-use super::header::{INCOMPATIBLE_DIRTY, MAX_SNAPSHOTS};
+use super::codec::{be64, damaged, read_padded, read_table, table_bytes};
+use super::header::MAX_SNAPSHOTS;
 use super::layout::{COPIED, Entry, OFFSET};
 use super::meta::{Kind, Meta};
 use super::read::Source;
@@ -31,9 +33,13 @@ use super::{Options, Qcow2, lock};
 /// What happens to the counts of all clusters that an L1 table reaches.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Change {
-    Raise,
+    /// Up: a snapshot shares all of it.
+    Share,
+    /// Up: what a snapshot has becomes the active image's, too.
+    Restore,
     /// Only the COPIED flags are made right.
     Keep,
+    /// Down, as far as one; the rest with the commits that follow.
     Lower,
 }
 
@@ -47,14 +53,7 @@ impl Snapshots for Qcow2 {
         let mut list = lock(&self.snapshots).clone();
         let snapshot = self.described(info, &list)?;
         list.push(snapshot);
-        self.mark_dirty(true)?;
-        let taken = self.take(&mut list);
-        if let Err(e) = taken {
-            self.repair(Fix::All)?;
-            self.mark_dirty(false)?;
-            return Err(e);
-        }
-        *lock(&self.snapshots) = list;
+        self.take(list).inspect_err(|_| self.abandon())?;
         // The snapshot has it; in the active image it would only be copied again.
         self.unmap_held(self.vm_state_at(0), self.table_end())?;
         self.write_back()
@@ -63,34 +62,15 @@ impl Snapshots for Qcow2 {
     fn apply(&self, id_or_name: &str) -> io::Result<()> {
         let (_one_at_a_time, _all) = self.alone()?;
         let snapshot = self.found(id_or_name)?;
-        self.mark_dirty(true)?;
-        let mut table = self.table_of(&snapshot)?;
-        let raised = self.change_counts(&mut table, Change::Raise);
-        let applied = raised.and_then(|()| self.switch_to(&snapshot, &mut table));
-        if let Err(e) = applied {
-            self.repair(Fix::All)?;
-            self.mark_dirty(false)?;
-            return Err(e);
-        }
+        self.switch_to(&snapshot).inspect_err(|_| self.abandon())?;
         self.write_back()
     }
 
     fn delete(&self, id_or_name: &str) -> io::Result<()> {
         let (_one_at_a_time, _all) = self.alone()?;
         let snapshot = self.found(id_or_name)?;
-        let mut table = self.table_of(&snapshot)?;
-        let mut list = lock(&self.snapshots).clone();
-        list.retain(|other| other.info.id != snapshot.info.id);
-        self.store_list(&list, true)?;
-        *lock(&self.snapshots) = list;
-        self.change_counts(&mut table, Change::Lower)?;
-        let len = u64::from(snapshot.l1_size) * 8;
-        self.free_table(snapshot.l1_offset, len);
-        let mut active = self.meta().l1.clone();
-        self.change_counts(&mut active, Change::Keep)?;
-        self.replace_active(active);
-        self.write_back()?;
-        self.mark_dirty(false)
+        self.drop_snapshot(&snapshot).inspect_err(|_| self.abandon())?;
+        self.write_back()
     }
 
     fn open(&self, id_or_name: &str) -> io::Result<Arc<dyn Node>> {
@@ -182,45 +162,50 @@ impl Qcow2 {
         Ok(Snapshot { l1_offset: 0, l1_size: 0, info, unknown: Vec::new() })
     }
 
-    /// Sets or clears the dirty bit, where the version has one.
-    fn mark_dirty(&self, dirty: bool) -> io::Result<()> {
-        if !self.layout.zero_flag {
-            return self.file.flush();
-        }
-        self.update_header(|header| {
-            header.incompatible &= !INCOMPATIBLE_DIRTY;
-            header.incompatible |= if dirty { INCOMPATIBLE_DIRTY } else { 0 };
-        })
-    }
-
     /// Takes the last snapshot of `list`.
-    fn take(&self, list: &mut [Snapshot]) -> io::Result<()> {
+    fn take(&self, mut list: Vec<Snapshot>) -> io::Result<()> {
+        let old = self.set_aside()?;
         let mut active = self.meta().l1.clone();
-        self.change_counts(&mut active, Change::Raise)?;
+        self.change_counts(&mut active, Change::Share)?;
         let copy = self.store_table(&table_bytes(&active), Kind::InactiveL1)?;
         if let Some(snapshot) = list.last_mut() {
             snapshot.l1_offset = copy;
             snapshot.l1_size = active.len() as u32;
         }
-        self.replace_active(active);
-        self.store_list(list, false)
+        self.meta().l1 = active;
+        self.adopt_list(list, old)
     }
 
-    /// Makes a copy of a snapshot's L1 table, whose counts are raised, the active one.
-    fn switch_to(&self, snapshot: &Snapshot, table: &mut Vec<u64>) -> io::Result<()> {
+    /// Removes a snapshot.
+    fn drop_snapshot(&self, snapshot: &Snapshot) -> io::Result<()> {
+        let mut table = self.table_of(snapshot)?;
+        let mut list = lock(&self.snapshots).clone();
+        list.retain(|other| other.info.id != snapshot.info.id);
+        let old = self.set_aside()?;
+        self.change_counts(&mut table, Change::Lower)?;
+        self.free_table(snapshot.l1_offset, u64::from(snapshot.l1_size) * 8);
+        let mut active = self.meta().l1.clone();
+        self.change_counts(&mut active, Change::Keep)?;
+        self.meta().l1 = active;
+        self.adopt_list(list, old)
+    }
+
+    /// Makes a copy of a snapshot's L1 table the active one.
+    fn switch_to(&self, snapshot: &Snapshot) -> io::Result<()> {
+        let mut table = self.table_of(snapshot)?;
+        self.change_counts(&mut table, Change::Restore)?;
         let size = snapshot.info.disk_size;
         let entries = table.len().max(self.l1_entries(size) as usize).max(1);
         table.resize(entries, 0);
-        let new = self.store_table(&table_bytes(table), Kind::L1)?;
+        let new = self.store_table(&table_bytes(&table), Kind::L1)?;
         self.write_back()?;
         self.update_header(|header| {
             (header.l1_offset, header.l1_size, header.size) = (new, entries as u32, size);
-            header.incompatible &= !INCOMPATIBLE_DIRTY;
         })?;
         let (mut old, old_offset) = {
             let mut meta = self.meta();
             let old_offset = std::mem::replace(&mut meta.l1_offset, new);
-            (std::mem::replace(&mut meta.l1, table.clone()), old_offset)
+            (std::mem::replace(&mut meta.l1, table), old_offset)
         };
         self.size.store(size, Ordering::Release);
         self.resize_bitmaps();
@@ -230,17 +215,6 @@ impl Qcow2 {
         self.change_counts(&mut old, Change::Lower)?;
         self.free_table(old_offset, len);
         Ok(())
-    }
-
-    /// Replaces the flags of the active table's entries.
-    fn replace_active(&self, entries: Vec<u64>) {
-        let mut meta = self.meta();
-        for (index, entry) in entries.into_iter().enumerate() {
-            if meta.l1[index] != entry {
-                meta.l1[index] = entry;
-                meta.l1_dirty.insert(index);
-            }
-        }
     }
 
     fn table_of(&self, snapshot: &Snapshot) -> io::Result<Vec<u64>> {
@@ -267,9 +241,10 @@ impl Qcow2 {
         }
     }
 
-    /// Writes a snapshot table and makes the header name it, with the dirty bit as given.
-    fn store_list(&self, list: &[Snapshot], dirty: bool) -> io::Result<()> {
-        let bytes = to_bytes(list);
+    /// Writes a snapshot table and makes the header name it, together with all that was changed
+    /// aside.
+    fn adopt_list(&self, list: Vec<Snapshot>, old: BTreeSet<u64>) -> io::Result<()> {
+        let bytes = to_bytes(&list);
         if bytes.len() as u64 > MAX_TABLE {
             let text = "the table of snapshots would become too large";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -278,22 +253,13 @@ impl Qcow2 {
             true => 0,
             false => self.store_table(&bytes, Kind::Snapshots)?,
         };
-        self.write_back()?;
-        let (old, count) = {
-            let header = self.header();
-            (header.snapshots_offset, header.snapshots)
-        };
-        self.update_header(|header| {
-            (header.snapshots, header.snapshots_offset) = (list.len() as u32, offset);
-            header.incompatible &= !INCOMPATIBLE_DIRTY;
-            header.incompatible |=
-                if dirty && self.layout.zero_flag { INCOMPATIBLE_DIRTY } else { 0 };
-        })?;
-        if count > 0 {
-            let len = self.list_len.swap(bytes.len() as u64, Ordering::AcqRel);
-            self.free_table(old, len);
-        } else {
-            self.list_len.store(bytes.len() as u64, Ordering::Release);
+        let before = self.header().snapshots_offset;
+        let count = list.len() as u32;
+        self.adopt(old, |header| (header.snapshots, header.snapshots_offset) = (count, offset))?;
+        let had = !std::mem::replace(&mut *lock(&self.snapshots), list).is_empty();
+        let len = self.list_len.swap(bytes.len() as u64, Ordering::AcqRel);
+        if had {
+            self.free_table(before, len);
         }
         Ok(())
     }
@@ -310,12 +276,14 @@ impl Qcow2 {
         (self.meta().l1.len() as u64).saturating_mul(covered)
     }
 
-    /// Changes the counts of all clusters that `l1` reaches, and makes the COPIED flags in its L2
-    /// tables and in `l1` itself what the counts say.
+    /// Changes the counts of all clusters that `l1` reaches, and makes the COPIED flags of its L2
+    /// tables and of `l1` itself what the counts say. A table whose flags change moves, unless nobody
+    /// will look at them. The file is up to date.
     fn change_counts(&self, l1: &mut [u64], change: Change) -> io::Result<()> {
-        let mut unused = Vec::new();
+        let file = &*self.file;
+        let mut content = vec![0; self.layout.cluster as usize];
         for entry in l1 {
-            let table = *entry & OFFSET;
+            let mut table = *entry & OFFSET;
             if table == 0 {
                 continue;
             }
@@ -324,61 +292,68 @@ impl Qcow2 {
             }
             self.commit_if_crowded()?;
             let mut meta = self.meta();
-            for i in 0..self.layout.l2_entries {
-                self.change_entry(&mut meta, table + i * self.layout.entry, change, &mut unused)?;
+            read_padded(file, table, &mut content)?;
+            let mut flags_change = false;
+            for words in content.chunks_exact_mut(self.layout.entry as usize) {
+                flags_change |= self.change_entry(&mut meta, words, change)?;
             }
+            let moves = flags_change && change != Change::Lower;
+            if moves {
+                let old = table >> self.layout.cluster_bits;
+                table = meta.allocate(file, 1)?.host;
+                file.write_at(table, &content, WriteFlags::default())?;
+                // What was cached of an earlier table there.
+                meta.l2.forget(table, self.layout.cluster);
+                meta.note(table, self.layout.cluster, Kind::L2);
+                if change != Change::Restore {
+                    meta.kinds.remove(&old);
+                    meta.l2.forget(*entry & OFFSET, self.layout.cluster);
+                    meta.frees.push(old);
+                }
+            }
+            // A table that moved away from a snapshot's is the active image's alone.
+            let change = if moves && change == Change::Restore { Change::Keep } else { change };
             let cluster = table >> self.layout.cluster_bits;
-            let count = self.change_count(&mut meta, cluster, change, &mut unused)?;
+            let count = self.change_count(&mut meta, cluster, change)?;
             *entry = table | if count == 1 { COPIED } else { 0 };
             if count == 0 {
                 meta.l2.forget(table, self.layout.cluster);
                 meta.kinds.remove(&cluster);
             }
         }
-        if !unused.is_empty() {
-            self.unpacker.clear();
-            self.write_back()?;
-            self.pass_discards(&unused);
-        }
         Ok(())
     }
 
-    fn change_entry(
-        &self,
-        meta: &mut Meta,
-        at: u64,
-        change: Change,
-        unused: &mut Vec<u64>,
-    ) -> io::Result<()> {
-        let entry = meta.entry_at(&*self.file, at)?;
+    /// Changes the counts of what an L2 entry refers to and the entry's flag; says whether the flag
+    /// was another one.
+    fn change_entry(&self, meta: &mut Meta, words: &mut [u8], change: Change) -> io::Result<bool> {
         let bits = self.layout.cluster_bits;
+        let word = be64(words, 0);
+        let entry = Entry::decode(&self.layout, word, 0);
         if let Some(packed) = entry.packed {
             for cluster in packed.offset >> bits..=(packed.offset + packed.len - 1) >> bits {
-                self.change_count(meta, cluster, change, unused)?;
+                self.change_count(meta, cluster, change)?;
             }
         }
-        let Some(host) = entry.host else { return Ok(()) };
-        let count = self.change_count(meta, host >> bits, change, unused)?;
-        let copied = count == 1;
-        if copied != entry.copied {
-            meta.set_entry_at(&*self.file, at, Entry { copied, ..entry })?;
+        let Some(host) = entry.host else { return Ok(false) };
+        if !host.is_multiple_of(self.layout.cluster) {
+            return Err(damaged(format!("qcow2: Cluster allocation offset {host:#x} unaligned")));
         }
-        Ok(())
+        let copied = self.change_count(meta, host >> bits, change)? == 1;
+        if copied == entry.copied {
+            return Ok(false);
+        }
+        words[..8].copy_from_slice(&(word ^ COPIED).to_be_bytes());
+        Ok(true)
     }
 
     /// Changes one count; returns what it is then.
-    fn change_count(
-        &self,
-        meta: &mut Meta,
-        cluster: u64,
-        change: Change,
-        unused: &mut Vec<u64>,
-    ) -> io::Result<u64> {
+    fn change_count(&self, meta: &mut Meta, cluster: u64, change: Change) -> io::Result<u64> {
         let file = &*self.file;
+        let count = meta.refcount(file, cluster)?;
         match change {
-            Change::Keep => meta.refcount(file, cluster),
-            Change::Raise => {
-                let count = meta.refcount(file, cluster)?;
+            Change::Keep => Ok(count),
+            Change::Share | Change::Restore => {
                 if count >= self.layout.max_refcount() {
                     let text = "the refcounts of the image are too narrow for another snapshot";
                     return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -389,13 +364,15 @@ impl Qcow2 {
                 meta.set_refcount(file, cluster, count + 1)?;
                 Ok(count + 1)
             }
-            Change::Lower => {
-                let count = meta.lower_refcount(file, cluster)?;
-                if count == 0 {
-                    unused.push(cluster);
+            Change::Lower => match count {
+                // A damaged image; `check` tells. There is nothing to give back.
+                0 => Ok(1),
+                1 => {
+                    meta.frees.push(cluster);
+                    Ok(0)
                 }
-                Ok(count)
-            }
+                _ => meta.lower_refcount(file, cluster),
+            },
         }
     }
 }

@@ -175,6 +175,14 @@ pub fn check(
     format.check(request, fix)
 }
 
+/// What a report tells of that puts data in danger. That a parallels image was not closed is damage
+/// to its checkers, and what any crash leaves.
+pub fn damage(report: &CheckReport) -> u64 {
+    let mark = "ERROR image was not closed correctly";
+    let marks = report.findings.iter().filter(|text| *text == mark).count();
+    report.corruptions + report.check_errors - marks as u64
+}
+
 /// Random writes, zeroes, discards and flushes on `disk`, mirrored in `model`.
 pub fn exercise(disk: &dyn Node, model: &mut [u8], random: &mut Random, rounds: u32) {
     let size = model.len() as u64;
