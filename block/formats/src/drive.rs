@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
-use graph::{DetectZeroes, Disk, DiskOptions, NoSecrets, Node, OpenError, Registry};
-use protocols::{CacheMode, File, Locking, Null};
+use graph::{
+    DetectZeroes, Disk, DiskOptions, Graph, Member, NewMember, NoSecrets, Node, NodeKind,
+    OpenError, Permissions, Role, User,
+};
+use protocols::{CacheMode, File, Locking};
 
-use crate::Raw;
 use crate::gate::Gate;
 use crate::keys::{Keys, Style};
 use crate::open::{DETECT_ZEROES, DISCARD, Inherited, NATIVE_WANTS_DIRECT, Opener, known, not_yet};
@@ -108,9 +110,9 @@ pub struct Opened {
 pub fn open_drive(
     options: &DriveOptions,
     gate: &dyn Gate,
-    registry: &mut Registry,
+    graph: &Arc<Graph>,
 ) -> Result<Opened, OpenError> {
-    let mut opener = Opener { gate, registry, secrets: &NoSecrets, warnings: Vec::new() };
+    let mut opener = Opener::new(gate, graph, &NoSecrets);
     let read_only = options.read_only == Some(true);
     let inherited = Inherited {
         read_only: read_only || options.snapshot,
@@ -122,12 +124,12 @@ pub fn open_drive(
         below_overlay: options.snapshot,
         ..Inherited::default()
     };
-    let mut node = opener.drive(options, &inherited)?;
+    let mut member = opener.drive(options, &inherited)?;
     let mut file = None;
     if options.snapshot {
         let empty = gate.temporary()?;
-        qcow2::create(&empty, OVERLAY, &CreateOptions::new(node.size()))?;
-        node = overlay(&empty, Some(node))?;
+        qcow2::create(&empty, OVERLAY, &CreateOptions::new(member.node().size()))?;
+        member = snapshot_of(&member, &empty, graph)?;
         file = Some(empty);
     }
     let policy = DiskOptions {
@@ -136,26 +138,49 @@ pub fn open_drive(
         detect_zeroes: options.detect_zeroes,
         write_cache: options.cache.writeback,
     };
-    Ok(Opened { disk: Disk::new(node, policy), warnings: opener.warnings, overlay: file })
+    let permissions = if read_only { Permissions::READER } else { Permissions::WRITER };
+    let edge = graph.attach(&member, User::Device(String::new()), permissions)?;
+    Ok(Opened { disk: Disk::on(edge, policy), warnings: opener.warnings, overlay: file })
 }
 
-/// Opens what a `-blockdev` describes and adds it to the registry under its `node-name`.
+/// Adds the image of `snapshot=on` in `file` on top of `below`.
+fn snapshot_of(
+    below: &Arc<Member>,
+    file: &Arc<dyn Node>,
+    graph: &Arc<Graph>,
+) -> Result<Arc<Member>, OpenError> {
+    let add = |name, node, kind, children| {
+        let options = DiskOptions { discard: true, ..DiskOptions::default() };
+        graph.add(NewMember { name, node, kind, options, children })
+    };
+    let file = add(graph.reserve(None)?, Arc::clone(file), NodeKind::Protocol, Vec::new());
+    let name = graph.reserve(None)?;
+    let child = |role, target| graph.child(&name, NodeKind::Format, role, Some(target), true);
+    let (file, below) = (child(Role::File, &file)?, child(Role::Backing, below)?);
+    let backing = Arc::clone(&below) as Arc<dyn Node>;
+    let node = overlay(&(Arc::clone(&file) as Arc<dyn Node>), Some(backing))?;
+    Ok(add(name, node, NodeKind::Format, vec![file, below]))
+}
+
+/// Opens what a `-blockdev` describes and adds it to the graph under its `node-name`.
 ///
 /// # Errors
 /// With QEMU's words where scripts know them.
 pub fn add_blockdev(
     pairs: impl IntoIterator<Item = (String, String)>,
     gate: &dyn Gate,
-    registry: &mut Registry,
-) -> Result<Arc<dyn Node>, OpenError> {
+    graph: &Arc<Graph>,
+) -> Result<Arc<Member>, OpenError> {
     let pairs: Vec<_> = pairs.into_iter().collect();
     let has = |key: &str| pairs.iter().any(|(k, _)| k == key);
     if has("driver") && !has("node-name") {
         let text = "'node-name' must be specified for the root node";
         return Err(OpenError::Option(text.to_owned()));
     }
-    let mut opener = Opener { gate, registry, secrets: &NoSecrets, warnings: Vec::new() };
-    opener.node(Keys::new(pairs, Style::Blockdev), &Inherited::default()).map(|(node, _)| node)
+    let mut opener = Opener::new(gate, graph, &NoSecrets);
+    let member = opener.node(Keys::new(pairs, Style::Blockdev), &Inherited::default())?;
+    graph.keep(&member);
+    Ok(member)
 }
 
 impl Opener<'_> {
@@ -163,7 +188,7 @@ impl Opener<'_> {
         &mut self,
         options: &DriveOptions,
         inherited: &Inherited,
-    ) -> Result<Arc<dyn Node>, OpenError> {
+    ) -> Result<Arc<Member>, OpenError> {
         if let Some(format) = &options.format {
             match known(format) {
                 Some(true) => {}
@@ -174,9 +199,10 @@ impl Opener<'_> {
         let mut pairs = options.other.clone();
         if let Some(file) = &options.file {
             if file.starts_with("null-co://") || file.starts_with("null-aio://") {
-                return Ok(Arc::new(Raw::new(Arc::new(Null::new(Null::DEFAULT_SIZE, false)))));
+                pairs.push(("file.driver".to_owned(), "null-co".to_owned()));
+            } else {
+                pairs.extend(remote::pairs_of(file)?);
             }
-            pairs.extend(remote::pairs_of(file)?);
         }
         let filename = pairs.iter().find(|(k, _)| k == "file.filename").map(|(_, v)| v.clone());
         let named = pairs.iter().any(|(k, _)| k == "file.driver");
@@ -191,26 +217,14 @@ impl Opener<'_> {
             (None, Some(filename)) => {
                 let format = self.guess(&filename, inherited.cache)?;
                 if format == "raw" && !inherited.read_only {
-                    return self.guessed_raw(&filename, pairs, inherited);
+                    self.warn_of_guess(&filename);
+                    self.guessed = true;
                 }
                 format.to_owned()
             }
         };
         pairs.push(("driver".to_owned(), format));
-        self.node(Keys::new(pairs, Style::Drive), inherited).map(|(node, _)| node)
-    }
-
-    /// A writable image that looks raw: the guest decides what it looks like next time.
-    fn guessed_raw(
-        &mut self,
-        filename: &str,
-        mut pairs: Vec<(String, String)>,
-        inherited: &Inherited,
-    ) -> Result<Arc<dyn Node>, OpenError> {
-        self.warn_of_guess(filename);
-        pairs.push(("driver".to_owned(), "raw".to_owned()));
-        let (raw, _) = self.node(Keys::new(pairs, Style::Drive), inherited)?;
-        Ok(Arc::new(Raw::guessed(raw)))
+        self.node(Keys::new(pairs, Style::Drive), inherited)
     }
 }
 

@@ -53,6 +53,12 @@ pub trait Format: Sync {
         Ok(Vec::new())
     }
 
+    /// Whether an image that has no backing file can be given one while it is open. Such a format
+    /// always gets a child with that role, which may lead to nothing.
+    fn has_backing(&self) -> bool {
+        false
+    }
+
     /// Opens an image. Takes what it knows from `request.options`; the caller refuses the rest.
     ///
     /// # Errors

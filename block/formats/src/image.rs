@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use graph::{CheckReport, Fix, Node, OpenError, Registry, Secrets};
+use graph::{CheckReport, Edge, Fix, Graph, Node, OpenError, Permissions, Secrets, User};
 use options::{Grammar, List};
 use protocols::{Access, CacheMode, FileOptions, Locking};
 
@@ -35,8 +35,12 @@ pub struct ImageSpec<'a> {
 
 /// An image that was opened.
 pub struct OpenedImage {
-    /// The topmost node.
+    /// The topmost node, through the user's edge.
     pub node: Arc<dyn Node>,
+    /// That edge.
+    pub edge: Arc<Edge>,
+    /// Where all its nodes are.
+    pub graph: Arc<Graph>,
     /// Lines for standard error, without the program's name.
     pub warnings: Vec<String>,
 }
@@ -50,17 +54,18 @@ pub fn open_image(
     gate: &dyn Gate,
     secrets: &dyn Secrets,
 ) -> Result<OpenedImage, OpenError> {
-    let mut registry = Registry::default();
-    let mut opener = Opener { gate, registry: &mut registry, secrets, warnings: Vec::new() };
+    let graph = Graph::new();
+    let mut opener = Opener::new(gate, &graph, secrets);
     let (driver, mut pairs, guessed) = opener.describe(spec)?;
     pairs.push(("driver".to_owned(), driver.clone()));
-    let (node, _) = opener.node(Keys::new(pairs, Style::Drive), &inherited(spec))?;
     if guessed && driver == "raw" && spec.writable {
         opener.warn_of_guess(spec.name);
-        let node = Arc::new(crate::Raw::guessed(node));
-        return Ok(OpenedImage { node, warnings: opener.warnings });
+        opener.guessed = true;
     }
-    Ok(OpenedImage { node, warnings: opener.warnings })
+    let member = opener.node(Keys::new(pairs, Style::Drive), &inherited(spec))?;
+    let warnings = opener.warnings;
+    let edge = graph.attach(&member, User::Device(String::new()), Permissions::UNUSED)?;
+    Ok(OpenedImage { node: Arc::clone(&edge) as Arc<dyn Node>, edge, graph, warnings })
 }
 
 /// Checks an image, and repairs what `fix` allows: the format's name, and the report unless the format
@@ -74,13 +79,14 @@ pub fn check_image(
     gate: &dyn Gate,
     secrets: &dyn Secrets,
 ) -> Result<(&'static str, Option<CheckReport>), OpenError> {
-    let mut registry = Registry::default();
-    let mut opener = Opener { gate, registry: &mut registry, secrets, warnings: Vec::new() };
+    let graph = Graph::new();
+    let mut opener = Opener::new(gate, &graph, secrets);
     let (driver, pairs, _) = opener.describe(spec)?;
     let Some(format) = format_named(&driver) else { return Err(unknown(&driver)) };
     let mut keys = Keys::new(pairs, Style::Drive);
     let common = Inherited { without_backing: true, ..inherited(spec) };
-    let Parts { file, filename, children } = opener.parts(format, &mut keys, &common)?;
+    let name = graph.reserve(None)?;
+    let Parts { file, filename, children, .. } = opener.parts(format, &mut keys, &common, &name)?;
     let request = OpenRequest {
         file,
         path: &filename,
@@ -170,7 +176,7 @@ impl Opener<'_> {
         let mut keys = Keys::new(pairs.clone(), Style::Drive);
         let below = keys.child("file").unwrap_or_else(|| Keys::new([], Style::Drive));
         let inherited = Inherited { read_only: true, ..Inherited::default() };
-        let (node, _) = self.node(below, &inherited)?;
+        let node = Arc::clone(self.node(below, &inherited)?.node());
         let format = self.probe(&*node, &node.info().filename)?;
         ours(format)
     }

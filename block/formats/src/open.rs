@@ -3,13 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use graph::{Child, DetectZeroes, DiskOptions, Node, OpenError, Registry, Role, Secrets};
+use graph::{
+    Child, DetectZeroes, DiskOptions, Edge, Graph, Member, Name, NewMember, Node, NodeKind,
+    OpenError, Role, Secrets, User,
+};
 use protocols::{Access, CacheMode, FileOptions, Locking, Null};
 
 use crate::format::{Format, OpenRequest, Purpose, Reference, format_named};
 use crate::gate::{Gate, Reason};
 use crate::keys::{Keys, Style};
-use crate::{probe, remote};
+use crate::{Raw, probe, remote};
 
 /// Longest chain of backing files; a longer one is a loop or an attack.
 const MAX_CHAIN: u32 = 200;
@@ -63,47 +66,90 @@ pub(crate) struct Inherited {
 
 /// What an image is opened from.
 pub(crate) struct Parts {
-    pub file: Arc<dyn Node>,
+    pub file: Arc<Edge>,
     pub filename: String,
     pub children: Vec<Child>,
+    /// All of them, as the graph has them.
+    pub edges: Vec<Arc<Edge>>,
+}
+
+/// A node that was opened and is not in the graph yet.
+struct Made {
+    node: Arc<dyn Node>,
+    kind: NodeKind,
+    edges: Vec<Arc<Edge>>,
+}
+
+impl Made {
+    fn protocol(node: Arc<dyn Node>) -> Self {
+        Self { node, kind: NodeKind::Protocol, edges: Vec::new() }
+    }
+}
+
+/// What children are opened for.
+struct Above<'a> {
+    name: &'a Name,
+    kind: NodeKind,
+    writable: bool,
 }
 
 /// Opens nodes; one per command-line option.
 pub(crate) struct Opener<'a> {
     pub gate: &'a dyn Gate,
-    pub registry: &'a mut Registry,
+    pub graph: &'a Arc<Graph>,
     pub secrets: &'a dyn Secrets,
     /// Lines for standard error.
     pub warnings: Vec<String>,
+    /// The format of the node that is opened next was found out from its content.
+    pub guessed: bool,
 }
 
-impl Opener<'_> {
+impl<'a> Opener<'a> {
+    /// An opener of nodes that come into `graph`.
+    pub fn new(gate: &'a dyn Gate, graph: &'a Arc<Graph>, secrets: &'a dyn Secrets) -> Self {
+        Self { gate, graph, secrets, warnings: Vec::new(), guessed: false }
+    }
+
     /// Opens the node that `keys` describe; `driver` must be among them.
     pub fn node(
         &mut self,
         mut keys: Keys,
         inherited: &Inherited,
-    ) -> Result<(Arc<dyn Node>, DiskOptions), OpenError> {
+    ) -> Result<Arc<Member>, OpenError> {
+        let guessed = std::mem::take(&mut self.guessed);
         let Some(driver) = keys.take("driver") else {
             return Err(OpenError::Option(format!(
                 "Parameter '{}' is missing",
                 keys.full("driver")
             )));
         };
-        let name = keys.take("node-name");
-        if let Some(name) = &name {
-            self.registry.check_free(name)?;
-        }
+        let name = self.graph.reserve(keys.take("node-name").as_deref())?;
         let (common, options) = self.common(&mut keys, inherited)?;
-        let node = match known(&driver) {
+        let mut made = match known(&driver) {
             None => return Err(unknown(&driver, &keys)),
             Some(false) => return Err(not_yet(&driver)),
-            Some(true) => self.driver(&driver, keys, &common)?,
+            Some(true) => self.driver(&driver, keys, &common, &name)?,
         };
-        if let Some(name) = name {
-            self.registry.insert(&name, Arc::clone(&node), options.clone())?;
+        if guessed && driver == "raw" {
+            made.node = Arc::new(Raw::guessed(made.node));
         }
-        Ok((node, options))
+        Ok(self.add(name, made, options))
+    }
+
+    fn add(&self, name: Name, made: Made, options: DiskOptions) -> Arc<Member> {
+        let Made { node, kind, edges } = made;
+        self.graph.add(NewMember { name, node, kind, options, children: edges })
+    }
+
+    /// Adds a node that the user did not name.
+    fn add_unnamed(&self, made: Made, common: &Inherited) -> Result<Arc<Member>, OpenError> {
+        let name = self.graph.reserve(None)?;
+        let options = DiskOptions {
+            read_only: common.read_only,
+            discard: common.discard,
+            ..DiskOptions::default()
+        };
+        Ok(self.add(name, made, options))
     }
 
     /// Options that every driver has.
@@ -150,34 +196,35 @@ impl Opener<'_> {
         driver: &str,
         mut keys: Keys,
         common: &Inherited,
-    ) -> Result<Arc<dyn Node>, OpenError> {
+        name: &Name,
+    ) -> Result<Made, OpenError> {
         if let Some(format) = format_named(driver) {
-            return self.format(format, keys, common);
+            return self.format(format, keys, common, name);
         }
         match driver {
             "nbd" => {
                 let node = remote::nbd(&mut keys, common, self.gate)?;
                 keys.finish(driver)?;
-                Ok(node)
+                Ok(Made::protocol(node))
             }
             "null-co" | "null-aio" => {
                 let size = keys.take_size("size")?.unwrap_or(Null::DEFAULT_SIZE);
                 let zeroes = keys.take_bool("read-zeroes")?.unwrap_or(false);
                 keys.take_size("latency-ns")?;
                 keys.finish(driver)?;
-                Ok(Arc::new(Null::new(size, zeroes)))
+                Ok(Made::protocol(Arc::new(Null::new(size, zeroes))))
             }
-            _ => self.file(keys, common, Access::RAW_WRITE).map(|(node, _)| node),
+            _ => Ok(Made::protocol(self.file(keys, common, Access::RAW_WRITE)?)),
         }
     }
 
-    /// A `file` or `host_device` node, and its name.
+    /// A `file` or `host_device` node.
     fn file(
         &mut self,
         mut keys: Keys,
         common: &Inherited,
         access: Access,
-    ) -> Result<(Arc<dyn Node>, String), OpenError> {
+    ) -> Result<Arc<dyn Node>, OpenError> {
         let Some(filename) = keys.take("filename") else {
             return Err(missing(&keys, "filename"));
         };
@@ -191,7 +238,7 @@ impl Opener<'_> {
         keys.finish("file")?;
         let access = if common.read_only { access.read_only() } else { access };
         let options = FileOptions {
-            filename: filename.clone(),
+            filename,
             read_only: common.read_only,
             auto_read_only: common.auto_read_only,
             cache: common.cache,
@@ -199,20 +246,18 @@ impl Opener<'_> {
             locking,
             access: if common.share { access.sharing() } else { access },
         };
-        Ok((self.gate.open(&options, Reason::Named)?, filename))
+        self.gate.open(&options, Reason::Named)
     }
 
-    /// The `file` child: a node's name, or options below `file.`. Returns its file name, too.
+    /// The `file` child: a node's name, or options below `file.`.
     fn child(
         &mut self,
         keys: &mut Keys,
         common: &Inherited,
         access: Access,
-    ) -> Result<(Arc<dyn Node>, String), OpenError> {
+    ) -> Result<Arc<Member>, OpenError> {
         if let Some(name) = keys.take("file") {
-            let node = self.registry.get(&name)?;
-            let filename = node.info().filename;
-            return Ok((node, filename));
+            return self.graph.get(&name);
         }
         let Some(mut below) = keys.child("file") else {
             return Err(missing(keys, "file"));
@@ -222,20 +267,12 @@ impl Opener<'_> {
             let pair = ("driver".to_owned(), driver);
             let mut whole = Keys::new([pair], keys.style());
             whole.absorb(below);
-            let (node, _) = self.node(whole, common)?;
-            let filename = node.info().filename;
-            return Ok((node, filename));
+            return self.node(whole, common);
         }
-        let name = below.take("node-name");
-        if let Some(name) = &name {
-            self.registry.check_free(name)?;
-        }
+        let name = self.graph.reserve(below.take("node-name").as_deref())?;
         let (common, options) = self.common(&mut below, common)?;
-        let (node, filename) = self.file(below, &common, access)?;
-        if let Some(name) = name {
-            self.registry.insert(&name, Arc::clone(&node), options)?;
-        }
-        Ok((node, filename))
+        let made = Made::protocol(self.file(below, &common, access)?);
+        Ok(self.add(name, made, options))
     }
 
     /// An image: its file, the files it names, and the format on top of them.
@@ -244,9 +281,11 @@ impl Opener<'_> {
         format: &'static dyn Format,
         mut keys: Keys,
         common: &Inherited,
-    ) -> Result<Arc<dyn Node>, OpenError> {
-        let Parts { file, filename, children } = self.parts(format, &mut keys, common)?;
-        let image = format.open(OpenRequest {
+        name: &Name,
+    ) -> Result<Made, OpenError> {
+        let Parts { file, filename, children, edges } =
+            self.parts(format, &mut keys, common, name)?;
+        let node = format.open(OpenRequest {
             file,
             path: &filename,
             read_only: common.read_only,
@@ -257,43 +296,76 @@ impl Opener<'_> {
             secrets: self.secrets,
         })?;
         keys.finish(format.name())?;
-        Ok(image)
+        Ok(Made { node, kind: kind_of(format), edges })
     }
 
-    /// Opens what an image needs to be opened itself.
+    /// Opens what an image that will be called `name` needs to be opened itself.
     pub fn parts(
         &mut self,
         format: &'static dyn Format,
         keys: &mut Keys,
         common: &Inherited,
+        name: &Name,
     ) -> Result<Parts, OpenError> {
         let access = match format.name() {
             "raw" if !common.below_overlay => Access::RAW_WRITE,
             "raw" => Access::FORMAT_READ,
             _ => Access::FORMAT_WRITE,
         };
-        let (file, filename) = self.child(keys, common, access)?;
+        let file = self.child(keys, common, access)?;
+        let filename = file.node().info().filename;
+        let above = Above { name, kind: kind_of(format), writable: !common.read_only };
         let mut children = Vec::new();
         let mut replaced = Vec::new();
         if common.without_backing {
             replaced.push(Role::Backing);
         }
         for role in [Role::Backing, Role::Data] {
-            let name = role.name();
-            let node = match (keys.take(&name), keys.child(&name)) {
+            let key = role.name();
+            let member = match (keys.take(&key), keys.child(&key)) {
                 (Some(value), _) if value.is_empty() || value == "null" => None,
-                (Some(value), _) => Some(self.registry.get(&value)?),
+                (Some(value), _) => Some(self.graph.get(&value)?),
                 (None, Some(below)) if role == Role::Backing => {
-                    Some(self.node(below, &backing_state(common))?.0)
+                    Some(self.node(below, &backing_state(common))?)
                 }
-                (None, Some(below)) => Some(self.node(below, common)?.0),
+                (None, Some(below)) => Some(self.node(below, common)?),
                 (None, None) => continue,
             };
             replaced.push(role);
-            children.extend(node.map(|node| Child { role, node }));
+            children.extend(member.map(|member| (role, member)));
         }
-        self.follow(format, &*file, &filename, common, &replaced, 0, &mut children)?;
-        Ok(Parts { file, filename, children })
+        self.follow(format, &**file.node(), &filename, common, &replaced, 0, &mut children)?;
+        self.edges(format, &above, &file, filename, children)
+    }
+
+    /// The edges of an image to its children.
+    fn edges(
+        &self,
+        format: &dyn Format,
+        above: &Above<'_>,
+        file: &Arc<Member>,
+        filename: String,
+        children: Vec<(Role, Arc<Member>)>,
+    ) -> Result<Parts, OpenError> {
+        let Above { name, kind, writable } = *above;
+        let to = |role, target| self.graph.child(name, kind, role, target, writable);
+        let file = to(Role::File, Some(file))?;
+        let mut edges = vec![Arc::clone(&file)];
+        for (role, member) in &children {
+            edges.push(to(*role, Some(member))?);
+        }
+        if format.has_backing() && !children.iter().any(|(role, _)| *role == Role::Backing) {
+            // Leads to nothing until the image gets a backing file.
+            edges.push(to(Role::Backing, None)?);
+        }
+        let child = |edge: &Arc<Edge>| match edge.user() {
+            User::Node(role) if *role != Role::File => {
+                Some(Child { role: *role, node: Arc::clone(edge) as Arc<dyn Node> })
+            }
+            _ => None,
+        };
+        let children = edges.iter().filter_map(child).collect();
+        Ok(Parts { file, filename, children, edges })
     }
 
     /// Opens the files that the image in `file` names, except those with a role in `replaced`.
@@ -306,18 +378,18 @@ impl Opener<'_> {
         common: &Inherited,
         replaced: &[Role],
         depth: u32,
-        children: &mut Vec<Child>,
+        children: &mut Vec<(Role, Arc<Member>)>,
     ) -> Result<(), OpenError> {
         for reference in format.references(file, filename)? {
             let role = reference.role;
             if replaced.contains(&role) {
                 continue;
             }
-            let node = match role {
+            let member = match role {
                 Role::Backing => self.backing_of(&reference, filename, common, depth)?,
                 _ => self.data_of(&reference, filename, common)?,
             };
-            children.push(Child { role, node });
+            children.push((role, member));
         }
         Ok(())
     }
@@ -329,7 +401,7 @@ impl Opener<'_> {
         reference: &Reference,
         filename: &str,
         common: &Inherited,
-    ) -> Result<Arc<dyn Node>, OpenError> {
+    ) -> Result<Arc<Member>, OpenError> {
         let access = if common.read_only { Access::FORMAT_READ } else { Access::FORMAT_WRITE };
         let options = FileOptions {
             read_only: common.read_only,
@@ -340,7 +412,8 @@ impl Opener<'_> {
             access: if common.share { access.sharing() } else { access },
             ..FileOptions::new(&beside_path(filename, &reference.name))
         };
-        self.gate.open(&options, Reason::Data)
+        let node = self.gate.open(&options, Reason::Data)?;
+        self.add_unnamed(Made::protocol(node), common)
     }
 
     /// Opens the backing file that an image names.
@@ -350,7 +423,7 @@ impl Opener<'_> {
         filename: &str,
         common: &Inherited,
         depth: u32,
-    ) -> Result<Arc<dyn Node>, OpenError> {
+    ) -> Result<Arc<Member>, OpenError> {
         if depth >= MAX_CHAIN {
             let why = format!("more than {MAX_CHAIN} backing files; does the chain loop?");
             return Err(OpenError::Image { path: filename.to_owned(), why });
@@ -370,7 +443,7 @@ impl Opener<'_> {
         format: Option<&str>,
         common: &Inherited,
         depth: u32,
-    ) -> Result<Arc<dyn Node>, OpenError> {
+    ) -> Result<Arc<Member>, OpenError> {
         let options = FileOptions {
             read_only: true,
             cache: common.cache,
@@ -379,10 +452,11 @@ impl Opener<'_> {
             ..FileOptions::new(path)
         };
         let file = self.gate.open(&options, Reason::Backing)?;
+        let file = self.add_unnamed(Made::protocol(file), common)?;
         let name = match format {
             Some("file" | "host_device") => "raw".to_owned(),
             Some(format) => format.to_owned(),
-            None => self.probe(&*file, path)?.to_owned(),
+            None => self.probe(&**file.node(), path)?.to_owned(),
         };
         let Some(format) = format_named(&name) else {
             return Err(match known(&name) {
@@ -391,8 +465,12 @@ impl Opener<'_> {
             });
         };
         let mut children = Vec::new();
-        self.follow(format, &*file, path, common, &[], depth, &mut children)?;
-        format.open(OpenRequest {
+        self.follow(format, &**file.node(), path, common, &[], depth, &mut children)?;
+        let name = self.graph.reserve(None)?;
+        let above = Above { name: &name, kind: kind_of(format), writable: false };
+        let Parts { file, children, edges, .. } =
+            self.edges(format, &above, &file, path.to_owned(), children)?;
+        let node = format.open(OpenRequest {
             file,
             path,
             read_only: true,
@@ -401,7 +479,9 @@ impl Opener<'_> {
             discard: false,
             options: &mut Keys::new([], Style::Blockdev),
             secrets: self.secrets,
-        })
+        })?;
+        let options = DiskOptions { read_only: true, ..DiskOptions::default() };
+        Ok(self.add(name, Made { node, kind: kind_of(format), edges }, options))
     }
 
     /// The format that the content of `file` suggests.
@@ -413,6 +493,11 @@ impl Opener<'_> {
         })?;
         Ok(probe::format_of(&start, path))
     }
+}
+
+/// What an image of that format is to its children.
+fn kind_of(format: &dyn Format) -> NodeKind {
+    if format.name() == "raw" { NodeKind::Filter } else { NodeKind::Format }
 }
 
 fn missing(keys: &Keys, key: &str) -> OpenError {

@@ -69,6 +69,10 @@ impl Format for QedFormat {
         start.starts_with(MAGIC)
     }
 
+    fn has_backing(&self) -> bool {
+        true
+    }
+
     fn references(&self, file: &dyn Node, path: &str) -> Result<Vec<Reference>, OpenError> {
         let header = Header::read(file, path)?;
         let raw = header.features & features::RAW_BACKING != 0;

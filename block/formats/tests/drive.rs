@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use common::*;
 use formats::{DriveOptions, HostFiles, Opened, add_blockdev, open_drive};
-use graph::{OpenError, Registry, WriteFlags};
+use graph::{Graph, OpenError, WriteFlags};
 
 fn pairs(text: &str) -> Vec<(String, String)> {
     let pair = |p: &str| p.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).unwrap();
@@ -16,7 +16,7 @@ fn pairs(text: &str) -> Vec<(String, String)> {
 }
 
 fn drive(text: &str) -> Result<Opened, OpenError> {
-    open_drive(&DriveOptions::parse(pairs(text))?, &HostFiles, &mut Registry::default())
+    open_drive(&DriveOptions::parse(pairs(text))?, &HostFiles, &Graph::new())
 }
 
 fn refusal<T>(result: Result<T, OpenError>) -> String {
@@ -71,7 +71,7 @@ fn refusals_are_worded_as_the_peer_words_them() {
     ];
     for (text, wanted) in cases {
         let pairs = pairs(&text.replace("RAW", &raw));
-        let result = add_blockdev(pairs, &HostFiles, &mut Registry::default());
+        let result = add_blockdev(pairs, &HostFiles, &Graph::new());
         assert_eq!(refusal(result), wanted, "{text}");
     }
 }
@@ -138,18 +138,18 @@ fn blockdevs_refer_to_each_other_by_name() {
     let folder = Folder::new("blockdev");
     let path = folder.path("image.q");
     must("qemu-img", &["create", "-q", "-f", "qcow2", &path, "1M"]);
-    let mut registry = Registry::default();
+    let graph = Graph::new();
     let file = format!("driver=file,node-name=f,filename={path},discard=unmap");
-    add_blockdev(pairs(&file), &HostFiles, &mut registry).unwrap();
+    add_blockdev(pairs(&file), &HostFiles, &graph).unwrap();
     let image = "driver=qcow2,node-name=q,file=f,discard=unmap,detect-zeroes=unmap";
-    add_blockdev(pairs(image), &HostFiles, &mut registry).unwrap();
-    let disk = registry.disk("q").unwrap();
+    add_blockdev(pairs(image), &HostFiles, &graph).unwrap();
+    let disk = graph.disk("q").unwrap();
     assert!(disk.discards());
     disk.write_at(0, &[1; 65536], WriteFlags::default()).unwrap();
     disk.write_at(0, &[0; 65536], WriteFlags::default()).unwrap();
     let status = disk.node().block_status(0, 65536).unwrap();
     assert_ne!(status.kind, graph::ExtentKind::Data);
-    let again = add_blockdev(pairs(image), &HostFiles, &mut registry);
+    let again = add_blockdev(pairs(image), &HostFiles, &graph);
     assert_eq!(refusal(again), "Duplicate nodes with node-name='q'");
 }
 

@@ -1,10 +1,12 @@
 //! A disk: a node together with the policy its user chose.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use crate::{Limits, Node, OpenError, Statistics, WriteFlags, ZeroFlags, check_range, is_zero};
+use crate::{
+    Edge, Limits, Member, Node, OpenError, Statistics, WriteFlags, ZeroFlags, check_range, is_zero,
+};
 
 /// What to do with a write of nothing but zeroes (`detect-zeroes=`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,32 +46,38 @@ impl Default for DiskOptions {
 
 /// What a device owns: a node, bounds and policy. All calls may come from any thread.
 pub struct Disk {
-    node: RwLock<Arc<dyn Node>>,
+    edge: Arc<Edge>,
     options: DiskOptions,
     write_cache: AtomicBool,
     statistics: Statistics,
 }
 
 impl Disk {
-    /// A disk on top of `node`.
+    /// A disk on top of a node that is in no graph.
     pub fn new(node: Arc<dyn Node>, options: DiskOptions) -> Self {
+        Self::on(Edge::to(node), options)
+    }
+
+    /// A disk that is the user of `edge`.
+    pub fn on(edge: Arc<Edge>, options: DiskOptions) -> Self {
         let write_cache = AtomicBool::new(options.write_cache);
-        Self { node: RwLock::new(node), options, write_cache, statistics: Statistics::default() }
+        Self { edge, options, write_cache, statistics: Statistics::default() }
     }
 
-    /// The node below.
+    /// The edge to the node below.
+    pub fn edge(&self) -> &Arc<Edge> {
+        &self.edge
+    }
+
+    /// What is below, whatever that is at the time of a call.
     pub fn node(&self) -> Arc<dyn Node> {
-        Arc::clone(&self.below())
+        Arc::clone(&self.edge) as Arc<dyn Node>
     }
 
-    fn below(&self) -> RwLockReadGuard<'_, Arc<dyn Node>> {
-        self.node.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts the disk on another node, of the same length, once nothing works with the one below; the
-    /// result is that.
-    pub fn replace_node(&self, node: Arc<dyn Node>) -> Arc<dyn Node> {
-        std::mem::replace(&mut *self.node.write().unwrap_or_else(PoisonError::into_inner), node)
+    /// Puts the disk on another node, of the same length and in no graph, once nothing works with the
+    /// one below.
+    pub fn replace_node(&self, node: Arc<dyn Node>) {
+        self.edge.turn(Some(&Member::anonymous(node)));
     }
 
     /// What it was asked to do so far.
@@ -79,12 +87,12 @@ impl Disk {
 
     /// Length in bytes; a guest sees whole sectors of it.
     pub fn size(&self) -> u64 {
-        self.below().size()
+        self.edge.size()
     }
 
     /// Whether writes are refused.
     pub fn read_only(&self) -> bool {
-        self.options.read_only || self.below().read_only()
+        self.options.read_only || self.edge.read_only()
     }
 
     /// For a device that cannot work with a read-only disk.
@@ -92,7 +100,7 @@ impl Disk {
     /// # Errors
     /// `Option` with QEMU's text when the image cannot be written; not when the user chose so.
     pub fn require_writable(&self) -> Result<(), OpenError> {
-        if self.below().read_only() && !self.options.read_only {
+        if self.edge.read_only() && !self.options.read_only {
             return Err(OpenError::Option("Block node is read-only".to_owned()));
         }
         Ok(())
@@ -105,7 +113,7 @@ impl Disk {
 
     /// Block sizes to show to the guest.
     pub fn limits(&self) -> Limits {
-        self.below().limits()
+        self.edge.limits()
     }
 
     /// Whether a volatile write cache is in use.
@@ -125,18 +133,14 @@ impl Disk {
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let len = buf.len() as u64;
         check_range(offset, len, self.size())?;
-        self.statistics.reads.count(len, || self.below().read_at(offset, buf), io::Result::is_ok)
+        self.statistics.reads.count(len, || self.edge.read_at(offset, buf), io::Result::is_ok)
     }
 
     /// Reads if that needs no waiting; `false` if it does, or if the range is bad.
     pub fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
         let len = buf.len() as u64;
         check_range(offset, len, self.size()).is_ok()
-            && self.statistics.reads.count(
-                len,
-                || self.below().read_cached(offset, buf),
-                |done| *done,
-            )
+            && self.statistics.reads.count(len, || self.edge.read_cached(offset, buf), |done| *done)
     }
 
     /// Writes inside the disk.
@@ -150,7 +154,7 @@ impl Disk {
             let unmap = self.options.detect_zeroes == DetectZeroes::Unmap && self.options.discard;
             return self.zero(offset, buf.len() as u64, ZeroFlags { fua, unmap });
         }
-        let act = || self.below().write_at(offset, buf, WriteFlags { fua });
+        let act = || self.edge.write_at(offset, buf, WriteFlags { fua });
         self.statistics.writes.count(buf.len() as u64, act, io::Result::is_ok)
     }
 
@@ -166,7 +170,7 @@ impl Disk {
     }
 
     fn zero(&self, offset: u64, len: u64, flags: ZeroFlags) -> io::Result<()> {
-        let act = || self.below().write_zeroes(offset, len, flags);
+        let act = || self.edge.write_zeroes(offset, len, flags);
         self.statistics.writes.count(len, act, io::Result::is_ok)
     }
 
@@ -179,7 +183,7 @@ impl Disk {
         if !self.options.discard {
             return Ok(());
         }
-        self.below().discard(offset, len)
+        self.edge.discard(offset, len)
     }
 
     /// Makes everything completed before the call stable.
@@ -190,7 +194,7 @@ impl Disk {
         if self.read_only() {
             return Ok(());
         }
-        self.statistics.flushes.count(0, || self.below().flush(), io::Result::is_ok)
+        self.statistics.flushes.count(0, || self.edge.flush(), io::Result::is_ok)
     }
 
     fn writable(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -205,6 +209,9 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         // Nobody is left to tell; what a guest cared for it has flushed.
-        let _ = self.flush();
+        if let Some(member) = self.edge.target().filter(|_| !self.read_only()) {
+            // Not held back by a drain: who drains may be the one who takes the disk away.
+            let _ = member.node().flush();
+        }
     }
 }

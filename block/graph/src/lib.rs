@@ -12,32 +12,43 @@
 
 mod bits;
 mod disk;
+mod drain;
+mod edge;
+mod edge_facets;
 mod error;
 mod event;
 mod executor;
+mod hooks;
 mod image;
 mod image_options;
+mod member;
+mod network;
 mod node;
+mod permissions;
 mod queue;
 mod ranges;
-mod registry;
 mod statistics;
 
 pub use bits::DirtyBits;
 pub use disk::{DetectZeroes, Disk, DiskOptions};
+pub use drain::Drained;
+pub use edge::{Edge, User};
 pub use error::{OpenError, host_text};
 pub use event::{Breakpoints, Event};
 pub use executor::Executor;
+pub use hooks::{Change, ChangeKind, DirtyHook, Hook, WriteThreshold};
 pub use image::{
     Amend, BitmapInfo, Bitmaps, CheckReport, Compress, Fix, Image, Measured, NoSecrets, Overlay,
     Preallocation, Property, Secrets, SnapshotInfo, Snapshots,
 };
 pub use image_options::{ImageOption, ImageOptions, ValueKind, parse_size};
+pub use member::{Member, Operation};
+pub use network::{Blocker, Graph, Name, NewMember, valid_node_name};
 pub use node::{
     Child, Extent, ExtentKind, Limits, Memory, Node, NodeInfo, Role, SECTOR, WriteFlags, ZeroFlags,
     check_range, is_zero,
 };
+pub use permissions::{Access, NodeKind, Permissions};
 pub use queue::{Completion, Op, Queue, Request};
 pub use ranges::{RangeGuard, RangeLocks, Sharing};
-pub use registry::{Registry, valid_node_name};
 pub use statistics::{Counters, Statistics};

@@ -228,6 +228,16 @@ pub trait Node: Send + Sync {
     /// What to show about the node.
     fn info(&self) -> NodeInfo;
 
+    /// Whether there is a node at all: an [`crate::Edge`] may lead to nothing.
+    fn present(&self) -> bool {
+        true
+    }
+
+    /// Begins (`on`) or ends a time in which requests in flight are waited for: a node that holds
+    /// requests back on purpose, as a throttle does, lets them go meanwhile. Calls come in pairs and
+    /// may nest.
+    fn hasten(&self, _on: bool) {}
+
     /// The facet of nodes that are images with metadata of their own.
     fn image(&self) -> Option<&dyn Image> {
         None

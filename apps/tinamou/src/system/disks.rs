@@ -1,9 +1,7 @@
 //! Drives and block nodes, opened from the plan.
 
 use formats::{DriveOptions, HostFiles, add_blockdev, open_drive};
-use graph::{
-    DetectZeroes, Disk, DiskOptions, Executor, Memory, Node, Registry, Statistics, WriteFlags,
-};
+use graph::{DetectZeroes, Disk, Executor, Graph, Memory, Node, Statistics, WriteFlags};
 use jobs::{Copy, CopyOptions, Silent, Stack};
 use misc::FlashStore;
 use options::List;
@@ -27,6 +25,8 @@ pub struct Disks {
     open: Vec<Open>,
     /// Drives without a medium.
     empty: Vec<String>,
+    /// All their nodes.
+    _graph: Arc<Graph>,
     executor: Arc<Executor>,
     cpus: u16,
 }
@@ -120,16 +120,16 @@ fn commit(
     // Only the file with the writes stays open.
     disk.replace_node(Arc::new(Memory::new(Vec::new(), true)));
     let written = write_back(options, &file);
-    let mut registry = Registry::default();
+    let graph = Graph::new();
     let next = match &written {
-        Ok(()) => open_drive(options, &HostFiles, &mut registry).map_err(text).and_then(|opened| {
+        Ok(()) => open_drive(options, &HostFiles, &graph).map_err(text).and_then(|opened| {
             let fresh = opened.overlay.ok_or("there is no snapshot")?;
             *file = fresh;
             Ok(opened.disk.node())
         }),
         Err(_) => {
             let below = DriveOptions { snapshot: false, read_only: Some(true), ..options.clone() };
-            let below = open_drive(&below, &HostFiles, &mut registry).map_err(text);
+            let below = open_drive(&below, &HostFiles, &graph).map_err(text);
             below.and_then(|below| formats::overlay(&file, Some(below.disk.node())).map_err(text))
         }
     };
@@ -140,7 +140,7 @@ fn commit(
 fn write_back(options: &DriveOptions, file: &Arc<dyn Node>) -> Result<(), String> {
     let text = |error: graph::OpenError| error.to_string();
     let below = DriveOptions { snapshot: false, ..options.clone() };
-    let below = open_drive(&below, &HostFiles, &mut Registry::default()).map_err(text)?;
+    let below = open_drive(&below, &HostFiles, &Graph::new()).map_err(text)?;
     let base = below.disk.node();
     if below.disk.read_only() {
         return Err("Permission denied".to_owned());
@@ -158,16 +158,16 @@ fn write_back(options: &DriveOptions, file: &Arc<dyn Node>) -> Result<(), String
 /// # Errors
 /// A drive cannot be opened: the option and what is wrong.
 pub fn open(program: &str, plan: &Plan) -> Result<Disks, String> {
-    let mut registry = Registry::default();
+    let graph = Graph::new();
     let (mut open, mut empty, mut nodes) = (Vec::new(), Vec::new(), Vec::new());
     for node in &plan.blockdevs {
         let mut given = pairs(&node.options);
         given.push(("driver".into(), node.driver.clone()));
         given.push(("node-name".into(), node.node_name.clone()));
-        let opened = add_blockdev(given, &HostFiles, &mut registry)
+        let disk = add_blockdev(given, &HostFiles, &graph)
+            .and_then(|_| graph.disk(&node.node_name))
             .map_err(|e| format!("{}: {e}", node.origin))?;
-        let policy = DiskOptions { write_cache: true, ..DiskOptions::default() };
-        let disk = Arc::new(Disk::new(opened, policy));
+        let disk = Arc::new(disk);
         nodes.push(Open { id: node.node_name.clone(), disk, snapshot: None });
     }
     for drive in &plan.drives {
@@ -175,7 +175,7 @@ pub fn open(program: &str, plan: &Plan) -> Result<Disks, String> {
             empty.push(drive.id.clone());
             continue;
         };
-        let opened = open_drive(&options, &HostFiles, &mut registry)
+        let opened = open_drive(&options, &HostFiles, &graph)
             .map_err(|e| format!("{}: {e}", drive.origin))?;
         for warning in opened.warnings {
             eprintln!("{program}: {warning}");
@@ -185,7 +185,8 @@ pub fn open(program: &str, plan: &Plan) -> Result<Disks, String> {
     }
     let executor = Executor::new("block", WORKERS);
     open.extend(nodes);
-    Ok(Disks { open, empty, executor, cpus: u16::try_from(plan.smp.cpus).unwrap_or(u16::MAX) })
+    let cpus = u16::try_from(plan.smp.cpus).unwrap_or(u16::MAX);
+    Ok(Disks { open, empty, _graph: graph, executor, cpus })
 }
 
 /// The contents of the flash banks.

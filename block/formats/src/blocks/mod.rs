@@ -383,7 +383,7 @@ impl Node for Blocks {
 
     fn children(&self) -> Vec<Child> {
         let file = Child { role: Role::File, node: Arc::clone(&self.file) };
-        let backing = self.backing.as_ref();
+        let backing = self.backing.as_ref().filter(|backing| backing.present());
         let backing = backing.map(|b| Child { role: Role::Backing, node: Arc::clone(b) });
         std::iter::once(file).chain(backing).collect()
     }

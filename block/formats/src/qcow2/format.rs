@@ -146,6 +146,10 @@ impl Format for Qcow2Format {
         start.starts_with(b"QFI\xfb\0\0\0\x02") || start.starts_with(b"QFI\xfb\0\0\0\x03")
     }
 
+    fn has_backing(&self) -> bool {
+        true
+    }
+
     fn references(&self, file: &dyn Node, path: &str) -> Result<Vec<Reference>, OpenError> {
         let header = Header::read(file, path)?;
         let external = header.external();

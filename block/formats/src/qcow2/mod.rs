@@ -413,7 +413,8 @@ impl Node for Qcow2 {
         if self.layout.external {
             children.push(child(Role::Data, &self.data));
         }
-        children.extend(self.backing.as_ref().map(|backing| child(Role::Backing, backing)));
+        let backing = self.backing.as_ref().filter(|backing| backing.present());
+        children.extend(backing.map(|backing| child(Role::Backing, backing)));
         children
     }
 

@@ -14,7 +14,7 @@ use formats::{
     CreateRequest, DriveOptions, FILE_OPTIONS, HostFiles, ImageSpec, format_named, open_drive,
     open_image,
 };
-use graph::{ImageOptions, NoSecrets, Node, OpenError, Registry, Secrets};
+use graph::{Graph, ImageOptions, NoSecrets, Node, OpenError, Secrets};
 use protocols::{Access, File, FileOptions};
 
 /// A folder that is removed with the value. Tests that have one run one after the other: while one
@@ -120,7 +120,7 @@ pub fn open_named(path: &str, format: &str, read_only: bool) -> Arc<dyn Node> {
         discard: true,
         ..DriveOptions::default()
     };
-    let opened = open_drive(&options, &HostFiles, &mut Registry::default());
+    let opened = open_drive(&options, &HostFiles, &Graph::new());
     opened.unwrap_or_else(|e| panic!("{path}: {e}")).disk.node()
 }
 

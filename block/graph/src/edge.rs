@@ -1,0 +1,352 @@
+//! What a user of a node holds instead of the node: a pointer that can be turned elsewhere.
+//!
+//! Decision 13 has the reasons and the order of locks.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{
+    Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, TryLockError,
+    Weak,
+};
+
+use crate::hooks::{Change, ChangeKind};
+use crate::{
+    Breakpoints, Child, Event, Extent, Image, Limits, Member, Node, NodeInfo, Permissions,
+    Preallocation, Role, WriteFlags, ZeroFlags, check_range,
+};
+
+/// Who uses a node through an edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum User {
+    /// Another node, in the role of its child.
+    Node(Role),
+    /// A device, an export or a tool, by its id or name, which may be empty.
+    Device(String),
+    /// A job, by its id.
+    Job(String),
+}
+
+/// A node that an edge leads to, by reference; an alias because functions are passed for it.
+type Below = dyn Node + 'static;
+
+/// An edge of the graph: leads to one node at a time, or to nothing, which is a node of length 0
+/// that cannot be written.
+///
+/// All calls go to the node behind. Those that move data wait while the edge is drained; those that
+/// only ask for a property do not.
+pub struct Edge {
+    target: RwLock<Option<Arc<Member>>>,
+    /// Number of drains that hold requests back; only edges of devices and jobs ever have any.
+    closed: AtomicU32,
+    /// Whether the node behind listens to events: few do, and every request has some.
+    listens: AtomicBool,
+    gate: Mutex<()>,
+    opened: Condvar,
+    user: User,
+    /// The node whose child this is, once that is open.
+    parent: OnceLock<Weak<Member>>,
+    permissions: Mutex<Permissions>,
+}
+
+impl Edge {
+    /// An edge for `user` to `target`. Outside of a graph it stays alone: nobody else drains or
+    /// turns it.
+    pub fn new(user: User, target: Option<&Arc<Member>>, permissions: Permissions) -> Arc<Self> {
+        let edge = Arc::new(Self {
+            target: RwLock::new(target.cloned()),
+            closed: AtomicU32::new(0),
+            listens: AtomicBool::new(listens(target)),
+            gate: Mutex::default(),
+            opened: Condvar::new(),
+            user,
+            parent: OnceLock::new(),
+            permissions: Mutex::new(permissions),
+        });
+        if let Some(target) = target {
+            target.adopt(&edge);
+        }
+        edge
+    }
+
+    /// An edge of a nameless device to a node outside of any graph.
+    pub fn to(node: Arc<dyn Node>) -> Arc<Self> {
+        let member = Member::anonymous(node);
+        Self::new(User::Device(String::new()), Some(&member), Permissions::UNUSED)
+    }
+
+    /// Who uses it.
+    pub fn user(&self) -> &User {
+        &self.user
+    }
+
+    /// Who uses it, as messages say it.
+    pub fn user_text(&self) -> String {
+        match (&self.user, self.parent()) {
+            (User::Node(_), Some(parent)) => format!("node '{}'", parent.name()),
+            (User::Node(_), None) => "a node that is being opened".to_owned(),
+            (User::Device(id), _) if id.is_empty() => "an unnamed block device".to_owned(),
+            (User::Device(id), _) => format!("block device '{id}'"),
+            (User::Job(id), _) => format!("block job '{id}'"),
+        }
+    }
+
+    /// What the node behind is to the user, as lists and messages say it.
+    pub fn role_text(&self) -> String {
+        match &self.user {
+            User::Node(role) => role.name(),
+            User::Device(_) => "root".to_owned(),
+            User::Job(_) => "main node".to_owned(),
+        }
+    }
+
+    /// The node whose child this is.
+    pub fn parent(&self) -> Option<Arc<Member>> {
+        self.parent.get().and_then(Weak::upgrade)
+    }
+
+    pub(crate) fn set_parent(&self, parent: &Arc<Member>) {
+        // A child of one node never becomes that of another.
+        let _ = self.parent.set(Arc::downgrade(parent));
+    }
+
+    /// Whether requests begin here: only those are ever held back.
+    pub(crate) fn is_root(&self) -> bool {
+        !matches!(self.user, User::Node(_))
+    }
+
+    /// The node it leads to now.
+    pub fn target(&self) -> Option<Arc<Member>> {
+        self.slot().clone()
+    }
+
+    /// What the user does with the node, and what it lets others do.
+    pub fn permissions(&self) -> Permissions {
+        *self.permissions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_permissions(&self, permissions: Permissions) {
+        *self.permissions.lock().unwrap_or_else(PoisonError::into_inner) = permissions;
+    }
+
+    /// Turns the edge to another node once nothing is in flight through it; the result is the one it
+    /// led to. In a graph, the graph does this (see [`crate::Graph`]).
+    pub fn turn(self: &Arc<Self>, target: Option<&Arc<Member>>) -> Option<Arc<Member>> {
+        let mut slot = self.target.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *slot, target.cloned());
+        self.listens.store(listens(target), Ordering::Relaxed);
+        drop(slot);
+        if let Some(before) = &before {
+            before.abandon(self);
+        }
+        if let Some(target) = target {
+            target.adopt(self);
+        }
+        before
+    }
+
+    /// Holds back requests that come from now on.
+    pub(crate) fn close(&self) {
+        self.closed.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Waits until those that came before are finished.
+    pub(crate) fn settle(&self) {
+        drop(self.target.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Undoes one [`Edge::close`].
+    pub(crate) fn open(&self) {
+        let gate = self.gate();
+        self.closed.fetch_sub(1, Ordering::SeqCst);
+        drop(gate);
+        self.opened.notify_all();
+    }
+
+    fn gate(&self) -> MutexGuard<'_, ()> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst) != 0
+    }
+
+    /// For questions that move no data.
+    fn slot(&self) -> RwLockReadGuard<'_, Option<Arc<Member>>> {
+        self.target.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For requests: the lock is what keeps the node in its place until they are done.
+    fn enter(&self) -> RwLockReadGuard<'_, Option<Arc<Member>>> {
+        loop {
+            let slot = self.slot();
+            if !self.is_closed() {
+                return slot;
+            }
+            drop(slot);
+            let mut gate = self.gate();
+            while self.is_closed() {
+                gate = self.opened.wait(gate).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    /// A request that changes nothing.
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&dyn Node) -> io::Result<T>) -> io::Result<T> {
+        match &*self.enter() {
+            Some(member) => act(&**member.node()),
+            None => Err(nothing()),
+        }
+    }
+
+    /// A request that changes a range.
+    pub(crate) fn change(
+        &self,
+        kind: ChangeKind,
+        offset: u64,
+        len: u64,
+        act: impl FnOnce(&dyn Node) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match &*self.enter() {
+            None => Err(nothing()),
+            Some(member) if !member.hooks.active() => act(&**member.node()),
+            Some(member) => {
+                member.hooks.around(Change { kind, offset, len }, &**member.node(), act)
+            }
+        }
+    }
+
+    /// A request that may change the length.
+    pub(crate) fn change_size(
+        &self,
+        act: impl FnOnce(&dyn Node) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match &*self.enter() {
+            None => Err(nothing()),
+            Some(member) => {
+                let done = act(&**member.node());
+                let size = member.node().size();
+                member.hooks.now().iter().for_each(|hook| hook.resized(size));
+                done
+            }
+        }
+    }
+
+    /// A property of the node behind.
+    fn ask<T>(&self, without: T, ask: impl FnOnce(&Below) -> T) -> T {
+        match &*self.slot() {
+            Some(member) => ask(&**member.node()),
+            None => without,
+        }
+    }
+
+    /// Whether the node behind has a certain facet.
+    pub(crate) fn has(&self, facet: impl FnOnce(&dyn Image) -> bool) -> bool {
+        self.ask(false, |node| node.image().is_some_and(facet))
+    }
+}
+
+fn listens(target: Option<&Arc<Member>>) -> bool {
+    target.is_some_and(|member| member.node().breakpoints().is_some())
+}
+
+fn nothing() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "there is no node behind this edge")
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        if let Some(target) = self.target() {
+            target.abandon(self);
+        }
+    }
+}
+
+impl Node for Edge {
+    fn size(&self) -> u64 {
+        self.ask(0, Node::size)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        match &*self.enter() {
+            Some(member) => member.node().read_at(offset, buf),
+            None => check_range(offset, buf.len() as u64, 0),
+        }
+    }
+
+    fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
+        let slot = match self.target.try_read() {
+            Ok(slot) => slot,
+            Err(TryLockError::Poisoned(slot)) => slot.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        !self.is_closed() && slot.as_ref().is_some_and(|m| m.node().read_cached(offset, buf))
+    }
+
+    fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> io::Result<()> {
+        let len = buf.len() as u64;
+        self.change(ChangeKind::Write, offset, len, |node| node.write_at(offset, buf, flags))
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64, flags: ZeroFlags) -> io::Result<()> {
+        self.change(ChangeKind::Zero, offset, len, |node| node.write_zeroes(offset, len, flags))
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.change(ChangeKind::Discard, offset, len, |node| node.discard(offset, len))
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        match &*self.enter() {
+            Some(member) => member.node().flush(),
+            None => Ok(()),
+        }
+    }
+
+    fn block_status(&self, offset: u64, len: u64) -> io::Result<Extent> {
+        self.with(|node| node.block_status(offset, len))
+    }
+
+    fn truncate(&self, size: u64) -> io::Result<()> {
+        self.change_size(|node| node.truncate(size))
+    }
+
+    fn preallocate(&self, offset: u64, len: u64, how: Preallocation) -> io::Result<()> {
+        self.change_size(|node| node.preallocate(offset, len, how))
+    }
+
+    fn read_only(&self) -> bool {
+        self.ask(true, Node::read_only)
+    }
+
+    fn limits(&self) -> Limits {
+        self.ask(Limits::default(), Node::limits)
+    }
+
+    fn children(&self) -> Vec<Child> {
+        let mut children = self.ask(Vec::new(), Node::children);
+        children.retain(|child| child.node.present());
+        children
+    }
+
+    fn info(&self) -> NodeInfo {
+        self.ask(NodeInfo::default(), Node::info)
+    }
+
+    fn event(&self, event: Event) {
+        if self.listens.load(Ordering::Relaxed) {
+            self.ask((), |node| node.event(event));
+        }
+    }
+
+    fn breakpoints(&self) -> Option<Arc<dyn Breakpoints>> {
+        self.ask(None, Node::breakpoints)
+    }
+
+    fn present(&self) -> bool {
+        self.slot().is_some()
+    }
+
+    fn image(&self) -> Option<&dyn Image> {
+        self.has(|_| true).then_some(self)
+    }
+}

@@ -1,0 +1,147 @@
+//! A node as a member of a graph: its name, its users, what blocks it, and its hooks.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::hooks::Hooks;
+use crate::{DiskOptions, Edge, Node, NodeKind, Permissions};
+
+/// A node with everything that all its users share.
+pub struct Member {
+    name: String,
+    node: Arc<dyn Node>,
+    kind: NodeKind,
+    options: DiskOptions,
+    pub(crate) hooks: Hooks,
+    links: Mutex<Links>,
+}
+
+/// What else is known of a member. Locked for moments only.
+#[derive(Default)]
+pub(crate) struct Links {
+    /// Edges that lead here.
+    pub parents: Vec<Weak<Edge>>,
+    /// Edges that the node uses.
+    pub children: Vec<Weak<Edge>>,
+    /// Why certain operations are refused now.
+    pub blocks: Vec<Block>,
+    /// Number of the next block.
+    pub next_block: u64,
+}
+
+/// Why operations are refused.
+pub(crate) struct Block {
+    pub id: u64,
+    pub reason: String,
+    /// Operations that are possible all the same.
+    pub except: &'static [Operation],
+}
+
+/// What a monitor or job may want to do with a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// To read it for a backup.
+    BackupSource,
+    /// To write a backup to it.
+    BackupTarget,
+    /// To change its medium.
+    Change,
+    /// To commit it down.
+    CommitSource,
+    /// To commit into it.
+    CommitTarget,
+    /// To remove it.
+    Remove,
+    /// To put an overlay on it.
+    ExternalSnapshot,
+    /// To take a snapshot in it.
+    InternalSnapshot,
+    /// To remove a snapshot from it.
+    InternalSnapshotDelete,
+    /// To mirror it.
+    MirrorSource,
+    /// To mirror to it.
+    MirrorTarget,
+    /// To change its length.
+    Resize,
+    /// To stream into it.
+    Stream,
+    /// To put another node into its place.
+    Replace,
+    /// To open it with other options.
+    Reopen,
+}
+
+impl Member {
+    pub(crate) fn new(
+        name: String,
+        node: Arc<dyn Node>,
+        kind: NodeKind,
+        options: DiskOptions,
+    ) -> Arc<Self> {
+        let (hooks, links) = (Hooks::default(), Mutex::default());
+        Arc::new(Self { name, node, kind, options, hooks, links })
+    }
+
+    /// A node outside of any graph.
+    pub fn anonymous(node: Arc<dyn Node>) -> Arc<Self> {
+        let kind = if node.children().is_empty() { NodeKind::Protocol } else { NodeKind::Format };
+        Self::new(String::new(), node, kind, DiskOptions::default())
+    }
+
+    /// The name; begins with `#` if the user gave none.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The node itself. Requests to it pass by its hooks and by drains.
+    pub fn node(&self) -> &Arc<dyn Node> {
+        &self.node
+    }
+
+    /// What it is to its children.
+    pub fn kind(&self) -> NodeKind {
+        self.kind
+    }
+
+    /// The policy it was opened with.
+    pub fn options(&self) -> &DiskOptions {
+        &self.options
+    }
+
+    pub(crate) fn links(&self) -> MutexGuard<'_, Links> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The edges that lead here.
+    pub fn parents(&self) -> Vec<Arc<Edge>> {
+        alive(&mut self.links().parents)
+    }
+
+    /// The edges that the node uses.
+    pub fn children(&self) -> Vec<Arc<Edge>> {
+        alive(&mut self.links().children)
+    }
+
+    /// What all its users do and allow together.
+    pub fn users(&self) -> Permissions {
+        let parents = self.parents();
+        parents.iter().fold(Permissions::UNUSED, |all, edge| all.joined(edge.permissions()))
+    }
+
+    pub(crate) fn adopt(&self, edge: &Arc<Edge>) {
+        self.links().parents.push(Arc::downgrade(edge));
+    }
+
+    pub(crate) fn abandon(&self, edge: &Edge) {
+        self.links().parents.retain(|one| !std::ptr::eq(one.as_ptr(), edge));
+    }
+}
+
+/// Those edges that are still there, and forgets the others.
+fn alive(edges: &mut Vec<Weak<Edge>>) -> Vec<Arc<Edge>> {
+    let there: Vec<_> = edges.iter().filter_map(Weak::upgrade).collect();
+    if there.len() < edges.len() {
+        edges.retain(|edge| edge.strong_count() > 0);
+    }
+    there
+}
