@@ -2,11 +2,10 @@
 
 use crate::args::Args;
 use crate::{Failure, Invocation};
+use crypto::Objects;
 use formats::{FORMATS, HostFiles, ImageSpec, check_image, open_image};
 use graph::{CheckReport, Fix, Node, OpenError};
-use options::{Grammar, List};
 use protocols::CacheMode;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -170,67 +169,34 @@ pub(crate) fn beside(image: &str, name: &str) -> String {
     }
 }
 
-/// Keys and passphrases from `--object secret,id=…`.
+/// Passphrases, keys and credentials from `--object`.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Secrets(BTreeMap<String, Vec<u8>>);
+pub(crate) struct Secrets(Objects);
 
 impl Secrets {
     /// Reads every `--object`.
     pub fn parse<'a>(objects: impl Iterator<Item = &'a str>) -> Result<Self, Failure> {
-        let mut secrets = Self::default();
+        let mut secrets = Objects::default();
         for object in objects {
-            secrets.add(object)?;
+            secrets.add(object).map_err(Failure::new)?;
         }
-        Ok(secrets)
+        Ok(Self(secrets))
     }
 
-    fn add(&mut self, object: &str) -> Result<(), Failure> {
-        let mut list = List::parse(object, Grammar::strict("qom-type"))
-            .map_err(|e| Failure::new(e.to_string()))?;
-        let mut take = |key: &str| list.take(key).map(|item| item.value);
-        let kind = take("qom-type").unwrap_or_default();
-        if kind != "secret" {
-            return Err(Failure::new(format!("not supported yet: --object of type '{kind}'")));
-        }
-        let missing = |key: &str| Failure::new(format!("Parameter '{key}' is missing"));
-        let id = take("id").ok_or_else(|| missing("id"))?;
-        let (data, file, format) = (take("data"), take("file"), take("format"));
-        if take("keyid").is_some() || take("iv").is_some() {
-            return Err(Failure::new("not supported yet: secrets that are encrypted (keyid=)"));
-        }
-        let raw = match (data, file) {
-            (Some(data), None) => data.into_bytes(),
-            (None, Some(path)) => std::fs::read(&path)
-                .map_err(|e| Failure::io(format!("Unable to read {path}"), &e))?,
-            _ => {
-                return Err(Failure::new("Either 'file' or 'data' must be provided, and not both"));
-            }
-        };
-        let bytes = match format.as_deref() {
-            None | Some("raw") => raw,
-            Some("base64") => decode_base64(&raw)
-                .ok_or_else(|| Failure::new(format!("Secret '{id}' is not valid base64")))?,
-            Some(other) => {
-                let text = format!("Parameter 'format' does not accept value '{other}'");
-                return Err(Failure::new(text));
-            }
-        };
-        self.0.insert(id, bytes);
-        Ok(())
+    /// The objects themselves.
+    pub fn objects(&self) -> &Objects {
+        &self.0
     }
 }
 
 impl graph::Secrets for Secrets {
     fn secret(&self, id: &str) -> Result<Vec<u8>, OpenError> {
-        let missing = || OpenError::Option(format!("No secret with id '{id}'"));
-        self.0.get(id).cloned().ok_or_else(missing)
+        graph::Secrets::secret(&self.0, id)
     }
-}
 
-/// The bytes of a base64 text; line breaks do not count.
-fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let digits = text.iter().filter(|b| !b.is_ascii_whitespace()).copied().collect();
-    options::base64::decode(&String::from_utf8(digits).ok()?)
+    fn client_credentials(&self, id: &str) -> Result<Arc<crypto::Credentials>, OpenError> {
+        self.0.client_credentials(id)
+    }
 }
 
 #[cfg(test)]
@@ -238,26 +204,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_is_undone() {
-        assert_eq!(decode_base64(b"MTIz\nNDU2").as_deref(), Some(&b"123456"[..]));
-        assert_eq!(decode_base64(b"MTI=").as_deref(), Some(&b"12"[..]));
-        assert_eq!(decode_base64(b"MTI"), None);
-        assert_eq!(decode_base64(b"M?I="), None);
-    }
-
-    #[test]
     fn relative_names_are_beside_the_image() {
         assert_eq!(beside("a/b.qcow2", "c"), "a/c");
         assert_eq!(beside("b.qcow2", "c"), "c");
         assert_eq!(beside("a/b.qcow2", "/c"), "/c");
         assert_eq!(beside("a/b", "nbd:x"), "nbd:x");
-    }
-
-    #[test]
-    fn secrets_come_from_objects() {
-        let secrets = Secrets::parse(["secret,id=a,data=x,,y"].into_iter()).expect("it is one");
-        assert_eq!(graph::Secrets::secret(&secrets, "a").ok(), Some(b"x,y".to_vec()));
-        assert!(Secrets::parse(["secret,data=x"].into_iter()).is_err());
-        assert!(Secrets::parse(["thing,id=a"].into_iter()).is_err());
     }
 }

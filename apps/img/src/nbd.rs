@@ -4,11 +4,12 @@ use crate::Failure;
 use crate::args::{Args, NO_SHORT, Opt, flag, takes};
 use crate::image::{self, Secrets};
 use crate::text;
+use crypto::{Credentials, Endpoint};
 use formats::{HostFiles, ImageSpec, open_image};
 use graph::{Image, Node};
 use host::daemon::{self, Side, Waiting};
 use host::signals::Endings;
-use nbd::{Address, DEFAULT_PORT, Export, ExportInfo, Exports, Listener};
+use nbd::{Address, DEFAULT_PORT, Export, ExportInfo, Exports, Listener, Stream, Tls};
 use protocols::CacheMode;
 use std::path::Path;
 use std::process::ExitCode;
@@ -65,17 +66,8 @@ static OPTIONS: &[Opt] = &[
 ];
 
 /// Options that are known and wait.
-const WAITING: &[&str] = &[
-    "tls-creds",
-    "tls-authz",
-    "tls-hostname",
-    "trace",
-    "selinux-label",
-    "connect",
-    "disconnect",
-    "snapshot",
-    "detect-zeroes",
-];
+const WAITING: &[&str] =
+    &["trace", "selinux-label", "connect", "disconnect", "snapshot", "detect-zeroes"];
 
 /// Runs the tool under the name `program` with these arguments.
 pub fn run(program: &str, words: &[String]) -> ExitCode {
@@ -97,6 +89,14 @@ fn start(program: &str, words: &[String]) -> Result<ExitCode, Failure> {
     }
     if let Some(option) = WAITING.iter().find(|option| args.has(option)) {
         return Err(Failure::new(format!("not supported yet: --{option}")));
+    }
+    if !args.has("tls-creds")
+        && let Some(option) = ["tls-authz", "tls-hostname"].iter().find(|o| args.has(o))
+    {
+        return Err(Failure::new(format!("--{option} is not permitted without --tls-creds")));
+    }
+    if args.has("tls-authz") {
+        return Err(Failure::new("not supported yet: --tls-authz"));
     }
     if args.has("list") {
         return list(&args).map(|()| ExitCode::SUCCESS);
@@ -169,7 +169,9 @@ fn serve(
     plan: &Plan,
     waiting: Option<Waiting>,
 ) -> Result<(), Failure> {
-    let node = open(args, filename, plan)?;
+    let secrets = Secrets::parse(args.values("object"))?;
+    let tls = credentials(args, &secrets, Endpoint::Server)?;
+    let node = open(args, filename, plan, &secrets)?;
     let mut export = Export::new(
         args.value("export-name").unwrap_or_default(),
         args.value("description").unwrap_or_default(),
@@ -194,7 +196,11 @@ fn serve(
     if let Some(waiting) = waiting {
         waiting.release().map_err(|e| Failure::io("Failed to go to the background", &e))?;
     }
-    wait_for_the_end(args, plan, listener, Exports::new(vec![export]))?;
+    let mut exports = Exports::new(vec![export]);
+    if let Some(tls) = tls {
+        exports = exports.with_tls(tls);
+    }
+    wait_for_the_end(args, plan, listener, exports)?;
     node.flush().map_err(|e| Failure::io(filename, &e))?;
     for path in [args.value("socket"), args.value("pid-file")].into_iter().flatten() {
         // Somebody else may have removed it.
@@ -215,8 +221,23 @@ fn bind(address: &Address) -> Result<Listener, Failure> {
         .map_err(|e| Failure::io(format!("Failed to bind socket to {address}"), &e))
 }
 
-fn open(args: &Args, filename: &str, plan: &Plan) -> Result<Arc<dyn Node>, Failure> {
-    let secrets = Secrets::parse(args.values("object"))?;
+/// What `--tls-creds` names.
+fn credentials(
+    args: &Args,
+    secrets: &Secrets,
+    endpoint: Endpoint,
+) -> Result<Option<Arc<Credentials>>, Failure> {
+    let Some(id) = args.value("tls-creds") else { return Ok(None) };
+    let found = secrets.objects().tls(id, endpoint);
+    found.map(Some).map_err(|text| Failure::new(format!("Failed to get TLS creds: {text}")))
+}
+
+fn open(
+    args: &Args,
+    filename: &str,
+    plan: &Plan,
+    secrets: &Secrets,
+) -> Result<Arc<dyn Node>, Failure> {
     let snapshot = args.value("load-snapshot");
     let spec = ImageSpec {
         name: filename,
@@ -227,7 +248,7 @@ fn open(args: &Args, filename: &str, plan: &Plan) -> Result<Arc<dyn Node>, Failu
         ..ImageSpec::default()
     };
     let failed = |f: Failure| f.within(format!("Failed to blk_new_open '{filename}'"));
-    let opened = open_image(&spec, &HostFiles, &secrets).map_err(|e| failed(e.into()))?;
+    let opened = open_image(&spec, &HostFiles, secrets).map_err(|e| failed(e.into()))?;
     opened.warnings.iter().for_each(|line| eprintln!("{line}"));
     let node = match snapshot {
         Some(wanted) => crate::commands::convert::snapshot(&*opened.node, wanted)?,
@@ -336,15 +357,21 @@ fn wait_for_the_end(
 
 fn list(args: &Args) -> Result<(), Failure> {
     let address = address(args)?;
-    let exports = nbd::list(&address)
+    let secrets = Secrets::parse(args.values("object"))?;
+    let hostname = args.value("tls-hostname").map(str::to_owned);
+    let tls = credentials(args, &secrets, Endpoint::Client)?;
+    let tls = tls.map(|credentials| Tls { credentials, hostname });
+    let stream = Stream::connect(&address)
         .map_err(|e| Failure::io(format!("Failed to connect to '{address}'"), &e))?;
+    let exports = nbd::list(stream, &address, tls.as_ref())
+        .map_err(|e| Failure::new(graph::host_text(&e)))?;
     println!("exports available: {}", exports.len());
     exports.iter().for_each(|export| print!("{}", described(export)));
     Ok(())
 }
 
 /// Names of what an export can do, by bit; the first bit says that there are any.
-const ABILITIES: [&str; 12] = [
+const ABILITIES: [&str; 13] = [
     "",
     "readonly",
     "flush",
@@ -357,6 +384,7 @@ const ABILITIES: [&str; 12] = [
     "resize",
     "cache",
     "fast-zero",
+    "block-status-payload",
 ];
 
 fn described(export: &ExportInfo) -> String {

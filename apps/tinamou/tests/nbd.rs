@@ -1,6 +1,9 @@
 //! Runs the built binary as `qemu-nbd`, and as clients of it and of the installed peer's server.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "../../../backends/crypto/tests/common/certificates.rs"]
+mod certificates;
+
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -166,6 +169,67 @@ fn a_server_in_the_background_can_be_called_at_once() {
     must(Whose::Ours, "qemu-io", &["-f", "raw", "-c", "read -P 0 0 1M", URI], &within);
 }
 
+/// What the client of a server with TLS is told.
+fn info(whose: Whose, object: Option<&str>, options: &str, within: &Path) -> Output {
+    let image = format!("driver=nbd,server.type=unix,server.path=socket,export=disk{options}");
+    let object = object.map(|object| ["--object", object]);
+    let mut args = vec!["info", "--image-opts", &image];
+    args.extend(object.into_iter().flatten());
+    tool(whose, "qemu-img", &args, within).output().unwrap()
+}
+
+/// A client and a server that trust each other, and clients that the server refuses.
+fn secured(server: Whose, client: Whose, test: &str) {
+    let within = folder(test);
+    let authority = certificates::Authority::new();
+    authority.server(&within.join("server"));
+    authority.client(&within.join("client"));
+    authority.stranger(&within.join("stranger"));
+    must(Whose::Ours, "qemu-img", &["create", "-q", "disk", "4M"], &within);
+    let object = "tls-creds-x509,id=t,dir=server,endpoint=server";
+    let args = ["-t", "-x", "disk", "--object", object, "--tls-creds", "t", "-f", "raw", "disk"];
+    let _serving = Server::start(server, &args, &within);
+    let own = "tls-creds-x509,id=t,dir=client";
+    let stranger = "tls-creds-x509,id=t,dir=stranger";
+    let name = ",tls-creds=t,tls-hostname=server.test";
+    let cases = [
+        (None, "", "TLS negotiation required before option 7 (go)"),
+        (Some(own), ",tls-creds=t", "No hostname for certificate validation"),
+        (Some(own), ",tls-creds=t,tls-hostname=x", "Certificate does not match the hostname x"),
+        (Some(own), ",tls-creds=u", "No TLS credentials with id 'u'"),
+        (Some(stranger), name, "Could not open"),
+    ];
+    for (object, options, expected) in cases {
+        let output = info(client, object, options, &within);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && text.contains(expected), "{text}");
+    }
+    let image = format!("driver=nbd,server.type=unix,server.path=socket,export=disk{name}");
+    let script = ["-c", "write -P 3 1M 1M", "-c", "read -P 3 1M 1M", "-c", "read -P 0 3M 1M"];
+    let image = ["--object", own, "--image-opts", &image];
+    let said = must(client, "qemu-io", &[&script[..], &image].concat(), &within);
+    assert!(!said.contains("fail"), "{said}");
+    let socket = within.join("socket").display().to_string();
+    let args = ["-L", "-k", &socket, "--object", own, "--tls-creds", "t"];
+    let named = [&args[..], &["--tls-hostname", "localhost"]].concat();
+    assert!(must(client, "qemu-nbd", &named, &within).contains("export: 'disk'"));
+}
+
+#[test]
+fn tls_between_our_own() {
+    secured(Whose::Ours, Whose::Ours, "tls-ours-ours");
+}
+
+#[test]
+fn tls_from_their_client_to_our_server() {
+    secured(Whose::Ours, Whose::Peer, "tls-theirs-ours");
+}
+
+#[test]
+fn tls_from_our_client_to_their_server() {
+    secured(Whose::Peer, Whose::Ours, "tls-ours-theirs");
+}
+
 #[test]
 fn complaints() {
     let within = folder("complaints");
@@ -173,7 +237,8 @@ fn complaints() {
         (&["nope"][..], "Failed to blk_new_open 'nope': Could not open 'nope': No such file"),
         (&["-e", "x", "a"], "Invalid shared device number 'x'"),
         (&["-p", "70000", "a"], "Invalid port '70000'"),
-        (&["--tls-creds", "x", "a"], "not supported yet: --tls-creds"),
+        (&["--tls-creds", "x", "a"], "Failed to get TLS creds: No TLS credentials with id 'x'"),
+        (&["--tls-hostname", "x", "a"], "--tls-hostname is not permitted without --tls-creds"),
         (&[], "Invalid number of arguments"),
     ];
     for (args, expected) in cases {

@@ -203,7 +203,7 @@ impl<'a> Opener<'a> {
         }
         match driver {
             "nbd" => {
-                let node = remote::nbd(&mut keys, common, self.gate)?;
+                let node = remote::nbd(&mut keys, common, self.gate, self.secrets)?;
                 keys.finish(driver)?;
                 Ok(Made::protocol(node))
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use graph::{Node, OpenError};
+use graph::{Node, OpenError, Secrets};
 use nbd::{Address, Location};
 
 use crate::gate::{Gate, Reason};
@@ -41,14 +41,14 @@ pub(crate) fn nbd(
     keys: &mut Keys,
     common: &Inherited,
     gate: &dyn Gate,
+    secrets: &dyn Secrets,
 ) -> Result<Arc<dyn Node>, OpenError> {
     let address = address(keys)?;
-    for waiting in ["tls-creds", "tls-hostname"] {
-        if keys.take(waiting).is_some() {
-            let (path, what) = (address.to_string(), waiting.to_owned());
-            return Err(OpenError::NotSupported { path, what });
-        }
-    }
+    let hostname = keys.take("tls-hostname");
+    let tls = match keys.take("tls-creds") {
+        Some(id) => Some(nbd::Tls { credentials: secrets.client_credentials(&id)?, hostname }),
+        None => None,
+    };
     let seconds = keys.take_size("reconnect-delay")?.unwrap_or(0);
     // How long the first connection may take: it is made at once or not at all.
     keys.take_size("open-timeout")?;
@@ -57,6 +57,7 @@ pub(crate) fn nbd(
         auto_read_only: common.auto_read_only,
         reconnect_delay: Duration::from_secs(seconds),
         context: keys.take("x-dirty-bitmap"),
+        tls,
     };
     let location = Location { address, export: keys.take("export").unwrap_or_default() };
     gate.connect(&location, &options, Reason::Named)

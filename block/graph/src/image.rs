@@ -4,6 +4,9 @@
 //! [`Image`] facet; abilities that only some formats have are facets of that again.
 
 use std::io;
+use std::sync::Arc;
+
+use crypto::{Credentials, Endpoint, Objects};
 
 use crate::{ImageOptions, OpenError};
 
@@ -149,7 +152,7 @@ pub trait Snapshots: Send + Sync {
     ///
     /// # Errors
     /// `NotFound`; damage of its tables.
-    fn open(&self, id_or_name: &str) -> io::Result<std::sync::Arc<dyn crate::Node>>;
+    fn open(&self, id_or_name: &str) -> io::Result<Arc<dyn crate::Node>>;
 
     /// Stores a part of the virtual machine's state for the next snapshot.
     ///
@@ -326,6 +329,24 @@ pub trait Secrets: Send + Sync {
     /// # Errors
     /// `Option` when there is none.
     fn secret(&self, id: &str) -> Result<Vec<u8>, OpenError>;
+
+    /// The TLS credentials called `id`, for who connects.
+    ///
+    /// # Errors
+    /// `Option` when there are none, or they are for who is called.
+    fn client_credentials(&self, id: &str) -> Result<Arc<Credentials>, OpenError> {
+        Err(OpenError::Option(format!("No TLS credentials with id '{id}'")))
+    }
+}
+
+impl Secrets for Objects {
+    fn secret(&self, id: &str) -> Result<Vec<u8>, OpenError> {
+        Objects::secret(self, id).map_err(OpenError::Option)
+    }
+
+    fn client_credentials(&self, id: &str) -> Result<Arc<Credentials>, OpenError> {
+        self.tls(id, Endpoint::Client).map_err(OpenError::Option)
+    }
 }
 
 /// The provider that has none.

@@ -1,10 +1,13 @@
 //! Where a server is, and what a URI says of it.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
 use std::time::Duration;
+
+use crypto::{Channel, Credentials};
 
 /// Port that the protocol has been given.
 pub const DEFAULT_PORT: u16 = 10809;
@@ -127,6 +130,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Through a socket of the host.
     Unix(UnixStream),
+    /// Through TLS over one of the others.
+    Tls(Arc<Channel<Stream>>),
 }
 
 impl Stream {
@@ -153,6 +158,33 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
             Self::Unix(stream) => stream.try_clone().map(Self::Unix),
+            Self::Tls(channel) => Ok(Self::Tls(Arc::clone(channel))),
+        }
+    }
+
+    /// Goes on through TLS, as the client of a server that has a certificate for `hostname`.
+    ///
+    /// # Errors
+    /// The sides do not trust each other, or the connection breaks.
+    pub fn secure_to(&mut self, own: &Credentials, hostname: Option<&str>) -> io::Result<()> {
+        *self = Self::Tls(Arc::new(Channel::connect(self.duplicate()?, own, hostname)?));
+        Ok(())
+    }
+
+    /// Goes on through TLS, as the server.
+    ///
+    /// # Errors
+    /// As for [`Stream::secure_to`].
+    pub fn secure_from(&mut self, own: &Credentials) -> io::Result<()> {
+        *self = Self::Tls(Arc::new(Channel::accept(self.duplicate()?, own)?));
+        Ok(())
+    }
+
+    /// Says that nothing more comes, where there are words for it.
+    pub fn finish(&self) {
+        if let Self::Tls(channel) = self {
+            // Who is gone already needs no goodbye.
+            let _ = channel.finish();
         }
     }
 
@@ -162,6 +194,10 @@ impl Stream {
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(std::net::Shutdown::Both),
             Self::Unix(stream) => stream.shutdown(std::net::Shutdown::Both),
+            Self::Tls(channel) => {
+                channel.socket().shut_down();
+                Ok(())
+            }
         };
     }
 
@@ -173,30 +209,52 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.set_read_timeout(limit),
             Self::Unix(stream) => stream.set_read_timeout(limit),
+            Self::Tls(channel) => channel.socket().set_patience(limit),
         }
     }
 }
 
-impl io::Read for Stream {
+impl crypto::Socket for Stream {
+    fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => { stream }.read(buf),
+            Self::Unix(stream) => { stream }.read(buf),
+            Self::Tls(channel) => channel.read(buf),
+        }
+    }
+
+    fn send(&self, buf: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => { stream }.write_all(buf),
+            Self::Unix(stream) => { stream }.write_all(buf),
+            Self::Tls(channel) => Write::write_all(&mut &**channel, buf),
+        }
+    }
+}
+
+impl Read for Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(buf),
             Self::Unix(stream) => stream.read(buf),
+            Self::Tls(channel) => channel.read(buf),
         }
     }
 }
 
-impl io::Write for Stream {
+impl Write for Stream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write(buf),
             Self::Unix(stream) => stream.write(buf),
+            Self::Tls(channel) => channel.write(buf),
         }
     }
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.flush(),
             Self::Unix(stream) => stream.flush(),
+            Self::Tls(_) => Ok(()),
         }
     }
 }

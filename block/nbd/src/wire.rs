@@ -32,16 +32,31 @@ pub(crate) mod handshake {
 
 /// Options that a client can haggle over.
 pub(crate) mod option {
-    pub const EXPORT_NAME: u32 = 1;
-    pub const ABORT: u32 = 2;
-    pub const LIST: u32 = 3;
-    pub const STARTTLS: u32 = 5;
-    pub const INFO: u32 = 6;
-    pub const GO: u32 = 7;
-    pub const STRUCTURED_REPLY: u32 = 8;
-    pub const LIST_META_CONTEXT: u32 = 9;
-    pub const SET_META_CONTEXT: u32 = 10;
-    pub const EXTENDED_HEADERS: u32 = 11;
+    macro_rules! options {
+        ($($name:ident = $number:literal, $text:literal;)*) => {
+            $(pub const $name: u32 = $number;)*
+
+            /// What messages call an option.
+            pub fn name(number: u32) -> &'static str {
+                match number {
+                    $($number => $text,)*
+                    _ => "<unknown>",
+                }
+            }
+        };
+    }
+    options! {
+        EXPORT_NAME = 1, "export name";
+        ABORT = 2, "abort";
+        LIST = 3, "list";
+        STARTTLS = 5, "starttls";
+        INFO = 6, "info";
+        GO = 7, "go";
+        STRUCTURED_REPLY = 8, "structured reply";
+        LIST_META_CONTEXT = 9, "list meta context";
+        SET_META_CONTEXT = 10, "set meta context";
+        EXTENDED_HEADERS = 11, "extended headers";
+    }
 }
 
 /// Kinds of replies to options; errors have the highest bit.

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use graph::{Memory, Node, WriteFlags, ZeroFlags};
-use nbd::{Address, Client, Export, Exports, Listener, Location, Options, list, serve};
+use nbd::{Address, Client, Export, Exports, Listener, Location, Options, Stream, list, serve};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ fn a_list_tells_what_there_is() {
         Export::new("b", "", node(1024), true, false).with_allocation_depth(),
     ]);
     let served = server(&address, exports, 1);
-    let found = list(&address).unwrap();
+    let found = list(Stream::connect(&address).unwrap(), &address, None).unwrap();
     served.join().unwrap();
     let seen: Vec<_> =
         found.iter().map(|e| (e.name.as_str(), e.description.as_str(), e.size)).collect();

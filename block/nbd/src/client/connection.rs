@@ -140,6 +140,7 @@ impl Connection {
         let kind = command::DISCONNECT;
         // Who is gone already needs no goodbye.
         let _ = self.send(u64::MAX, &Request { kind, flags: 0, offset: 0, len: 0, data: &[] });
+        self.stream.finish();
         self.stream.shut_down();
     }
 }

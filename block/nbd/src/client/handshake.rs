@@ -1,6 +1,6 @@
 //! The client's side of the negotiation.
 
-use super::{ExportInfo, Options};
+use super::{ExportInfo, Options, Tls};
 use crate::address::{Address, Location, Stream};
 use crate::meta::ALLOCATION;
 use crate::wire::{
@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// Most replies to one option.
 const MAX_REPLIES: u32 = 100_000;
+/// Most characters of what a server says about a refusal.
+const MAX_SAID: usize = 4096;
 /// How long a server may take for each step.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -32,6 +34,7 @@ pub(super) fn choose(
 ) -> io::Result<Agreed> {
     stream.set_patience(Some(PATIENCE))?;
     greet(stream)?;
+    secure(stream, &location.address, options.tls.as_ref())?;
     let mut agreed = Agreed::default();
     dialect(stream, &mut agreed)?;
     if agreed.structured {
@@ -44,14 +47,18 @@ pub(super) fn choose(
     Ok(agreed)
 }
 
-/// Asks a server for all its exports and what they are like.
+/// Asks the server at the other end for all its exports and what they are like.
 ///
 /// # Errors
-/// No connection, or a server that does not tell.
-pub fn list(address: &Address) -> io::Result<Vec<ExportInfo>> {
-    let mut stream = Stream::connect(address)?;
+/// The connection breaks, or the server does not tell.
+pub fn list(
+    mut stream: Stream,
+    address: &Address,
+    tls: Option<&Tls>,
+) -> io::Result<Vec<ExportInfo>> {
     stream.set_patience(Some(PATIENCE))?;
     greet(&mut stream)?;
+    secure(&mut stream, address, tls)?;
     let mut agreed = Agreed::default();
     dialect(&mut stream, &mut agreed)?;
     let mut names = Vec::new();
@@ -73,7 +80,19 @@ pub fn list(address: &Address) -> io::Result<Vec<ExportInfo>> {
         exports.push(ExportInfo { name, description, extended: agreed.extended, ..export });
     }
     send(&mut stream, option::ABORT, &[])?;
+    stream.finish();
     Ok(exports)
+}
+
+/// Begins TLS if that is wanted.
+fn secure(stream: &mut Stream, address: &Address, tls: Option<&Tls>) -> io::Result<()> {
+    let Some(tls) = tls else { return Ok(()) };
+    ask(stream, option::STARTTLS, &[], |_, _| Ok(()))?;
+    let own_name = match address {
+        Address::Tcp { host, .. } => Some(host.as_str()),
+        Address::Unix(_) => None,
+    };
+    stream.secure_to(&tls.credentials, tls.hostname.as_deref().or(own_name))
 }
 
 fn greet(stream: &mut Stream) -> io::Result<()> {
@@ -99,7 +118,9 @@ fn dialect(stream: &mut Stream, agreed: &mut Agreed) -> io::Result<()> {
 fn offered(stream: &mut Stream, kind: u32) -> io::Result<bool> {
     match ask(stream, kind, &[], |_, _| Ok(())) {
         Ok(()) => Ok(true),
+        // A server that wants TLS says so again when it comes to the export, and the user is told then.
         Err(e) if e.kind() == io::ErrorKind::Unsupported => Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(false),
         Err(e) => Err(e),
     }
 }
@@ -132,7 +153,7 @@ fn ask(
         let data = read_bytes(stream, len)?;
         match what {
             reply::ACK => return Ok(()),
-            what if what & reply::ERROR != 0 => return Err(refused(what, &data)),
+            what if what & reply::ERROR != 0 => return Err(refused(kind, what, &data)),
             what => hear(what, &data)?,
         }
     }
@@ -140,21 +161,26 @@ fn ask(
 }
 
 /// What a server says when it refuses.
-fn refused(what: u32, text: &[u8]) -> io::Error {
+fn refused(option: u32, what: u32, text: &[u8]) -> io::Error {
+    use io::ErrorKind::{InvalidInput, NotFound, Other, PermissionDenied, Unsupported};
+    let name = option::name(option);
     let (kind, words) = match what {
-        reply::UNSUPPORTED => (io::ErrorKind::Unsupported, "the server lacks this option"),
-        reply::POLICY => (io::ErrorKind::Unsupported, "the server's policy forbids it"),
-        reply::UNKNOWN => (io::ErrorKind::NotFound, "Requested export not available"),
+        reply::UNSUPPORTED => (Unsupported, format!("Unsupported option type {option} ({name})")),
+        reply::POLICY => (Unsupported, format!("Denied by server for option {option} ({name})")),
+        reply::INVALID => {
+            (InvalidInput, format!("Invalid parameters for option {option} ({name})"))
+        }
+        reply::UNKNOWN => (NotFound, "Requested export not available".to_owned()),
         reply::TLS_REQUIRED => {
-            (io::ErrorKind::PermissionDenied, "the server wants TLS, which is not supported yet")
+            let words = format!("TLS negotiation required before option {option} ({name})");
+            (PermissionDenied, words + "\nDid you forget a valid tls-creds?")
         }
-        reply::EXTENDED_REQUIRED => {
-            (io::ErrorKind::Unsupported, "the server wants extended headers")
-        }
-        _ => (io::ErrorKind::Other, "the server refuses"),
+        reply::EXTENDED_REQUIRED => (Unsupported, "the server wants extended headers".to_owned()),
+        _ => (Other, format!("the server refuses option {option} ({name})")),
     };
-    let text = String::from_utf8_lossy(text);
-    let text = if text.is_empty() { words.to_owned() } else { format!("{words} ({text})") };
+    // For people to read, so no more than they would.
+    let said: String = String::from_utf8_lossy(text).chars().take(MAX_SAID).collect();
+    let text = if said.is_empty() { words } else { format!("{words}\nserver reported: {said}") };
     io::Error::new(kind, text)
 }
 

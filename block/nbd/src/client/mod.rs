@@ -11,15 +11,31 @@ use crate::MAX_PAYLOAD;
 use crate::address::{Location, Stream};
 use crate::wire::{self, ability, command, flag};
 use connection::{Answer, Connection, Request};
+use crypto::Credentials;
 use graph::{
     Extent, ExtentKind, Limits, Node, NodeInfo, OpenError, RangeLocks, Sharing, WriteFlags,
-    ZeroFlags, check_range,
+    ZeroFlags, check_range, host_text,
 };
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use handshake::list;
+
+/// TLS towards a server.
+#[derive(Clone)]
+pub struct Tls {
+    /// Certificates and keys.
+    pub credentials: Arc<Credentials>,
+    /// Name that the server's certificate must have, if not that of its host.
+    pub hostname: Option<String>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").field("hostname", &self.hostname).finish_non_exhaustive()
+    }
+}
 
 /// How a server is to be used.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +48,8 @@ pub struct Options {
     pub reconnect_delay: Duration,
     /// Context to ask for in place of `base:allocation`: a dirty bitmap shows as unallocated ranges.
     pub context: Option<String>,
+    /// Everything goes through TLS.
+    pub tls: Option<Tls>,
 }
 
 /// What a server says of an export.
@@ -69,9 +87,11 @@ impl Client {
     /// # Errors
     /// No connection, no such export, or one that cannot be written to.
     pub fn open(location: &Location, options: &Options) -> Result<Self, OpenError> {
-        let connection = Stream::connect(&location.address)
-            .and_then(|stream| Connection::over(stream, location, options));
-        Self::new(connection, location, options)
+        let stream = Stream::connect(&location.address).map_err(|source| {
+            let operation = format!("Failed to connect to '{}'", location.address);
+            OpenError::Host { operation, source }
+        })?;
+        Self::over(stream, location, options)
     }
 
     /// Chooses the export on a connection that exists. It cannot come back when it breaks, unless
@@ -80,18 +100,8 @@ impl Client {
     /// # Errors
     /// As for [`Client::open`].
     pub fn over(stream: Stream, location: &Location, options: &Options) -> Result<Self, OpenError> {
-        Self::new(Connection::over(stream, location, options), location, options)
-    }
-
-    fn new(
-        connection: io::Result<Connection>,
-        location: &Location,
-        options: &Options,
-    ) -> Result<Self, OpenError> {
-        let connection = connection.map_err(|source| {
-            let operation = format!("Failed to connect to '{}'", location.address);
-            OpenError::Host { operation, source }
-        })?;
+        let connection = Connection::over(stream, location, options)
+            .map_err(|e| OpenError::Option(host_text(&e)))?;
         let info = connection.info().clone();
         let fixed = info.flags & ability::READ_ONLY != 0;
         if fixed && !options.read_only && !options.auto_read_only {

@@ -1,10 +1,11 @@
 //! The negotiation: which export, and in which dialect.
 
 use super::{Export, Exports};
+use crate::address::Stream;
 use crate::meta::Context;
 use crate::wire::{self, Fields, MAX_OPTION, info, option, put_text, read, read_bytes, reply};
 use crate::{MAX_PAYLOAD, wire::handshake};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 /// Most options that a client can send before it chooses.
 const MAX_OPTIONS: u32 = 1000;
@@ -20,10 +21,9 @@ pub(super) struct Agreed<'a> {
     pub contexts: Vec<Context>,
 }
 
-struct Handshake<'a, F, T> {
+struct Handshake<'a, 's> {
     exports: &'a Exports,
-    from: F,
-    to: T,
+    stream: &'s mut Stream,
     no_zeroes: bool,
     structured: bool,
     extended: bool,
@@ -31,41 +31,90 @@ struct Handshake<'a, F, T> {
     chosen: Option<(&'a str, Vec<Context>)>,
 }
 
-/// Negotiates; `None` if the client leaves.
-pub(super) fn run<'a>(
-    exports: &'a Exports,
-    mut from: impl Read,
-    mut to: impl Write,
-) -> io::Result<Option<Agreed<'a>>> {
+/// Negotiates; `None` if the client leaves. Afterwards the stream is the one to go on with.
+pub(super) fn run<'a>(exports: &'a Exports, stream: &mut Stream) -> io::Result<Option<Agreed<'a>>> {
     let mut greeting = Vec::new();
     greeting.extend_from_slice(&wire::GREETING.to_be_bytes());
     greeting.extend_from_slice(&wire::OPTION.to_be_bytes());
     let offered = handshake::FIXED_NEWSTYLE | handshake::NO_ZEROES;
     greeting.extend_from_slice(&offered.to_be_bytes());
-    to.write_all(&greeting)?;
-    let flags: u32 = read(&mut from)?;
+    stream.write_all(&greeting)?;
+    let flags: u32 = read(stream)?;
     if flags & !u32::from(offered) != 0 {
         return Err(wire::broken("the client has flags that were not offered"));
     }
+    if let Some(own) = &exports.tls {
+        if !wait_for_tls(stream)? {
+            return Ok(None);
+        }
+        stream.secure_from(own)?;
+    }
     let no_zeroes = flags & u32::from(handshake::NO_ZEROES) != 0;
     let (structured, extended, chosen) = (false, false, None);
-    Handshake { exports, from, to, no_zeroes, structured, extended, chosen }.haggle()
+    Handshake { exports, stream, no_zeroes, structured, extended, chosen }.haggle()
 }
 
-impl<'a, F: Read, T: Write> Handshake<'a, F, T> {
+/// Refuses everything until the client begins TLS; `false` if it leaves.
+fn wait_for_tls(stream: &mut Stream) -> io::Result<bool> {
+    for _ in 0..MAX_OPTIONS {
+        let (kind, data) = next_option(stream)?;
+        match (kind, data.as_deref()) {
+            (option::EXPORT_NAME, _) => {
+                return Err(wire::broken("the client does not begin with TLS"));
+            }
+            (option::ABORT, _) => {
+                // Who leaves may not wait for the answer.
+                let _ = answer(stream, kind, reply::ACK, &[]);
+                return Ok(false);
+            }
+            (option::STARTTLS, Some([])) => {
+                answer(stream, kind, reply::ACK, &[])?;
+                return Ok(true);
+            }
+            (option::STARTTLS, _) => {
+                answer(stream, kind, reply::INVALID, b"OPT_STARTTLS has no data")?;
+            }
+            _ => {
+                let text = format!("Option {kind:#x} not permitted before TLS");
+                answer(stream, kind, reply::TLS_REQUIRED, text.as_bytes())?;
+            }
+        }
+    }
+    Err(wire::broken("the client sends options without end"))
+}
+
+/// Reads an option and its data, if that is not too long.
+fn next_option(stream: &mut Stream) -> io::Result<(u32, Option<Vec<u8>>)> {
+    if read::<u64>(stream)? != wire::OPTION {
+        return Err(wire::broken("an option begins wrongly"));
+    }
+    let (kind, len): (u32, u32) = (read(stream)?, read(stream)?);
+    if len > MAX_OPTION {
+        wire::skip(stream, u64::from(len))?;
+        return Ok((kind, None));
+    }
+    Ok((kind, Some(read_bytes(stream, len)?)))
+}
+
+fn answer(stream: &mut Stream, kind: u32, what: u32, data: &[u8]) -> io::Result<()> {
+    let mut message = Vec::with_capacity(20 + data.len());
+    message.extend_from_slice(&wire::OPTION_REPLY.to_be_bytes());
+    message.extend_from_slice(&kind.to_be_bytes());
+    message.extend_from_slice(&what.to_be_bytes());
+    // What is answered is shorter than an option may be, or a few names.
+    message.extend_from_slice(&(data.len() as u32).to_be_bytes());
+    message.extend_from_slice(data);
+    stream.write_all(&message)
+}
+
+impl<'a> Handshake<'a, '_> {
     fn haggle(mut self) -> io::Result<Option<Agreed<'a>>> {
         for _ in 0..MAX_OPTIONS {
-            if read::<u64>(&mut self.from)? != wire::OPTION {
-                return Err(wire::broken("an option begins wrongly"));
-            }
-            let kind: u32 = read(&mut self.from)?;
-            let len: u32 = read(&mut self.from)?;
-            if len > MAX_OPTION {
-                wire::skip(&mut self.from, u64::from(len))?;
+            let (kind, data) = next_option(self.stream)?;
+            let Some(data) = data else {
                 self.answer(kind, reply::TOO_BIG, b"the option is too long")?;
                 continue;
-            }
-            let data = read_bytes(&mut self.from, len)?;
+            };
             match kind {
                 option::EXPORT_NAME => return self.export_name(&data).map(Some),
                 option::ABORT => {
@@ -86,7 +135,10 @@ impl<'a, F: Read, T: Write> Handshake<'a, F, T> {
                 option::LIST_META_CONTEXT | option::SET_META_CONTEXT => {
                     self.meta_context(kind, &data)?;
                 }
-                option::STARTTLS => self.answer(kind, reply::POLICY, b"TLS is not offered")?,
+                option::STARTTLS if self.exports.tls.is_some() => {
+                    self.answer(kind, reply::INVALID, b"TLS already enabled")?;
+                }
+                option::STARTTLS => self.answer(kind, reply::POLICY, b"TLS not configured")?,
                 _ => self.answer(kind, reply::UNSUPPORTED, b"unknown option")?,
             }
         }
@@ -102,18 +154,11 @@ impl<'a, F: Read, T: Write> Handshake<'a, F, T> {
     }
 
     fn answer(&mut self, kind: u32, what: u32, data: &[u8]) -> io::Result<()> {
-        let mut message = Vec::with_capacity(20 + data.len());
-        message.extend_from_slice(&wire::OPTION_REPLY.to_be_bytes());
-        message.extend_from_slice(&kind.to_be_bytes());
-        message.extend_from_slice(&what.to_be_bytes());
-        // What is answered is shorter than an option may be, or a few names.
-        message.extend_from_slice(&(data.len() as u32).to_be_bytes());
-        message.extend_from_slice(data);
-        self.to.write_all(&message)
+        answer(self.stream, kind, what, data)
     }
 
     /// The oldest way to choose: there is no way to refuse but to hang up.
-    fn export_name(mut self, data: &[u8]) -> io::Result<Agreed<'a>> {
+    fn export_name(self, data: &[u8]) -> io::Result<Agreed<'a>> {
         let name = std::str::from_utf8(data).map_err(|_| wire::broken("a name is not UTF-8"))?;
         let export = self.exports.named(name);
         let export = export.ok_or_else(|| wire::broken("the client wants an unknown export"))?;
@@ -123,7 +168,7 @@ impl<'a, F: Read, T: Write> Handshake<'a, F, T> {
         if !self.no_zeroes {
             message.extend_from_slice(&[0; 124]);
         }
-        self.to.write_all(&message)?;
+        self.stream.write_all(&message)?;
         Ok(self.agree(export))
     }
 
@@ -141,7 +186,7 @@ impl<'a, F: Read, T: Write> Handshake<'a, F, T> {
             return Ok(None);
         };
         let Some(export) = self.exports.named(&name) else {
-            self.answer(kind, reply::UNKNOWN, b"no export of that name")?;
+            self.answer(kind, reply::UNKNOWN, not_present(&name).as_bytes())?;
             return Ok(None);
         };
         for what in [info::NAME, info::DESCRIPTION, info::BLOCK_SIZE, info::EXPORT] {
@@ -215,7 +260,7 @@ impl<'a, F: Read, T: Write> Handshake<'a, F, T> {
             return self.answer(kind, reply::INVALID, b"the option is malformed");
         };
         let Some(export) = self.exports.named(&name) else {
-            return self.answer(kind, reply::UNKNOWN, b"no export of that name");
+            return self.answer(kind, reply::UNKNOWN, not_present(&name).as_bytes());
         };
         let wanted = |context: &&Context| {
             listing && queries.is_empty() || queries.iter().any(|q| context.answers(q, listing))
@@ -231,6 +276,10 @@ impl<'a, F: Read, T: Write> Handshake<'a, F, T> {
         }
         self.answer(kind, reply::ACK, &[])
     }
+}
+
+fn not_present(name: &str) -> String {
+    format!("export '{name}' not present")
 }
 
 /// Smallest, preferred and largest length of a request.

@@ -6,6 +6,7 @@ mod transmission;
 use crate::address::Stream;
 use crate::meta::{Context, bitmaps};
 use crate::wire::ability;
+use crypto::Credentials;
 use graph::Node;
 use std::io::{self, BufReader};
 use std::sync::Arc;
@@ -69,12 +70,20 @@ impl Export {
 #[derive(Default)]
 pub struct Exports {
     list: Vec<Export>,
+    /// Clients must use TLS before they are told anything.
+    tls: Option<Arc<Credentials>>,
 }
 
 impl Exports {
     /// One export or more.
     pub fn new(list: Vec<Export>) -> Self {
-        Self { list }
+        Self { list, tls: None }
+    }
+
+    /// Tells nothing to clients that do not use TLS.
+    #[must_use]
+    pub fn with_tls(self, own: Arc<Credentials>) -> Self {
+        Self { tls: Some(own), ..self }
     }
 
     fn named(&self, name: &str) -> Option<&Export> {
@@ -87,9 +96,9 @@ impl Exports {
 /// # Errors
 /// The connection broke, or the client does not keep to the protocol.
 pub fn serve(exports: &Exports, mut stream: Stream, limit: Option<Duration>) -> io::Result<()> {
-    let mut to = stream.duplicate()?;
     stream.set_patience(limit)?;
-    let Some(agreed) = handshake::run(exports, &mut stream, &mut to)? else { return Ok(()) };
+    let Some(agreed) = handshake::run(exports, &mut stream)? else { return Ok(()) };
+    let to = stream.duplicate()?;
     stream.set_patience(None)?;
     let done = transmission::run(&agreed, BufReader::with_capacity(64 << 10, &mut stream), to);
     stream.shut_down();
