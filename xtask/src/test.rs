@@ -81,8 +81,8 @@ fn tell(done: Result<()>) -> Count {
 }
 
 fn host_packages() -> Count {
-    // Firmware that the emulator looks for in the distribution's places.
-    tell(packages::need(&["opensbi", "u-boot-qemu"]))
+    // Firmware that the emulator looks for in the distribution's places; tools to compare with.
+    tell(packages::need(&["opensbi", "u-boot-qemu", "qemu-utils"]))
 }
 
 fn cargo(words: &[&str]) -> Command {

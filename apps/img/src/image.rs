@@ -146,7 +146,9 @@ impl ImageArgs {
 }
 
 fn could_not_open(filename: &str, error: OpenError) -> Failure {
-    Failure::from(error).within(format!("Could not open '{filename}'"))
+    // The name is said already.
+    let failure = Failure::from(error).without(&format!("{filename}: "));
+    failure.within(format!("Could not open '{filename}'"))
 }
 
 /// Opens an image that another one names, for reading.

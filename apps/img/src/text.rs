@@ -30,8 +30,12 @@ fn three_digits(value: f64) -> String {
 /// A size from the command line: bytes, or with a suffix `b k K M G T P E`.
 pub(crate) fn parse_bytes(what: &str, text: &str) -> Result<u64, Failure> {
     let refuse = || Failure::new(format!("Invalid {what} specified: '{text}'."));
-    let bytes = parse_size(text, b'B').map_err(|_| refuse())?;
-    if bytes > i64::MAX as u64 {
+    let (digits, negative) = match text.strip_prefix('-') {
+        Some(digits) => (digits, true),
+        None => (text, false),
+    };
+    let bytes = parse_size(digits, b'B').map_err(|_| refuse())?;
+    if negative || bytes > i64::MAX as u64 {
         return Err(Failure::new(format!(
             "Invalid {what} specified. Must be between 0 and {}.",
             i64::MAX

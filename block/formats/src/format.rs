@@ -2,11 +2,12 @@
 //!
 //! To add one: a file with a [`Format`], and its row in [`FORMATS`].
 
+use std::io;
 use std::sync::Arc;
 
 use graph::{
-    CheckReport, Child, Fix, ImageOption, ImageOptions, Measured, Node, OpenError, Preallocation,
-    Role, Secrets, ValueKind,
+    BitmapInfo, CheckReport, Child, Fix, ImageOption, ImageOptions, Measured, Node, OpenError,
+    Preallocation, Role, Secrets, ValueKind,
 };
 
 use crate::gate::{Gate, NewFile};
@@ -98,19 +99,34 @@ pub trait Format: Sync {
         Ok(None)
     }
 
-    /// How large the file of an image with these options would be: for a disk of `size` bytes, or
-    /// with the content of `source`. `None` if the format cannot tell.
+    /// How large the file of a new image would be. `None` if the format cannot tell.
     ///
     /// # Errors
-    /// As for [`Format::create`]; an I/O error of the source.
-    fn measure(
-        &self,
-        _options: &ImageOptions,
-        _size: u64,
-        _source: Option<&dyn Node>,
-    ) -> Result<Option<Measured>, OpenError> {
+    /// As for [`Format::create`]; an I/O error of the content.
+    fn measure(&self, _request: &MeasureRequest<'_>) -> Result<Option<Measured>, OpenError> {
         Ok(None)
     }
+}
+
+/// What a new image would hold, for [`Format::measure`].
+pub struct MeasureRequest<'a> {
+    /// Values for [`Format::create_options`]; their `size` does not count.
+    pub options: &'a ImageOptions,
+    /// Length of the disk in bytes.
+    pub size: u64,
+    /// What is to be copied into it, if anything is.
+    pub content: Option<&'a Content<'a>>,
+    /// Where passphrases come from.
+    pub secrets: &'a dyn Secrets,
+}
+
+/// What a disk holds, as far as sizes of images depend on it.
+pub struct Content<'a> {
+    /// Whether there is data at an offset that would be copied, and for how many bytes (> 0) that
+    /// holds.
+    pub data: &'a dyn Fn(u64) -> io::Result<(bool, u64)>,
+    /// Its bitmaps, if it can have some.
+    pub bitmaps: Option<Vec<BitmapInfo>>,
 }
 
 /// A file that an image names.

@@ -26,7 +26,8 @@ mod vpc;
 
 pub use drive::{DriveOptions, Opened, add_blockdev, create_qcow2, open_drive, overlay};
 pub use format::{
-    CreateRequest, FILE_OPTIONS, FORMATS, Format, OpenRequest, Purpose, Reference, format_named,
+    Content, CreateRequest, FILE_OPTIONS, FORMATS, Format, MeasureRequest, OpenRequest, Purpose,
+    Reference, format_named,
 };
 pub use gate::{Gate, HostFiles, NewFile, Reason};
 pub use image::{ImageSpec, OpenedImage, check_image, open_image};

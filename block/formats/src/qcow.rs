@@ -13,7 +13,7 @@ use std::sync::Arc;
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
-use graph::{ImageOption, Node, NodeInfo, OpenError, Preallocation, Role, ValueKind};
+use graph::{ImageOption, Node, NodeInfo, OpenError, Preallocation, Role, ValueKind, ZeroFlags};
 
 use crate::blocks::codec::{
     Fields, be32, be64, damaged, grow, put, read_padded, read_start, write,
@@ -302,6 +302,19 @@ impl BlockMap for Map {
         }
         let entry = COMPRESSED | piece.len << self.offset_bits() | piece.at;
         self.levels.set(tables, file, guest, entry)
+    }
+
+    fn is_overlay(&self) -> bool {
+        true
+    }
+
+    /// Once no entry refers to anything, all that follows the first table is lost space.
+    fn make_empty(&mut self, file: &dyn Node) -> io::Result<()> {
+        let (at, len) = (self.header.l1, self.header.l1_len());
+        file.write_zeroes(at, len, ZeroFlags::default())?;
+        file.flush()?;
+        self.levels.next = 0;
+        file.truncate(at + len)
     }
 
     fn describe(&self, info: &mut NodeInfo) {

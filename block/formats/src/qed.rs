@@ -342,7 +342,11 @@ impl BlockMap for Map {
         Ok(())
     }
 
-    fn records_backing(&self) -> bool {
+    fn is_overlay(&self) -> bool {
+        true
+    }
+
+    fn resizes(&self) -> bool {
         true
     }
 
@@ -384,12 +388,12 @@ impl BlockMap for Map {
 
     fn resize(&mut self, tables: &mut Tables, file: &dyn Node, size: u64) -> io::Result<()> {
         let unsupported = |text: &str| Err(io::Error::new(io::ErrorKind::Unsupported, text));
-        if size < self.header.size {
-            return unsupported("Shrinking images is currently not supported");
-        }
         let entries = self.header.table / self.header.cluster;
         if size > most(self.header.cluster, entries) || !size.is_multiple_of(SECTOR) {
             return unsupported("Invalid image size specified");
+        }
+        if size < self.header.size {
+            return unsupported("Shrinking images is currently not supported");
         }
         tables.put(file, at::IMAGE_SIZE as u64, &size.to_le_bytes(), Step::Roots)?;
         self.header.size = size;

@@ -6,11 +6,11 @@ use std::io;
 use std::sync::Arc;
 
 use graph::{
-    Child, Event, Extent, Image, ImageOption, ImageOptions, Limits, Measured, Node, NodeInfo,
-    OpenError, Preallocation, Role, SECTOR, ValueKind, WriteFlags, ZeroFlags, check_range,
+    Child, Event, Extent, Image, ImageOption, Limits, Measured, Node, NodeInfo, OpenError,
+    Preallocation, Role, SECTOR, ValueKind, WriteFlags, ZeroFlags, check_range,
 };
 
-use crate::format::{CreateRequest, Format, OpenRequest};
+use crate::format::{CreateRequest, Format, MeasureRequest, OpenRequest};
 
 /// The row of `raw` in the table of formats.
 pub struct RawFormat;
@@ -65,13 +65,8 @@ impl Format for RawFormat {
         request.with_file(request.path, size, preallocation, |_| Ok(()))
     }
 
-    fn measure(
-        &self,
-        options: &ImageOptions,
-        size: u64,
-        source: Option<&dyn Node>,
-    ) -> Result<Option<Measured>, OpenError> {
-        let size = source.map_or(options.number("size").unwrap_or(size), |node| node.size());
+    fn measure(&self, request: &MeasureRequest<'_>) -> Result<Option<Measured>, OpenError> {
+        let size = request.size.next_multiple_of(SECTOR);
         Ok(Some(Measured { required: size, fully_allocated: size, bitmaps: None }))
     }
 }
@@ -232,6 +227,10 @@ impl Node for Raw {
 
 impl Image for Raw {
     fn resize(&self, size: u64, preallocation: Preallocation) -> io::Result<()> {
+        if preallocation == Preallocation::Metadata {
+            let text = "Unsupported preallocation mode: metadata";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
         let old = self.size();
         if size <= old || self.size.is_some() {
             return self.truncate(size);

@@ -135,7 +135,8 @@ impl Header {
         let header = Self {
             offset_bmap: le32(b, at::OFFSET_BMAP).into(),
             offset_data: le32(b, at::OFFSET_DATA).into(),
-            size: le64(b, at::DISK_SIZE),
+            // Of a part of a sector, all is there.
+            size: le64(b, at::DISK_SIZE).checked_next_multiple_of(SECTOR).unwrap_or(u64::MAX),
             blocks: le32(b, at::BLOCKS_IN_IMAGE),
             allocated: le32(b, at::BLOCKS_ALLOCATED),
         };

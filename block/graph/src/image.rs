@@ -37,6 +37,11 @@ impl Preallocation {
     pub fn named(name: &str) -> Option<Self> {
         Self::TABLE.iter().find(|(n, _)| *n == name).map(|(_, mode)| *mode)
     }
+
+    /// The name of the mode.
+    pub const fn name(self) -> &'static str {
+        Self::TABLE[self as usize].0
+    }
 }
 
 /// The facet of a node that is an image.
@@ -92,13 +97,13 @@ pub trait Overlay: Send + Sync {
     /// Records another backing file, or none, in the image. The open node keeps the one it has.
     ///
     /// # Errors
-    /// `InvalidInput` when the name does not fit; else the host's.
+    /// `Unsupported` by some formats, `InvalidInput` when the name does not fit; else the host's.
     fn record_backing(&self, name: Option<&str>, format: Option<&str>) -> io::Result<()>;
 
     /// Gives back everything the image stores, so that all of it shows the backing file again.
     ///
     /// # Errors
-    /// As for a write.
+    /// `Unsupported` by some formats; else as for a write.
     fn make_empty(&self) -> io::Result<()>;
 }
 

@@ -55,6 +55,7 @@ const ROWS: &[Row] = &[
     row("check, 1 TiB, scattered", &[], "qemu-img check -q -f qcow2 sparse.qcow2"),
     row("compare raw and qcow2", &[], "qemu-img compare -q -f raw -F qcow2 disk.raw disk.qcow2"),
     row("map, 1 TiB, scattered", &[], "qemu-img map --output=json -f qcow2 sparse.qcow2"),
+    row("measure, 1 TiB, scattered", &[], "qemu-img measure -O qcow2 -f qcow2 sparse.qcow2"),
     row("convert, 1 TiB, scattered", &[], "qemu-img convert -f qcow2 -O qcow2 sparse.qcow2 new"),
     row("snapshot -c", &["cp disk.qcow2 new"], "qemu-img snapshot -c one new"),
     row(

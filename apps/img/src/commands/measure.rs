@@ -5,6 +5,8 @@ use crate::creation::{self, Creation};
 use crate::image::{self, ImageArgs, Output};
 use crate::json::pretty;
 use crate::{Command, Failure, Invocation, text};
+use formats::{Content, MeasureRequest};
+use graph::ExtentKind;
 use serde_json::{Map, Value};
 
 use super::convert::snapshot;
@@ -41,22 +43,17 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
         print!("{}", creation::help(name)?);
         return Ok(0);
     }
-    let source = match args.operands.as_slice() {
+    let size = args.value("size").map(|s| text::parse_bytes("image size", s)).transpose()?;
+    let filename = match args.operands.as_slice() {
         [] => None,
-        [filename] => Some(image_args.open(filename, |_| {})?),
+        [filename] => Some(filename),
         _ => return Err(Failure::new("At most one filename argument is allowed.")),
     };
-    let source = match (source, args.value("snapshot")) {
-        (Some(node), Some(wanted)) => Some(snapshot(&*node, wanted)?),
-        (None, Some(_)) => {
-            return Err(Failure::new(
-                "--image-opts, -f, and -l can only be used with a filename argument.",
-            ));
+    let about_source = ["image-opts", "format", "snapshot"];
+    match (filename, size) {
+        (None, _) if about_source.into_iter().any(|option| args.has(option)) => {
+            return Err(Failure::new("--image-opts, -f, and -l require a filename argument."));
         }
-        (source, None) => source,
-    };
-    let size = args.value("size").map(|s| text::parse_bytes("image size", s)).transpose()?;
-    match (&source, size) {
         (None, None) => {
             return Err(Failure::new("Either --size N or one filename must be specified."));
         }
@@ -65,15 +62,35 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
         }
         _ => {}
     }
+    let source = filename.map(|filename| image_args.open(filename, |_| {})).transpose()?;
+    let bitmaps =
+        source.as_ref().and_then(|node| node.image()?.bitmaps()).map(|facet| facet.list());
+    let source = match (source, args.value("snapshot")) {
+        (Some(node), Some(wanted)) => Some(snapshot(&*node, wanted)?),
+        (source, _) => source,
+    };
     let mut creation = Creation::new(name)?;
     for text in texts {
-        creation.set_all(text)?;
+        creation.set_all(text).map_err(|failure| {
+            called.warn(&failure.to_string());
+            Failure::new(format!("Invalid options for file format '{name}'"))
+        })?;
     }
     let size = size.or(source.as_ref().map(|node| node.size())).unwrap_or(0);
-    if !creation.options().is_set("size") {
-        creation.options_mut().set_number("size", size)?;
-    }
-    let measured = creation.format().measure(creation.options(), size, source.as_deref())?;
+    let data = |offset| {
+        let Some(node) = &source else { return Ok((false, size)) };
+        let status = jobs::status_above(node, None, offset, size - offset)?;
+        let holds = matches!(status.kind, ExtentKind::Data | ExtentKind::Compressed);
+        Ok((holds, status.len))
+    };
+    let content = source.as_ref().map(|_| Content { data: &data, bitmaps });
+    let request = MeasureRequest {
+        options: creation.options(),
+        size,
+        content: content.as_ref(),
+        secrets: image_args.secrets(),
+    };
+    let measured = creation.format().measure(&request)?;
     let Some(measured) = measured else {
         return Err(Failure::new(format!(
             "Block driver '{name}' does not support size measurement"

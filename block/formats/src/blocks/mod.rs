@@ -135,9 +135,16 @@ pub(crate) trait BlockMap: Send {
         Ok(())
     }
 
-    /// Whether the image can be told of another backing file.
-    fn records_backing(&self) -> bool {
+    /// Whether images of this format can have a backing file and change what they have of it.
+    fn is_overlay(&self) -> bool {
         false
+    }
+
+    /// Forgets every block, so that all of the disk is unallocated, and gives their space back. No
+    /// change of tables is waiting, and none that was made here may be.
+    fn make_empty(&mut self, file: &dyn Node) -> io::Result<()> {
+        let _ = file;
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Records the name of another backing file, or none.
@@ -148,18 +155,28 @@ pub(crate) trait BlockMap: Send {
         format: Option<&str>,
     ) -> io::Result<()> {
         let _ = (file, name, format);
-        Err(io::ErrorKind::Unsupported.into())
+        Err(io::Error::new(io::ErrorKind::Unsupported, "Operation not supported"))
+    }
+
+    /// Whether [`BlockMap::resize`] can do anything.
+    fn resizes(&self) -> bool {
+        false
     }
 
     /// Changes the disk's length.
     fn resize(&mut self, tables: &mut Tables, file: &dyn Node, size: u64) -> io::Result<()> {
         let _ = (tables, file, size);
-        let text = "Image format driver does not support resize";
-        Err(io::Error::new(io::ErrorKind::Unsupported, text))
+        Err(no_resize())
     }
 
     /// Adds what the format tells about an image.
     fn describe(&self, info: &mut NodeInfo);
+}
+
+/// What a format says that has no way to change the length of a disk.
+pub(crate) fn no_resize() -> io::Error {
+    let text = "Image format driver does not support resize";
+    io::Error::new(io::ErrorKind::Unsupported, text)
 }
 
 /// The disk's length that a new image is to have, rounded up to a sector. Its file begins empty and
@@ -204,8 +221,9 @@ pub struct Blocks {
     store: Mutex<Box<dyn Store>>,
     ranges: RangeLocks,
     unpacked: Unpacked,
-    /// The map can record a backing file.
-    records_backing: bool,
+    /// The map can say something else of its backing file.
+    is_overlay: bool,
+    resizes: bool,
     pack: Option<Box<dyn Pack>>,
     begun: AtomicBool,
 }
@@ -229,7 +247,8 @@ impl Blocks {
             backing,
             read_only: read_only || file.read_only(),
             discard,
-            records_backing: map.records_backing(),
+            is_overlay: map.is_overlay(),
+            resizes: map.resizes(),
             block: map.block(),
             size: AtomicU64::new(map.size()),
             state: Mutex::new(State {
@@ -409,8 +428,11 @@ impl Node for Blocks {
 
 impl Image for Blocks {
     fn resize(&self, size: u64, preallocation: Preallocation) -> io::Result<()> {
+        if !self.resizes {
+            return Err(no_resize());
+        }
         if preallocation != Preallocation::Off {
-            let text = "Unsupported preallocation mode";
+            let text = format!("Unsupported preallocation mode '{}'", preallocation.name());
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
         self.truncate(size)
@@ -421,7 +443,7 @@ impl Image for Blocks {
     }
 
     fn overlay(&self) -> Option<&dyn Overlay> {
-        self.records_backing.then_some(self)
+        self.is_overlay.then_some(self)
     }
 }
 
@@ -433,8 +455,13 @@ impl Overlay for Blocks {
     }
 
     fn make_empty(&self) -> io::Result<()> {
-        let text = "this format cannot give back what an image stores";
-        Err(io::Error::new(io::ErrorKind::Unsupported, text))
+        self.writable(0, 0)?;
+        let _range = self.hold(0, u64::MAX, Sharing::Exclusive);
+        self.commit()?;
+        let mut state = self.state();
+        state.tables = Tables::default();
+        state.spare.clear();
+        state.map.make_empty(&*self.file)
     }
 }
 

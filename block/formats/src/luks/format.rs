@@ -17,7 +17,7 @@ use super::{
     Algorithm, Area, CryptAmend, Hash, Header, IvGen, Mode, Parameters, SECTOR, Volume, amend,
     recognises,
 };
-use crate::format::{CreateRequest, Format, OpenRequest, Purpose};
+use crate::format::{CreateRequest, Format, MeasureRequest, OpenRequest, Purpose};
 
 /// Largest piece that is encrypted in memory at once.
 const PIECE: usize = 1 << 20;
@@ -182,17 +182,27 @@ impl Format for LuksFormat {
         AMEND_OPTIONS
     }
 
-    fn measure(
-        &self,
-        options: &ImageOptions,
-        size: u64,
-        source: Option<&dyn Node>,
-    ) -> Result<Option<Measured>, OpenError> {
-        let parameters = Parameters::parse(options, "")?;
-        let size = source.map_or(options.number("size").unwrap_or(size), |node| node.size());
-        let whole = size.saturating_add(Header::len_of(&parameters));
+    fn measure(&self, request: &MeasureRequest<'_>) -> Result<Option<Measured>, OpenError> {
+        if request.options.is_set("detached-header") {
+            return Err(OpenError::Option("Parameter 'detached-header' is unexpected".to_owned()));
+        }
+        let header = measured_header(request, "")?;
+        let whole = request.size.saturating_add(header);
         Ok(Some(Measured { required: whole, fully_allocated: whole, bitmaps: None }))
     }
+}
+
+/// Bytes of the header of a new volume, whose options have names that begin with `prefix`.
+///
+/// # Errors
+/// As for making the volume, of which only the key's derivation is missing.
+pub(crate) fn measured_header(
+    request: &MeasureRequest<'_>,
+    prefix: &str,
+) -> Result<u64, OpenError> {
+    let parameters = Parameters::parse(request.options, prefix)?;
+    passphrase(request.options, &format!("{prefix}key-secret"), request.secrets)?;
+    Ok(Header::len_of(&parameters))
 }
 
 /// The passphrase that an option names.

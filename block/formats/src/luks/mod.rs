@@ -15,8 +15,8 @@ use graph::{Node, OpenError, Property, WriteFlags};
 use zeroize::Zeroizing;
 
 pub use cipher::{Algorithm, Family, IvGen, Mode, SECTOR, SectorCipher};
-pub(crate) use format::passphrase;
 pub use format::{LuksFormat, OPTIONS};
+pub(crate) use format::{measured_header, passphrase};
 pub use hash::Hash;
 pub use slots::{CryptAmend, amend};
 

@@ -11,7 +11,7 @@ use super::header::{
     AUTOCLEAR_RAW_DATA, COMPATIBLE_LAZY, CRYPT_NONE, Compression, Header, INCOMPATIBLE_DATA_FILE,
     INCOMPATIBLE_EXTENDED_L2, Unknown, first_cluster,
 };
-use super::layout::Layout;
+use super::layout::{Layout, refcount_clusters};
 use super::meta::put_refcount;
 
 /// What a new image is to be like.
@@ -69,11 +69,7 @@ pub fn create(file: &Arc<dyn Node>, path: &str, options: &CreateOptions) -> Resu
     let layout = Layout::of(&header);
     let plan = Plan::new(&layout, header.size);
     header.l1_size = plan.l1_entries as u32;
-    if plan.l1_entries * 8 > 32 << 20 {
-        return Err(refuse(
-            "The image size is too large for file format 'qcow2' (try using a larger cluster size)",
-        ));
-    }
+    check_l1(plan.l1_entries)?;
     header.reftable_offset = layout.cluster;
     header.reftable_clusters = plan.table_clusters as u32;
     header.l1_offset = (1 + plan.table_clusters + plan.blocks) * layout.cluster;
@@ -99,21 +95,48 @@ fn refuse(text: &str) -> OpenError {
     OpenError::Option(text.to_owned())
 }
 
-fn header_for(options: &CreateOptions) -> Result<Header, OpenError> {
-    let cluster = options.cluster_size;
+/// Refuses a first table of more entries than the format allows.
+pub(super) fn check_l1(entries: u64) -> Result<(), OpenError> {
+    if entries > (32 << 20) / 8 {
+        return Err(refuse(
+            "The image size is too large for file format 'qcow2' (try using a larger cluster size)",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses a cluster size that cannot be.
+pub(super) fn check_cluster(cluster: u64, extended_l2: bool) -> Result<(), OpenError> {
     if !cluster.is_power_of_two() || !(512..=2 << 20).contains(&cluster) {
         return Err(refuse("Cluster size must be a power of two between 512 and 2048k"));
     }
-    if !options.refcount_bits.is_power_of_two() || options.refcount_bits > 64 {
-        return Err(refuse("Refcount width must be a power of two and may not exceed 64 bits"));
-    }
-    let v3 = options.version >= 3;
-    if !v3 && options.refcount_bits != 16 {
+    if extended_l2 && cluster < 16384 {
         return Err(refuse(
-            "Different refcount widths than 16 bits require compatibility level 1.1 or above \
-             (use version=v3 or greater)",
+            "Extended L2 entries are only supported with cluster sizes of at least 16384 bytes",
         ));
     }
+    Ok(())
+}
+
+/// Refuses a width of refcounts that cannot be; `newer` is how the user asks for a version that has it.
+pub(super) fn check_refcounts(bits: u32, version: u32, newer: &str) -> Result<(), OpenError> {
+    if !bits.is_power_of_two() || bits > 64 {
+        return Err(refuse("Refcount width must be a power of two and may not exceed 64 bits"));
+    }
+    if version < 3 && bits != 16 {
+        return Err(refuse(&format!(
+            "Different refcount widths than 16 bits require compatibility level 1.1 or above \
+             (use {newer} or greater)",
+        )));
+    }
+    Ok(())
+}
+
+fn header_for(options: &CreateOptions) -> Result<Header, OpenError> {
+    let cluster = options.cluster_size;
+    check_cluster(cluster, false)?;
+    check_refcounts(options.refcount_bits, options.version, "version=v3")?;
+    let v3 = options.version >= 3;
     if !v3 && options.lazy_refcounts {
         return Err(refuse(
             "Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 \
@@ -126,11 +149,7 @@ fn header_for(options: &CreateOptions) -> Result<Header, OpenError> {
              version=v3 or greater)",
         ));
     }
-    if options.extended_l2 && cluster < 16384 {
-        return Err(refuse(
-            "Extended L2 entries are only supported with cluster sizes of at least 16384 bytes",
-        ));
-    }
+    check_cluster(cluster, options.extended_l2)?;
     if !v3 && options.compression != Compression::Zlib {
         return Err(refuse(
             "Non-zlib compression type is only supported with compatibility level 1.1 and above \
@@ -193,17 +212,7 @@ impl Plan {
     fn new(layout: &Layout, size: u64) -> Self {
         let l1_entries = size.div_ceil(layout.cluster).div_ceil(layout.l2_entries).max(1);
         let l1_clusters = (l1_entries * 8).div_ceil(layout.cluster);
-        let (mut table_clusters, mut blocks) = (1, 1);
-        loop {
-            let used = 1 + table_clusters + blocks + l1_clusters;
-            if used > blocks << layout.block_bits {
-                blocks += 1;
-            } else if blocks * 8 > table_clusters * layout.cluster {
-                table_clusters += 1;
-            } else {
-                break;
-            }
-        }
+        let (table_clusters, blocks) = refcount_clusters(layout, 1 + l1_clusters);
         Self { l1_entries, l1_clusters, table_clusters, blocks }
     }
 

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use graph::{
-    CheckReport, Fix, ImageOption, ImageOptions, Node, OpenError, Preallocation, Role, ValueKind,
+    CheckReport, Fix, ImageOption, ImageOptions, Measured, Node, OpenError, Preallocation, Role,
+    ValueKind,
 };
 
 use zeroize::Zeroizing;
 
 use super::header::{CRYPT_AES, CRYPT_NONE};
 use super::{Compression, CreateOptions, Encryption, Header, Options, Qcow2, create};
-use crate::format::{CreateRequest, Format, OpenRequest, Reference};
+use crate::format::{CreateRequest, Format, MeasureRequest, OpenRequest, Reference};
 use crate::luks::{Parameters, passphrase};
 
 /// The row of `qcow2` in the table of formats.
@@ -228,6 +229,10 @@ impl Format for Qcow2Format {
 
     fn check(&self, request: OpenRequest<'_>, fix: Fix) -> Result<Option<CheckReport>, OpenError> {
         Qcow2::check_and_repair(&request.file, request.path, fix).map(Some)
+    }
+
+    fn measure(&self, request: &MeasureRequest<'_>) -> Result<Option<Measured>, OpenError> {
+        super::measure::measure(request).map(Some)
     }
 }
 

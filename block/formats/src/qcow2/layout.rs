@@ -36,18 +36,25 @@ pub(super) struct Layout {
 
 impl Layout {
     pub fn of(header: &Header) -> Self {
-        let cluster = 1 << header.cluster_bits;
-        let entry = header.entry_size();
+        let (cluster, extended) = (1 << header.cluster_bits, header.extended_l2());
+        let layout = Self::new(cluster, extended, header.refcount_order, header.version);
+        Self { external: header.external(), ..layout }
+    }
+
+    /// Of an image without an external data file; `cluster` is a power of two.
+    pub fn new(cluster: u64, extended_l2: bool, refcount_order: u32, version: u32) -> Self {
+        let (entry, subs) = if extended_l2 { (16, 32) } else { (8, 1) };
+        let cluster_bits = cluster.trailing_zeros();
         Self {
-            cluster_bits: header.cluster_bits,
+            cluster_bits,
             cluster,
             entry,
             l2_entries: cluster / entry,
-            subs: if header.extended_l2() { 32 } else { 1 },
-            refcount_order: header.refcount_order,
-            block_bits: header.cluster_bits + 3 - header.refcount_order,
-            zero_flag: header.version >= 3,
-            external: header.external(),
+            subs,
+            refcount_order,
+            block_bits: cluster_bits + 3 - refcount_order,
+            zero_flag: version >= 3,
+            external: false,
         }
     }
 
@@ -81,6 +88,20 @@ impl Layout {
         let (first, last) = ((from / self.sub()) as u32, to.div_ceil(self.sub()) as u32);
         let below = |n: u32| if n >= 32 { u32::MAX } else { (1 << n) - 1 };
         below(last) & !below(first)
+    }
+}
+
+/// The clusters of the refcount table and of refcount blocks that count `used` clusters and
+/// themselves.
+pub(super) fn refcount_clusters(layout: &Layout, used: u64) -> (u64, u64) {
+    let (mut table, mut blocks) = (0, 0);
+    loop {
+        let more = (used + table + blocks).div_ceil(1 << layout.block_bits);
+        let longer = (more * 8).div_ceil(layout.cluster);
+        if (longer, more) == (table, blocks) {
+            return (table, blocks);
+        }
+        (table, blocks) = (longer, more);
     }
 }
 
@@ -171,19 +192,7 @@ mod tests {
     use super::*;
 
     fn layout(cluster_bits: u32, subs: u32) -> Layout {
-        let cluster = 1 << cluster_bits;
-        let entry = if subs == 1 { 8 } else { 16 };
-        Layout {
-            cluster_bits,
-            cluster,
-            entry,
-            l2_entries: cluster / entry,
-            subs,
-            refcount_order: 4,
-            block_bits: cluster_bits - 1,
-            zero_flag: true,
-            external: false,
-        }
+        Layout::new(1 << cluster_bits, subs > 1, 4, 3)
     }
 
     #[test]

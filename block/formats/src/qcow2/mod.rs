@@ -23,6 +23,7 @@ mod crypt;
 mod format;
 mod header;
 mod layout;
+mod measure;
 mod meta;
 mod overlay;
 mod preallocate;

@@ -12,6 +12,7 @@
 
 mod create;
 mod descriptor;
+mod parent;
 mod sparse;
 
 use std::io;
@@ -26,8 +27,8 @@ use graph::{
 };
 
 use crate::Raw;
-use crate::blocks::Blocks;
 use crate::blocks::codec::{Fields, read_padded, write};
+use crate::blocks::{Blocks, no_resize};
 use crate::format::{CreateRequest, Format, OpenRequest, Reference};
 use descriptor::{Descriptor, Kind, LONGEST};
 use sparse::{COWD, Grains, Header, MAGIC, Map};
@@ -230,15 +231,16 @@ impl Vmdk {
         let (descriptor, place) = load_descriptor(&*request.file, path)?;
         let read_only = request.read_only || request.file.read_only();
         let backing = request.child(Role::Backing);
-        if let Some(backing) = &backing {
-            check_parent(&**backing, descriptor.parent_cid, &fields)?;
-        }
+        let parent = match &backing {
+            Some(backing) => Some(parent::of(backing, descriptor.parent_cid, &fields)?),
+            None => None,
+        };
         let mut parts = Vec::new();
         let mut start: u64 = 0;
         for (i, extent) in descriptor.extents.iter().enumerate() {
             let child = request.child(Role::Extent(i as u32));
             let file = if place.embedded { Some(Arc::clone(&request.file)) } else { child };
-            let part = open_part(extent, file, start, &backing, &request)?;
+            let part = open_part(extent, file, start, &parent, &request)?;
             let end = start.checked_add(part.len).filter(|end| *end <= i64::MAX as u64);
             start = end.ok_or_else(|| fields.refuse("the extents are too large"))?;
             parts.push(part);
@@ -312,19 +314,6 @@ impl Vmdk {
 
     fn finish(&self, fua: bool) -> io::Result<()> {
         if fua { self.flush() } else { Ok(()) }
-    }
-}
-
-/// An overlay is of use only as long as its parent is what it was.
-fn check_parent(backing: &dyn Node, wanted: u32, fields: &Fields<'_>) -> Result<(), OpenError> {
-    let info = backing.info();
-    let cid = info.specific.iter().find(|(name, _)| *name == "cid").map(|(_, cid)| cid);
-    match cid {
-        Some(Property::Number(cid)) if *cid == u64::from(wanted) => Ok(()),
-        Some(Property::Number(cid)) => Err(fields.refuse(format!(
-            "the backing file has changed: its CID is {cid:08x}, not {wanted:08x}"
-        ))),
-        _ => Err(fields.refuse("the backing file of a vmdk image must be vmdk")),
     }
 }
 
@@ -467,8 +456,7 @@ impl Node for Vmdk {
     }
 
     fn truncate(&self, _size: u64) -> io::Result<()> {
-        let text = "Image format driver does not support resize";
-        Err(io::Error::new(io::ErrorKind::Unsupported, text))
+        Err(no_resize())
     }
 
     fn read_only(&self) -> bool {
