@@ -5,7 +5,7 @@
 
 use crate::order::Turns;
 use crate::zeroes::{Run, runs};
-use crate::{Progress, status_above};
+use crate::{Progress, Status, Stores};
 use graph::{Compress, ExtentKind, Image, Node, WriteFlags, ZeroFlags};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -116,6 +116,7 @@ struct Cursor {
     offset: u64,
     known_until: u64,
     kind: Option<ExtentKind>,
+    stores: Stores,
 }
 
 /// One piece of work.
@@ -243,8 +244,8 @@ impl<'a> Copy<'a> {
     /// Asks the source what follows.
     fn look_ahead(&self, cursor: &mut Cursor) -> Result<(), CopyError> {
         let offset = cursor.offset;
-        let status =
-            status_above(self.source, self.options.base.as_ref(), offset, self.size - offset);
+        let (left, base) = (self.size - offset, self.options.base.as_ref());
+        let status = cursor.stores.status(self.source, base, offset, left);
         let (kind, len) = match status {
             Ok(status) => (status.kind, status.len),
             // Who cannot say where the content is may still be able to read it.
@@ -260,10 +261,27 @@ impl<'a> Copy<'a> {
         };
         cursor.known_until = offset + len;
         cursor.kind = Some(kind);
-        if let Some(compress) = self.compress {
-            self.widen_to_unit(cursor, compress.unit());
+        match self.compress {
+            Some(compress) => self.widen_to_unit(cursor, compress.unit()),
+            None if kind == ExtentKind::Data => self.join_data(cursor),
+            None => {}
         }
         Ok(())
+    }
+
+    /// Content that lies in many places, as compressed clusters do, is one piece all the same.
+    fn join_data(&self, cursor: &mut Cursor) {
+        let end = (cursor.offset / BUFFER + 1).saturating_mul(BUFFER).min(self.size);
+        while cursor.known_until < end {
+            let (from, base) = (cursor.known_until, self.options.base.as_ref());
+            match cursor.stores.status(self.source, base, from, end - from) {
+                Ok(Status { kind: ExtentKind::Data | ExtentKind::Compressed, len, .. }) => {
+                    cursor.known_until += len;
+                }
+                // Looked at again when its turn comes.
+                _ => break,
+            }
+        }
     }
 
     /// Compression works on whole units: a unit is data if any of it is.

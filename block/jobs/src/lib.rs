@@ -12,6 +12,7 @@ pub mod job;
 mod order;
 mod stack;
 mod status;
+mod stores;
 mod zeroes;
 
 pub use concat::{Concat, Part};
@@ -19,6 +20,7 @@ pub use copy::{Copy, CopyError, CopyOptions, MAX_WORKERS, Salvaged, Side};
 pub use job::{JobOptions, Jobs};
 pub use stack::Stack;
 pub use status::{Status, backing_of, status_above};
+pub use stores::{Store, Stores};
 pub use zeroes::{Run, runs};
 
 /// How far a job is, and whether it shall go on.

@@ -111,6 +111,9 @@ pub struct File {
     /// The host can punch holes, zero ranges. Cleared by the first refusal.
     can_punch: AtomicBool,
     can_zero: AtomicBool,
+    /// Changes so far, and how many of them are stable: what changed nothing need not sync.
+    changed: AtomicU64,
+    stable: AtomicU64,
     /// A failed flush may have dropped dirty pages: nothing is stable any more.
     flush_failed: AtomicBool,
     /// Blocks in a read-modify-write cycle (direct mode only).
@@ -157,6 +160,8 @@ impl File {
             limits,
             can_punch: AtomicBool::new(true),
             can_zero: AtomicBool::new(true),
+            changed: AtomicU64::new(0),
+            stable: AtomicU64::new(0),
             flush_failed: AtomicBool::new(false),
             blocks: RangeLocks::default(),
         })
@@ -202,6 +207,8 @@ impl File {
             limits: Limits::default(),
             can_punch: AtomicBool::new(true),
             can_zero: AtomicBool::new(true),
+            changed: AtomicU64::new(0),
+            stable: AtomicU64::new(0),
             flush_failed: AtomicBool::new(false),
             blocks: RangeLocks::default(),
         })
@@ -219,6 +226,17 @@ impl File {
         if self.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
 
+    /// Changes the file: the next flush has something to do, even if only a part succeeded.
+    fn change<T>(&self, change: impl FnOnce() -> T) -> T {
+        let done = change();
+        self.changed.fetch_add(1, Ordering::AcqRel);
+        done
+    }
+
+    fn fallocate(&self, flags: FallocateFlags, offset: u64, len: u64) -> Result<(), Errno> {
+        self.change(|| rustix::fs::fallocate(&self.file, flags, offset, len))
+    }
+
     /// Grows the file so that `end` is inside. A write, not a truncation: that could cut off what
     /// somebody else appends at the same time.
     fn reach(&self, end: u64) -> io::Result<()> {
@@ -233,7 +251,7 @@ impl File {
             if !wanted || !can.load(Ordering::Relaxed) {
                 continue;
             }
-            match rustix::fs::fallocate(&self.file, flags, offset, len) {
+            match self.fallocate(flags, offset, len) {
                 Ok(()) => return Ok(true),
                 Err(e) if unsupported(e) => can.store(false, Ordering::Relaxed),
                 Err(e) => return Err(e.into()),
@@ -256,11 +274,13 @@ impl File {
 
     fn store(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
         let end = offset.checked_add(buf.len() as u64).ok_or(io::ErrorKind::InvalidInput)?;
-        if self.direct {
-            self.store_direct(offset, buf, end)?;
-        } else {
-            self.file.write_all_at(buf, offset)?;
-        }
+        self.change(|| {
+            if self.direct {
+                self.store_direct(offset, buf, end)
+            } else {
+                self.file.write_all_at(buf, offset)
+            }
+        })?;
         self.size.fetch_max(end, Ordering::AcqRel);
         Ok(())
     }
@@ -335,7 +355,7 @@ impl Node for File {
             return Ok(());
         }
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match rustix::fs::fallocate(&self.file, flags, offset, len) {
+        match self.fallocate(flags, offset, len) {
             Ok(()) => Ok(()),
             Err(e) if unsupported(e) => {
                 self.can_punch.store(false, Ordering::Relaxed);
@@ -352,11 +372,17 @@ impl Node for File {
         if self.flush_failed.load(Ordering::Acquire) {
             return Err(io::Error::other("an earlier flush failed, written data may be lost"));
         }
+        let changed = self.changed.load(Ordering::Acquire);
+        if self.stable.load(Ordering::Acquire) == changed {
+            return Ok(());
+        }
         self.file.sync_data().inspect_err(|_| {
             if !self.direct {
                 self.flush_failed.store(true, Ordering::Release);
             }
-        })
+        })?;
+        self.stable.fetch_max(changed, Ordering::AcqRel);
+        Ok(())
     }
 
     fn block_status(&self, offset: u64, len: u64) -> io::Result<Extent> {
@@ -388,7 +414,7 @@ impl Node for File {
                 Err(io::ErrorKind::Unsupported.into())
             };
         }
-        self.file.set_len(size)?;
+        self.change(|| self.file.set_len(size))?;
         self.size.store(size, Ordering::Release);
         Ok(())
     }
@@ -401,7 +427,7 @@ impl Node for File {
             Preallocation::Off | Preallocation::Metadata => Ok(()),
             _ if len == 0 => Ok(()),
             Preallocation::Falloc => {
-                rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, len)?;
+                self.fallocate(FallocateFlags::empty(), offset, len)?;
                 self.size.fetch_max(end, Ordering::AcqRel);
                 Ok(())
             }

@@ -6,7 +6,7 @@
 use super::measure;
 use crate::emulator;
 use crate::packages;
-use crate::tools::{self, Result, Scratch};
+use crate::tools::{self, At, Result, Scratch};
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -44,24 +44,46 @@ const ROWS: &[Row] = &[
     row("convert raw to vmdk", &[], "qemu-img convert -f raw -O vmdk disk.raw new"),
     row("convert vmdk to raw", &[], "qemu-img convert -f vmdk -O raw disk.vmdk new"),
     row("convert raw to vdi", &[], "qemu-img convert -f raw -O vdi disk.raw new"),
+    row("convert vdi to raw", &[], "qemu-img convert -f vdi -O raw disk.vdi new"),
+    row("convert raw to vpc", &[], "qemu-img convert -f raw -O vpc disk.raw new"),
+    row("convert vpc to raw", &[], "qemu-img convert -f vpc -O raw disk.vpc new"),
+    row("convert raw to vhdx", &[], "qemu-img convert -f raw -O vhdx disk.raw new"),
+    row("convert vhdx to raw", &[], "qemu-img convert -f vhdx -O raw disk.vhdx new"),
     row("convert -c, zlib", &[], "qemu-img convert -c -f raw -O qcow2 disk.raw new"),
     row(
         "convert -c, zstd",
         &[],
         "qemu-img convert -c -f raw -O qcow2 -o compression_type=zstd disk.raw new",
     ),
-    row("convert compressed to raw", &[], "qemu-img convert -f qcow2 -O raw zlib.qcow2 new"),
+    row("convert zlib to raw", &[], "qemu-img convert -f qcow2 -O raw zlib.qcow2 new"),
+    row("convert zstd to raw", &[], "qemu-img convert -f qcow2 -O raw zstd.qcow2 new"),
     row("check", &[], "qemu-img check -q -f qcow2 disk.qcow2"),
     row("check, 1 TiB, scattered", &[], "qemu-img check -q -f qcow2 sparse.qcow2"),
     row("compare raw and qcow2", &[], "qemu-img compare -q -f raw -F qcow2 disk.raw disk.qcow2"),
+    row(
+        "compare, 1 TiB, scattered",
+        &["cp sparse.qcow2 new"],
+        "qemu-img compare -q -f qcow2 -F qcow2 sparse.qcow2 new",
+    ),
     row("map, 1 TiB, scattered", &[], "qemu-img map --output=json -f qcow2 sparse.qcow2"),
     row("measure, 1 TiB, scattered", &[], "qemu-img measure -O qcow2 -f qcow2 sparse.qcow2"),
     row("convert, 1 TiB, scattered", &[], "qemu-img convert -f qcow2 -O qcow2 sparse.qcow2 new"),
     row("snapshot -c", &["cp disk.qcow2 new"], "qemu-img snapshot -c one new"),
+    row("snapshot -c, 1 TiB", &["cp sparse.qcow2 new"], "qemu-img snapshot -c one new"),
     row(
         "snapshot -a",
         &["cp disk.qcow2 new", "qemu-img snapshot -c one new"],
         "qemu-img snapshot -a one new",
+    ),
+    row(
+        "snapshot -a, 1 TiB",
+        &["cp sparse.qcow2 new", "qemu-img snapshot -c one new"],
+        "qemu-img snapshot -a one new",
+    ),
+    row(
+        "snapshot -d, 1 TiB",
+        &["cp sparse.qcow2 new", "qemu-img snapshot -c one new"],
+        "qemu-img snapshot -d one new",
     ),
     row(
         "commit",
@@ -73,10 +95,29 @@ const ROWS: &[Row] = &[
         "qemu-img commit -q -f qcow2 new",
     ),
     row(
-        "rebase",
+        "commit, 1 TiB, scattered",
+        &[
+            "qemu-img create -q -f qcow2 below 1T",
+            "cp sparse.qcow2 new",
+            "qemu-img rebase -u -b below -F qcow2 new",
+        ],
+        "qemu-img commit -q -f qcow2 new",
+    ),
+    row(
+        "rebase, the same content",
         &[
             "cp disk.qcow2 below",
             "cp disk.qcow2 other",
+            "qemu-img create -q -f qcow2 -b below -F qcow2 new",
+        ],
+        "qemu-img rebase -f qcow2 -b other -F qcow2 new",
+    ),
+    row(
+        "rebase, other content",
+        &[
+            "cp disk.qcow2 below",
+            "cp disk.qcow2 other",
+            "qemu-io -f qcow2 -c 'write -q 16M 128M' other",
             "qemu-img create -q -f qcow2 -b below -F qcow2 new",
         ],
         "qemu-img rebase -f qcow2 -b other -F qcow2 new",
@@ -95,10 +136,22 @@ const ROWS: &[Row] = &[
     ),
 ];
 
+/// Rows whose memory is of interest: whatever the image's length, a tool takes less than 64 MiB.
+const MEMORY: &[Row] = &[
+    row("convert raw to qcow2", &[], "qemu-img convert -f raw -O qcow2 disk.raw new"),
+    row(
+        "convert -c, zstd",
+        &[],
+        "qemu-img convert -c -f raw -O qcow2 -o compression_type=zstd disk.raw new",
+    ),
+    row("convert, 1 TiB, scattered", &[], "qemu-img convert -f qcow2 -O qcow2 sparse.qcow2 new"),
+    row("convert, 256 GiB, metadata", &[], "qemu-img convert -f qcow2 -O qcow2 full.qcow2 new"),
+];
+
 /// `cargo xtask bench block [--write] [--rounds N]`.
 pub fn run(arguments: &[String]) -> Result<()> {
     let (write, rounds) = options(arguments)?;
-    packages::need(&["qemu-utils"])?;
+    packages::need(&["qemu-utils", "time"])?;
     let ours = emulator::build()?;
     let folder = Scratch::new(&tools::target(), "bench-block")?;
     let [their_place, our_place] = ["theirs", "ours"].map(|name| folder.path().join(name));
@@ -115,6 +168,14 @@ pub fn run(arguments: &[String]) -> Result<()> {
             our.push(once(row, Some(&ours), &our_place)?);
         }
         let (their, our) = (median(their), median(our));
+        text.push_str(&format!("| {} | {their:.1} | {our:.1} | {:.2} |\n", row.name, their / our));
+    }
+    text.push_str(
+        "\n| most memory (MiB) | QEMU | Tinamou | QEMU / Tinamou |\n| --- | ---: | ---: | ---: |\n",
+    );
+    for row in MEMORY {
+        eprintln!("{}, memory", row.name);
+        let (their, our) = (peak(row, None, &their_place)?, peak(row, Some(&ours), &our_place)?);
         text.push_str(&format!("| {} | {their:.1} | {our:.1} | {:.2} |\n", row.name, their / our));
     }
     let version = tools::text(Command::new("qemu-img").arg("--version"))?;
@@ -150,15 +211,47 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Milliseconds of one run.
-fn once(row: &Row, ours: Option<&PathBuf>, place: &Path) -> Result<f64> {
-    for name in ["new", "below", "other"] {
+/// Makes what a row changes. It is on the disk when the row begins: who syncs first would pay for it.
+fn ready(row: &Row, place: &Path) -> Result<()> {
+    const MADE: [&str; 3] = ["new", "below", "other"];
+    for name in MADE {
         // Most rows make only one of them.
         let _ = fs::remove_file(place.join(name));
     }
     for line in row.before {
         tools::call(&mut command(line, None, place))?;
     }
+    for path in MADE.map(|name| place.join(name)) {
+        if let Ok(file) = fs::File::open(&path) {
+            file.sync_all().at("syncing", &path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The most memory that one run took, in MiB.
+fn peak(row: &Row, ours: Option<&PathBuf>, place: &Path) -> Result<f64> {
+    ready(row, place)?;
+    let link = place.join("qemu-img");
+    if let Some(ours) = ours
+        && !link.exists()
+    {
+        std::os::unix::fs::symlink(ours, &link).at("linking", &link)?;
+    }
+    let mut measured = Command::new("/usr/bin/time");
+    measured.args(["-f", "%M", "-o", "peak"]).current_dir(place);
+    let tool = if ours.is_some() { "./qemu-img" } else { "qemu-img" };
+    measured.arg(tool).args(&words(row.timed)[1..]).stdout(Stdio::null());
+    tools::call(&mut measured)?;
+    let path = place.join("peak");
+    let text = fs::read_to_string(&path).at("reading", &path)?;
+    let kib: f64 = text.trim().parse().map_err(|_| format!("time says '{text}'"))?;
+    Ok(kib / 1024.0)
+}
+
+/// Milliseconds of one run.
+fn once(row: &Row, ours: Option<&PathBuf>, place: &Path) -> Result<f64> {
+    ready(row, place)?;
     let mut timed = command(row.timed, ours, place);
     timed.stdout(Stdio::null());
     let begun = Instant::now();
@@ -167,8 +260,8 @@ fn once(row: &Row, ours: Option<&PathBuf>, place: &Path) -> Result<f64> {
     if status.success() { Ok(took) } else { Err(format!("{}: {status}", row.timed)) }
 }
 
-/// A command line of words and single quotes; `ours` runs it in place of the tool it names.
-fn command(line: &str, ours: Option<&PathBuf>, place: &Path) -> Command {
+/// A command line of words and single quotes.
+fn words(line: &str) -> Vec<&str> {
     let mut words = Vec::new();
     for (at, piece) in line.split('\'').enumerate() {
         if at % 2 == 1 {
@@ -177,6 +270,12 @@ fn command(line: &str, ours: Option<&PathBuf>, place: &Path) -> Command {
             words.extend(piece.split_whitespace());
         }
     }
+    words
+}
+
+/// A command; `ours` runs it in place of the tool it names.
+fn command(line: &str, ours: Option<&PathBuf>, place: &Path) -> Command {
+    let words = words(line);
     let mut command = Command::new(ours.map_or(Path::new(words[0]), PathBuf::as_path));
     command.arg0(words[0]).args(&words[1..]).current_dir(place);
     command
@@ -189,7 +288,12 @@ fn prepare(place: &Path) -> Result<()> {
     for line in [
         "qemu-img convert -f raw -O qcow2 disk.raw disk.qcow2",
         "qemu-img convert -f raw -O vmdk disk.raw disk.vmdk",
+        "qemu-img convert -f raw -O vdi disk.raw disk.vdi",
+        "qemu-img convert -f raw -O vpc disk.raw disk.vpc",
+        "qemu-img convert -f raw -O vhdx disk.raw disk.vhdx",
         "qemu-img convert -c -f raw -O qcow2 disk.raw zlib.qcow2",
+        "qemu-img convert -c -f raw -O qcow2 -o compression_type=zstd disk.raw zstd.qcow2",
+        "qemu-img create -q -f qcow2 -o preallocation=metadata full.qcow2 256G",
         "qemu-img create -q -f qcow2 sparse.qcow2 1T",
     ] {
         tools::call(&mut command(line, None, place))?;

@@ -5,7 +5,7 @@ use crate::image::{self, ImageArgs};
 use crate::progress::Meter;
 use crate::{Command, Failure, Invocation};
 use graph::{ExtentKind, Node, is_zero};
-use jobs::{Progress, status_above};
+use jobs::{Progress, Stores};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -89,11 +89,16 @@ struct Known {
     zero: bool,
 }
 
-fn known(node: &Arc<dyn Node>, offset: u64, len: u64) -> std::io::Result<Known> {
+fn known(
+    stores: &mut Stores,
+    node: &Arc<dyn Node>,
+    offset: u64,
+    len: u64,
+) -> std::io::Result<Known> {
     if offset >= node.size() {
         return Ok(Known { len, zero: true });
     }
-    let status = status_above(node, None, offset, len.min(node.size() - offset))?;
+    let status = stores.status(node, None, offset, len.min(node.size() - offset))?;
     let zero = matches!(status.kind, ExtentKind::Zero | ExtentKind::Unallocated);
     Ok(Known { len: status.len, zero })
 }
@@ -107,14 +112,15 @@ fn first_difference(
     meter: &Meter,
 ) -> Result<Option<u64>, Failure> {
     let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
+    let mut stores = Stores::default();
     let (mut at, end) = (range.start, range.end);
     meter.at(at, end);
     while at < end {
         let failed = |error: std::io::Error| {
             Failure::io(format!("Sector allocation test failed at offset {at}"), &error)
         };
-        let in_a = known(a, at, end - at).map_err(failed)?;
-        let in_b = known(b, at, end - at).map_err(failed)?;
+        let in_a = known(&mut stores, a, at, end - at).map_err(failed)?;
+        let in_b = known(&mut stores, b, at, end - at).map_err(failed)?;
         let both = in_a.len.min(in_b.len);
         if !(in_a.zero && in_b.zero) {
             let len = both.min(BUFFER);

@@ -76,6 +76,9 @@ pub(crate) const COMMAND: Command = Command {
     run,
 };
 
+/// Largest part of a cluster that is written as zeroes rather than left out.
+const MOST_FILLED: usize = 64 << 10;
+
 /// What the command line asks for, checked.
 struct Plan<'a> {
     sources: &'a [String],
@@ -327,9 +330,10 @@ fn copy(
     let mut options = plan.options;
     options.target_is_zero = target.is_zero;
     if options.min_sparse != 0 {
-        // A part of a cluster cannot be left out, and would be filled up in a write of its own.
+        // A part of a small cluster that is left out would be filled up in a write of its own; large ones
+        // stay sparse in their file.
         let cluster = target.node.info().cluster_size.unwrap_or(0) as usize;
-        options.min_sparse = options.min_sparse.max(cluster);
+        options.min_sparse = options.min_sparse.max(cluster.min(MOST_FILLED));
     }
     if let Some(base) = &target.backing {
         // The new backing file holds what one below the source does: its own, or, as the user of

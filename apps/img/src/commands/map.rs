@@ -3,9 +3,9 @@
 use crate::args::{Args, NO_SHORT, flag, takes};
 use crate::image::{self, ImageArgs, Output};
 use crate::{Command, Failure, Invocation, text};
-use graph::{ExtentKind, Node, Role};
-use jobs::{Status, status_above};
-use std::io;
+use graph::{ExtentKind, Node};
+use jobs::{Store, Stores};
+use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
 pub(crate) const COMMAND: Command = Command {
@@ -30,7 +30,7 @@ pub(crate) const COMMAND: Command = Command {
 };
 
 /// A range of the disk whose content has one kind of place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 struct Entry {
     start: u64,
     length: u64,
@@ -40,9 +40,8 @@ struct Entry {
     zero: bool,
     data: bool,
     compressed: bool,
-    /// Where in its file, if the bytes are there as they are.
-    offset: Option<u64>,
-    filename: Option<String>,
+    /// Where in which file, if the bytes are there as they are.
+    place: Option<(u64, Arc<Store>)>,
 }
 
 fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
@@ -54,12 +53,12 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     let filename = called.one_operand(args, "Expecting one image file name")?;
     let node = image_args.open(filename, |_| {})?;
     let end = most.map_or(node.size(), |most| node.size().min(start.saturating_add(most)));
-    let mut printer = Printer { output, started: false };
-    printer.begin();
+    let mut stores = Stores::default();
+    let mut printer = Printer::new(output);
     let mut pending: Option<Entry> = None;
     let mut at = start;
     while at < end {
-        let entry = entry_at(&node, at, end - at)
+        let entry = entry_at(&mut stores, &node, at, end - at)
             .map_err(|e| Failure::io("Failed to read image metadata", &e))?;
         at += entry.length;
         pending = match pending {
@@ -88,71 +87,58 @@ fn nothing(start: u64) -> Entry {
         zero: false,
         data: false,
         compressed: false,
-        offset: None,
-        filename: None,
+        place: None,
     }
 }
 
-fn entry_at(node: &Arc<dyn Node>, start: u64, len: u64) -> io::Result<Entry> {
-    let status = status_above(node, None, start, len)?;
-    let mut length = status.len;
-    let mut zero = matches!(status.kind, ExtentKind::Zero | ExtentKind::Unallocated);
-    if status.kind == ExtentKind::Data
-        && let Some((len, hole)) = hole_in_file(&status)?
-    {
-        (length, zero) = (length.min(len), hole);
-    }
-    let offset = status.extent.host_offset;
+fn entry_at(stores: &mut Stores, node: &Arc<dyn Node>, start: u64, len: u64) -> io::Result<Entry> {
+    let status = stores.status(node, None, start, len)?;
+    let held = status.extent.kind;
     Ok(Entry {
         start,
-        length,
+        length: status.len,
         depth: status.depth,
-        present: status.extent.kind != ExtentKind::Unallocated,
-        zero,
-        data: matches!(status.kind, ExtentKind::Data | ExtentKind::Compressed),
-        compressed: status.kind == ExtentKind::Compressed,
-        offset,
-        filename: offset.and_then(|_| stored_in(&*status.node)).map(|file| file.info().filename),
+        present: held != ExtentKind::Unallocated,
+        zero: matches!(status.kind, ExtentKind::Zero | ExtentKind::Unallocated),
+        data: matches!(held, ExtentKind::Data | ExtentKind::Compressed),
+        compressed: held == ExtentKind::Compressed,
+        place: stores.place(&status),
     })
-}
-
-/// The child that holds the bytes of allocated clusters.
-fn stored_in(node: &dyn Node) -> Option<Arc<dyn Node>> {
-    let children = node.children();
-    let of = |role| children.iter().find(move |child| child.role == role);
-    of(Role::Data).or_else(|| of(Role::File)).map(|child| Arc::clone(&child.node))
-}
-
-/// For allocated bytes: how many, and whether they were reserved in the file and never written.
-fn hole_in_file(status: &Status) -> io::Result<Option<(u64, bool)>> {
-    let Some(at) = status.extent.host_offset else { return Ok(None) };
-    let Some(file) = stored_in(&*status.node) else { return Ok(None) };
-    if at >= file.size() {
-        return Ok(Some((status.len, true)));
-    }
-    let extent = file.block_status(at, status.len.min(file.size() - at))?;
-    Ok(Some((extent.len, extent.kind == ExtentKind::Zero)))
 }
 
 /// Whether `next` says of the bytes behind `last` what `last` says of its own.
 fn continues(last: &Entry, next: &Entry) -> bool {
-    let alike = |e: &Entry| (e.depth, e.present, e.zero, e.data, e.compressed, e.filename.clone());
-    alike(last) == alike(next) && last.offset.map(|o| o + last.length) == next.offset
+    let alike = |e: &Entry| (e.depth, e.present, e.zero, e.data, e.compressed);
+    alike(last) == alike(next)
+        && match (&last.place, &next.place) {
+            (None, None) => true,
+            (Some((a, file)), Some((b, next_file))) => {
+                *b == a + last.length && Arc::ptr_eq(file, next_file)
+            }
+            _ => false,
+        }
 }
 
+/// Writes entries as they come: a map can be longer than memory should hold.
 struct Printer {
     output: Output,
     started: bool,
+    to: BufWriter<io::Stdout>,
 }
 
 impl Printer {
-    fn begin(&self) {
-        match self.output {
-            Output::Json => print!("["),
-            Output::Human => {
-                println!("{:<16}{:<16}{:<16}File", "Offset", "Length", "Mapped to");
-            }
-        }
+    fn new(output: Output) -> Self {
+        let mut printer = Self { output, started: false, to: BufWriter::new(io::stdout()) };
+        printer.put(match output {
+            Output::Json => "[".to_owned(),
+            Output::Human => format!("{:<16}{:<16}{:<16}File\n", "Offset", "Length", "Mapped to"),
+        });
+        printer
+    }
+
+    fn put(&mut self, text: String) {
+        // Who closed the output does not want to know.
+        let _ = self.to.write_all(text.as_bytes());
     }
 
     fn entry(&mut self, e: &Entry) -> Result<(), Failure> {
@@ -160,33 +146,41 @@ impl Printer {
             Output::Human => self.line(e),
             Output::Json => {
                 let between = if std::mem::replace(&mut self.started, true) { ",\n" } else { "" };
-                let offset = e.offset.map(|o| format!(", \"offset\": {o}")).unwrap_or_default();
-                print!(
+                let offset = e.place.as_ref().map(|(at, _)| format!(", \"offset\": {at}"));
+                self.put(format!(
                     "{between}{{ \"start\": {}, \"length\": {}, \"depth\": {}, \"present\": {}, \
-                     \"zero\": {}, \"data\": {}, \"compressed\": {}{offset}}}",
-                    e.start, e.length, e.depth, e.present, e.zero, e.data, e.compressed
-                );
+                     \"zero\": {}, \"data\": {}, \"compressed\": {}{}}}",
+                    e.start,
+                    e.length,
+                    e.depth,
+                    e.present,
+                    e.zero,
+                    e.data,
+                    e.compressed,
+                    offset.unwrap_or_default()
+                ));
                 Ok(())
             }
         }
     }
 
     /// People see what can be found in a file; content that cannot be found so is an error.
-    fn line(&self, e: &Entry) -> Result<(), Failure> {
+    fn line(&mut self, e: &Entry) -> Result<(), Failure> {
         if !e.data || e.zero {
             return Ok(());
         }
-        let (Some(offset), Some(filename)) = (e.offset, &e.filename) else {
+        let Some((offset, store)) = &e.place else {
             return Err(Failure::new("File contains external, encrypted or compressed clusters."));
         };
         let hex = |n: u64| if n == 0 { "0".to_owned() } else { format!("{n:#x}") };
-        println!("{:<16}{:<16}{:<16}{filename}", hex(e.start), hex(e.length), hex(offset));
+        let (start, length, offset) = (hex(e.start), hex(e.length), hex(*offset));
+        self.put(format!("{start:<16}{length:<16}{offset:<16}{}\n", store.filename()));
         Ok(())
     }
 
-    fn end(&self) {
-        if matches!(self.output, Output::Json) {
-            println!("]");
+    fn end(mut self) {
+        if self.output == Output::Json {
+            self.put("]\n".to_owned());
         }
     }
 }

@@ -8,8 +8,10 @@ use crate::image::{self, ImageArgs};
 use crate::progress::Meter;
 use crate::{Command, Failure, Invocation};
 use formats::Purpose;
-use graph::{Compress, ExtentKind, Image, Node, Overlay, WriteFlags, host_text, is_zero};
-use jobs::{Progress, backing_of, status_above};
+use graph::{
+    Compress, ExtentKind, Image, Node, Overlay, WriteFlags, ZeroFlags, host_text, is_zero,
+};
+use jobs::{Progress, Run, backing_of, status_above};
 use std::sync::Arc;
 
 pub(crate) const COMMAND: Command = Command {
@@ -204,21 +206,37 @@ impl Rebase<'_> {
         {
             return compress.write_compressed(at, before).map_err(failed);
         }
-        // Only where they differ: what is equal may stay in the backing file.
-        const STEP: usize = 4096;
-        for (row, (b, a)) in before.chunks(STEP).zip(after.chunks(STEP)).enumerate() {
-            if b != a {
-                let offset = at + (row * STEP) as u64;
-                let done = if is_zero(b) {
-                    self.node.write_zeroes(offset, b.len() as u64, graph::ZeroFlags::default())
-                } else {
-                    self.node.write_at(offset, b, WriteFlags::default())
-                };
-                done.map_err(failed)?;
-            }
+        for Run { start, len, zero } in differences(before, after) {
+            let offset = at + start as u64;
+            let done = if zero {
+                self.node.write_zeroes(offset, len as u64, ZeroFlags::default())
+            } else {
+                self.node.write_at(offset, &before[start..start + len], WriteFlags::default())
+            };
+            done.map_err(failed)?;
         }
         Ok(())
     }
+}
+
+/// Where the buffers differ, in runs of zeroes and of data of the first: what is equal may stay in the
+/// backing file.
+fn differences(before: &[u8], after: &[u8]) -> Vec<Run> {
+    const STEP: usize = 4096;
+    let mut found: Vec<Run> = Vec::new();
+    for (row, (b, a)) in before.chunks(STEP).zip(after.chunks(STEP)).enumerate() {
+        if b == a {
+            continue;
+        }
+        let (start, zero) = (row * STEP, is_zero(b));
+        match found.last_mut() {
+            Some(last) if last.zero == zero && last.start + last.len == start => {
+                last.len += b.len()
+            }
+            _ => found.push(Run { start, len: b.len(), zero }),
+        }
+    }
+    found
 }
 
 fn reading(at: u64, error: &std::io::Error) -> Failure {
@@ -251,4 +269,24 @@ fn read(node: Option<&Arc<dyn Node>>, at: u64, len: u64, buf: &mut Vec<u8>) -> R
         node.read_at(at, shown).map_err(failed)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_written_in_runs() {
+        let mut before = vec![1; 5 * 4096 + 100];
+        before[3 * 4096..4 * 4096].fill(0);
+        let mut after = before.clone();
+        after[4096] = 2;
+        after[3 * 4096 - 1] = 2;
+        after[3 * 4096] = 2;
+        *after.last_mut().expect("it is long") = 2;
+        let found: Vec<_> =
+            differences(&before, &after).iter().map(|r| (r.start, r.len, r.zero)).collect();
+        assert_eq!(found, [(4096, 8192, false), (12288, 4096, true), (20480, 100, false)]);
+        assert!(differences(&before, &before).is_empty());
+    }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use flate2::{Compress as Deflate, FlushCompress, Status};
 use graph::{Compress, Node, Sharing, WriteFlags};
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 use super::Qcow2;
 use super::codec::{damaged, read_padded};
@@ -27,35 +28,59 @@ pub(super) struct Unpacker {
     method: Compression,
     cluster: u64,
     kept: Mutex<VecDeque<Kept>>,
+    /// Decoders that nobody is using.
+    idle: Mutex<Vec<FrameDecoder>>,
 }
 
 impl Unpacker {
     pub fn new(method: Compression, cluster: u64) -> Self {
-        Self { method, cluster, kept: Mutex::default() }
+        Self { method, cluster, kept: Mutex::default(), idle: Mutex::default() }
     }
 
-    /// The content of a compressed cluster.
-    pub fn read(&self, file: &dyn Node, place: Packed) -> io::Result<Arc<Vec<u8>>> {
+    /// Reads from byte `within` of a compressed cluster on. Who wants all of it will not ask again:
+    /// it is unpacked where it is wanted.
+    pub fn read(
+        &self,
+        file: &dyn Node,
+        place: Packed,
+        within: u64,
+        buf: &mut [u8],
+    ) -> io::Result<()> {
+        if buf.len() as u64 == self.cluster {
+            return self.load(file, place, buf);
+        }
+        let from = within as usize;
+        let content = self.content(file, place)?;
+        buf.copy_from_slice(&content[from..from + buf.len()]);
+        Ok(())
+    }
+
+    /// The content of a compressed cluster, kept for the neighbours of what is read now.
+    fn content(&self, file: &dyn Node, place: Packed) -> io::Result<Arc<Vec<u8>>> {
         if let Some((_, content)) = self.lock().iter().find(|(p, _)| *p == place) {
             return Ok(Arc::clone(content));
         }
-        if place.offset >= file.size() {
-            return Err(damaged(format!(
-                "qcow2: compressed cluster {:#x} is beyond the file",
-                place.offset
-            )));
-        }
-        // The descriptor bounds the length by two clusters.
-        let mut packed = vec![0; place.len as usize];
-        read_padded(file, place.offset, &mut packed)?;
         let mut content = vec![0; self.cluster as usize];
-        self.unpack(&packed, &mut content)
-            .map_err(|e| damaged(format!("qcow2: compressed cluster {:#x}: {e}", place.offset)))?;
+        self.load(file, place, &mut content)?;
         let content = Arc::new(content);
         let mut kept = self.lock();
         kept.truncate(KEPT - 1);
         kept.push_front((place, Arc::clone(&content)));
         Ok(content)
+    }
+
+    fn load(&self, file: &dyn Node, place: Packed, content: &mut [u8]) -> io::Result<()> {
+        let offset = place.offset;
+        if offset >= file.size() {
+            return Err(damaged(format!(
+                "qcow2: compressed cluster {offset:#x} is beyond the file"
+            )));
+        }
+        // The descriptor bounds the length by two clusters.
+        let mut packed = vec![0; place.len as usize];
+        read_padded(file, offset, &mut packed)?;
+        self.unpack(&packed, content)
+            .map_err(|e| damaged(format!("qcow2: compressed cluster {offset:#x}: {e}")))
     }
 
     /// Forgets everything: clusters were freed and their place may get new content.
@@ -70,37 +95,80 @@ impl Unpacker {
     fn unpack(&self, packed: &[u8], content: &mut [u8]) -> io::Result<()> {
         match self.method {
             Compression::Zlib => flate2::read::DeflateDecoder::new(packed).read_exact(content),
-            Compression::Zstd => {
-                let decoder = ruzstd::decoding::StreamingDecoder::new(packed);
-                decoder.map_err(io::Error::other)?.read_exact(content)
-            }
+            Compression::Zstd => self.unpack_zstd(packed, content),
         }
+    }
+
+    /// A decoder is reused: its tables and its window are larger than a cluster. One that failed is not.
+    fn unpack_zstd(&self, packed: &[u8], content: &mut [u8]) -> io::Result<()> {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut decoder = idle().pop().unwrap_or_else(FrameDecoder::new);
+        StreamingDecoder::new_with_decoder(packed, &mut decoder)
+            .map_err(io::Error::other)?
+            .read_exact(content)?;
+        idle().push(decoder);
+        Ok(())
     }
 }
 
 /// Window of deflate streams as a power of two: readers provide no more.
 const WINDOW_BITS: u8 = 12;
 
-/// Packs a cluster; `None` if that makes it no smaller.
-fn pack(method: Compression, content: &[u8]) -> Option<Vec<u8>> {
-    let packed = match method {
-        Compression::Zlib => {
-            let mut packed = Vec::with_capacity(content.len());
-            let level = flate2::Compression::default();
-            let mut deflate = Deflate::new_with_window_bits(level, false, WINDOW_BITS);
-            let status = deflate.compress_vec(content, &mut packed, FlushCompress::Finish);
-            // The room is limited to the length of the content.
-            if !matches!(status, Ok(Status::StreamEnd)) {
-                return None;
+/// The effort that the method calls its default.
+const ZSTD_LEVEL: i32 = 3;
+
+/// What packs one cluster after the other; making one costs as much as packing a cluster.
+enum Encoder {
+    Zlib(Deflate),
+    Zstd(zstd::bulk::Compressor<'static>),
+}
+
+/// Packs clusters, on as many threads as like to.
+pub(super) struct Packer {
+    method: Compression,
+    /// Encoders that nobody is using.
+    idle: Mutex<Vec<Encoder>>,
+}
+
+impl Packer {
+    pub fn new(method: Compression) -> Self {
+        Self { method, idle: Mutex::default() }
+    }
+
+    /// Packs a cluster; `None` if that makes it no smaller.
+    fn pack(&self, content: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let reused = idle().pop();
+        let mut encoder = reused.map_or_else(|| self.encoder(), Ok)?;
+        let packed = encoder.pack(content);
+        idle().push(encoder);
+        Ok(packed)
+    }
+
+    fn encoder(&self) -> io::Result<Encoder> {
+        Ok(match self.method {
+            Compression::Zlib => {
+                let level = flate2::Compression::default();
+                Encoder::Zlib(Deflate::new_with_window_bits(level, false, WINDOW_BITS))
             }
-            packed
+            Compression::Zstd => Encoder::Zstd(zstd::bulk::Compressor::new(ZSTD_LEVEL)?),
+        })
+    }
+}
+
+impl Encoder {
+    /// The room is limited to what makes packing worth while.
+    fn pack(&mut self, content: &[u8]) -> Option<Vec<u8>> {
+        let mut packed = Vec::with_capacity(content.len() - 1);
+        match self {
+            Self::Zlib(deflate) => {
+                deflate.reset();
+                let status = deflate.compress_vec(content, &mut packed, FlushCompress::Finish);
+                matches!(status, Ok(Status::StreamEnd)).then_some(packed)
+            }
+            Self::Zstd(zstd) => zstd.compress_to_buffer(content, &mut packed).ok().map(|_| packed),
         }
-        Compression::Zstd => {
-            let level = ruzstd::encoding::CompressionLevel::Fastest;
-            ruzstd::encoding::compress_to_vec(content, level)
-        }
-    };
-    (packed.len() < content.len()).then_some(packed)
+    }
 }
 
 impl Compress for Qcow2 {
@@ -126,11 +194,11 @@ impl Compress for Qcow2 {
         }
         self.bitmaps.note(offset, data.len() as u64);
         let packed = if data.len() as u64 == cluster {
-            pack(self.unpacker.method, data)
+            self.packer.pack(data)?
         } else {
             let mut content = data.to_vec();
             content.resize(cluster as usize, 0);
-            pack(self.unpacker.method, &content)
+            self.packer.pack(&content)?
         };
         match packed {
             Some(packed) => self.store_packed(offset, &packed),
@@ -173,7 +241,10 @@ mod tests {
         for method in [Compression::Zlib, Compression::Zstd] {
             let unpacker = Unpacker::new(method, 65536);
             let content: Vec<u8> = (0..65536u32).map(|i| (i / 700 * i / 9000) as u8).collect();
-            let mut packed = pack(method, &content).expect("it repeats itself");
+            let packer = Packer::new(method);
+            packer.pack(&content).expect("it can be tried");
+            let packed = packer.pack(&content).expect("it can be tried again");
+            let mut packed = packed.expect("it repeats itself");
             // As in a file, something else follows.
             packed.extend([0xa5; 300]);
             let mut back = vec![0; content.len()];
@@ -186,7 +257,7 @@ mod tests {
                     (seed >> 56) as u8
                 })
                 .collect();
-            assert!(pack(method, &noise).is_none());
+            assert_eq!(packer.pack(&noise).expect("it can be tried"), None);
         }
     }
 }

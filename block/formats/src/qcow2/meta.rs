@@ -13,8 +13,9 @@ use super::header::Header;
 use super::layout::{COPIED, Entry, Layout, OFFSET, Packed};
 use super::slices::Slices;
 
-/// Memory for L2 slices: enough for a 256 GiB disk at the default cluster size.
-const L2_CACHE: u64 = 32 << 20;
+/// Memory for L2 slices: enough for 128 GiB of content at the default cluster size. Two images, as a copy
+/// has open, stay well below the 64 MiB that a tool may take.
+const L2_CACHE: u64 = 16 << 20;
 /// Memory for refcount slices.
 const REFCOUNT_CACHE: u64 = 4 << 20;
 /// Largest L1 table in bytes.
@@ -276,6 +277,25 @@ impl Meta {
             ))),
             _ => Ok(entry),
         }
+    }
+
+    /// Decodes the L2 entry of a guest offset; so many entries from it on say the same of their clusters,
+    /// stored ones of clusters in a row. Looks no further than a slice of the table.
+    pub fn entries_alike(&mut self, file: &dyn Node, guest: u64) -> io::Result<(Entry, u64)> {
+        let entry = self.entry(file, guest)?;
+        let Some(at) = self.entry_offset(guest)? else { return Ok((entry, 1)) };
+        if self.layout.subs > 1 || entry.packed.is_some() {
+            return Ok((entry, 1));
+        }
+        let step = if entry.host.is_some() { self.layout.cluster } else { 0 };
+        let (bytes, at) = self.l2.get(file, at)?;
+        let first = be64(bytes, at);
+        let words = bytes[at..].chunks_exact(8);
+        let alike = words.zip(0..).take_while(|(word, row)| {
+            u64::from_be_bytes(*word.first_chunk().expect("chunks of eight"))
+                == first.wrapping_add(row * step)
+        });
+        Ok((entry, alike.count() as u64))
     }
 
     /// Decodes the L2 entry at a place in the file.

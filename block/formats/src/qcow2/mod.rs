@@ -54,7 +54,7 @@ use zeroize::Zeroizing;
 use crate::format::Purpose;
 
 use bitmaps::LiveBitmaps;
-use compressed::Unpacker;
+use compressed::{Packer, Unpacker};
 use crypt::Crypt;
 use layout::Layout;
 use meta::{Kind, Meta, Overlap};
@@ -102,6 +102,7 @@ pub struct Qcow2 {
     list_len: AtomicU64,
     ranges: RangeLocks,
     unpacker: Unpacker,
+    packer: Packer,
     bitmaps: LiveBitmaps,
     /// The image was amended to another layout: this node only reads any more.
     outdated: AtomicBool,
@@ -167,6 +168,7 @@ impl Qcow2 {
         let image = Self {
             size: AtomicU64::new(header.size),
             unpacker: Unpacker::new(header.compression, layout.cluster),
+            packer: Packer::new(header.compression),
             file,
             data,
             crypt,

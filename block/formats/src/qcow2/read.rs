@@ -63,7 +63,7 @@ impl Qcow2 {
         Ok((first, len.min(max)))
     }
 
-    /// The same inside one cluster, or inside the range of one missing L2 table.
+    /// The same for clusters whose entries say the same, or for the range of one missing L2 table.
     fn piece(&self, file: &dyn Node, meta: &mut Meta, guest: u64) -> io::Result<(Source, u64)> {
         let layout = &self.layout;
         if !meta.has_l2(guest) {
@@ -72,7 +72,7 @@ impl Qcow2 {
             meta.entry(file, guest)?;
             return Ok((Source::Backing, covered - guest % covered));
         }
-        let entry = meta.entry(file, guest)?;
+        let (entry, alike) = meta.entries_alike(file, guest)?;
         let within = guest % layout.cluster;
         if let Some(packed) = entry.packed {
             return Ok((Source::Packed(packed, within), layout.cluster - within));
@@ -88,7 +88,8 @@ impl Qcow2 {
             ((_, 1), _) => Source::Zero,
             _ => Source::Backing,
         };
-        Ok((source, last * layout.sub() - within))
+        let len = if layout.subs == 1 { alike * layout.cluster } else { last * layout.sub() };
+        Ok((source, len - within))
     }
 
     /// Reads without taking the range: the caller has.
@@ -139,10 +140,7 @@ impl Qcow2 {
             }
             Source::Packed(place, within) => {
                 self.file.event(Event::ReadCompressed);
-                let content = self.unpacker.read(&*self.file, place)?;
-                let from = within as usize;
-                buf.copy_from_slice(&content[from..from + buf.len()]);
-                Ok(())
+                self.unpacker.read(&*self.file, place, within, buf)
             }
             Source::Zero => {
                 buf.fill(0);
@@ -188,7 +186,8 @@ impl Qcow2 {
     pub(super) fn status(&self, guest: u64, len: u64) -> io::Result<Extent> {
         let (source, len) = self.resolve(&mut self.meta(), guest, len)?;
         let (kind, host_offset) = match source {
-            Source::Data(host) => (ExtentKind::Data, Some(host)),
+            // What is encrypted is not there as it is.
+            Source::Data(host) => (ExtentKind::Data, Some(host).filter(|_| self.crypt.is_none())),
             Source::Packed(..) => (ExtentKind::Compressed, None),
             Source::Zero => (ExtentKind::Zero, None),
             Source::Backing => (ExtentKind::Unallocated, None),
