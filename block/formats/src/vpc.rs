@@ -197,7 +197,9 @@ impl Header {
             read_padded(file, at, &mut footer).map_err(failed)?;
             at_start = false;
         }
-        if !footer.starts_with(COOKIE) {
+        // Only a fixed image begins with its content: the copy at the end of others is no header.
+        let fixed = be32(&footer, at::TYPE) == kind::FIXED;
+        if !footer.starts_with(COOKIE) || !(at_start || fixed) {
             return Err(fields.refuse("invalid VPC image"));
         }
         if checksum(&footer, at::CHECKSUM) != be32(&footer, at::CHECKSUM) {
@@ -207,7 +209,7 @@ impl Header {
         let most = MOST_SECTORS * SECTOR;
         fields.want(size <= most, "current size", size, "more than 2040 GiB")?;
         let mut header = Self { size, footer, table: None, parent: None };
-        if !at_start || be32(&footer, at::TYPE) == kind::FIXED {
+        if fixed {
             return Ok(header);
         }
         let mut dynamic = [0; DYNAMIC_HEADER];

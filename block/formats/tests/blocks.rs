@@ -302,7 +302,7 @@ fn backing_files_show_through_and_are_not_written() {
         let mut random = Random(i as u64 + 1);
         for _ in 0..2 {
             let backing = try_open(&HostFiles, format, &base, &Opening::reading()).unwrap();
-            let mut opening = Opening { read_only: true, backing: Some(backing) };
+            let mut opening = Opening { backing: Some(backing), ..Opening::reading() };
             let disk = try_open(&HostFiles, format, &path, &opening).unwrap();
             same_info(&*disk, format, &path);
             drop(disk);
@@ -427,7 +427,7 @@ fn qed_images_grow_and_change_their_backing_file() {
     model[..4096].fill(9);
     peer_agrees(&folder, "qed", &path, &model);
     let backing = open_file(&base, true);
-    let opening = Opening { read_only: true, backing: Some(backing) };
+    let opening = Opening { backing: Some(backing), ..Opening::reading() };
     let disk = try_open(&HostFiles, "qed", &path, &opening).unwrap();
     same_info(&*disk, "qed", &path);
     assert!(read_all(&*disk) == model);

@@ -43,7 +43,7 @@ fn torture(case: &Case, backing: Option<(Arc<dyn Node>, Vec<u8>)>, seed: u64) {
     make(&host, format, "image", options, size);
     let file = host.file("image");
     let start = file.forget_log();
-    let opening = Opening { read_only: false, backing };
+    let opening = Opening { backing, ..Opening::default() };
     let disk = try_open(&host, format, "image", &opening).unwrap();
     let mut history = History::of(&*disk);
     workload(&*disk, || file.logged(), &mut history, rounds, seed);

@@ -11,6 +11,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use common::cuts::*;
 use common::power::*;
 use common::*;
 use formats::qcow2::{CreateOptions, Options, Qcow2, create};
@@ -19,16 +20,11 @@ use graph::{
     WriteFlags, ZeroFlags,
 };
 
-fn open(file: Arc<dyn Node>, backing: Option<Arc<dyn Node>>) -> Qcow2 {
-    let options = Options { backing, pass_discards: true, ..Options::default() };
-    Qcow2::open(file, "image", options).unwrap()
-}
-
 /// Runs a workload on the image and cuts its log after each operation.
 fn torture(name: &str, image: Vec<u8>, backing: Option<Arc<dyn Node>>, rounds: u32, seed: u64) {
     let file = Volatile::holding(image);
     let start = file.forget_log();
-    let disk = open(Arc::clone(&file) as Arc<dyn Node>, backing.clone());
+    let disk = open_over(Arc::clone(&file) as Arc<dyn Node>, backing.clone());
     let mut history = History::of(&disk);
     workload(&disk, || file.logged(), &mut history, rounds, seed);
     drop(disk);
@@ -59,19 +55,12 @@ fn torture(name: &str, image: Vec<u8>, backing: Option<Arc<dyn Node>>, rounds: u
 /// The image can be used again: leaks do no harm.
 fn still_writable(name: &str, left: Vec<u8>, backing: Option<Arc<dyn Node>>) {
     let file = Volatile::holding(left);
-    let disk = open(Arc::clone(&file) as Arc<dyn Node>, backing);
+    let disk = open_over(Arc::clone(&file) as Arc<dyn Node>, backing);
     let mut history = History::of(&disk);
     workload(&disk, || file.logged(), &mut history, 12, 99);
     drop(disk);
     let report = Qcow2::check(&*file, name).unwrap();
     assert_eq!(report.corruptions, 0, "{name}: {:?}", report.findings);
-}
-
-fn fresh(options: &CreateOptions) -> Vec<u8> {
-    let file = Volatile::holding(Vec::new());
-    let node: Arc<dyn Node> = Arc::clone(&file) as Arc<dyn Node>;
-    create(&node, "image", options).unwrap();
-    file.forget_log()
 }
 
 #[test]
@@ -112,7 +101,7 @@ fn no_cut_damages_an_image_with_a_snapshot() {
     let folder = Folder::new("crash-snapshot");
     let path = folder.path("image.qcow2");
     must("qemu-img", &["create", "-q", "-f", "qcow2", "-o", "cluster_size=4096", &path, "160k"]);
-    let disk = common::open(&path, false, None);
+    let disk = open(&path, false, None);
     let tagged: Vec<u8> =
         (0..200u64).flat_map(|i| (i + 1).to_le_bytes().repeat(SECTOR / 8)).collect();
     disk.write_at(0, &tagged, WriteFlags::default()).unwrap();
@@ -127,7 +116,7 @@ fn no_cut_damages_an_image_whose_refcount_table_grows() {
     let base = CreateOptions::new(2 << 20);
     let image = fresh(&CreateOptions { cluster_size: 512, refcount_bits: 64, ..base });
     let file = Volatile::holding(image);
-    let disk = open(Arc::clone(&file) as Arc<dyn Node>, None);
+    let disk = open_over(Arc::clone(&file) as Arc<dyn Node>, None);
     let mut at = 0;
     while file.size() < (2 << 20) - 24 * 1024 {
         disk.write_at(at, &[7; 8192], WriteFlags::default()).unwrap();
@@ -180,53 +169,6 @@ fn a_cut_while_creating_leaves_an_empty_image_or_none() {
     }
 }
 
-/// Runs `change` on an image with content and cuts its log after each operation: no image is
-/// damaged, and `judge` says whether what an image holds (none if it cannot be read) is right.
-fn cut_everywhere(
-    name: &str,
-    image: Vec<u8>,
-    change: impl FnOnce(&Qcow2),
-    judge: impl Fn(&Qcow2) -> bool,
-) {
-    let file = Volatile::holding(image);
-    let start = file.forget_log();
-    let disk = open(Arc::clone(&file) as Arc<dyn Node>, None);
-    change(&disk);
-    drop(disk);
-    let log = std::mem::take(&mut file.0.lock().unwrap().1);
-    let mut random = Random(3);
-    for cut in 0..=log.len() {
-        for what in [Survivors::None, Survivors::All, Survivors::Half, Survivors::Few] {
-            let left = remains(&start, &log, cut, what, &mut random);
-            let image = Volatile::holding(left);
-            let report = Qcow2::check(&*image, name).unwrap();
-            assert_eq!(report.corruptions, 0, "{name} cut {cut} {what:?}: {:?}", report.findings);
-            let disk = open(Arc::clone(&image) as Arc<dyn Node>, None);
-            assert!(judge(&disk), "{name} cut {cut} {what:?}: the content is wrong");
-            drop(disk);
-            let report = Qcow2::check(&*image, name).unwrap();
-            assert_eq!(report.corruptions, 0, "{name} cut {cut} {what:?}: {:?}", report.findings);
-        }
-    }
-}
-
-/// An image of `size` bytes with the number of each sector in it.
-fn numbered(options: &CreateOptions) -> Vec<u8> {
-    let file = Volatile::holding(fresh(options));
-    let disk = open(Arc::clone(&file) as Arc<dyn Node>, None);
-    let sectors = options.size / SECTOR as u64;
-    let content: Vec<u8> = (1..=sectors).flat_map(|i| i.to_le_bytes().repeat(SECTOR / 8)).collect();
-    disk.write_at(0, &content, WriteFlags::default()).unwrap();
-    drop(disk);
-    file.forget_log()
-}
-
-/// Each sector holds its number or, from sector `from` on, zeroes.
-fn numbers_up_to(disk: &Qcow2, from: usize) -> bool {
-    let right = |(i, tag): (usize, u64)| tag == i as u64 + 1 || (i >= from && tag == 0);
-    tags(&read_all(disk)).into_iter().enumerate().all(right)
-}
-
 #[test]
 fn no_cut_while_growing_or_shrinking_damages() {
     for options in [
@@ -271,7 +213,7 @@ fn no_cut_while_snapshots_change_damages() {
 
         // With a snapshot of the numbers, zeroes in the second half, and something packed.
         let file = Volatile::holding(image);
-        let disk = open(Arc::clone(&file) as Arc<dyn Node>, None);
+        let disk = open_over(Arc::clone(&file) as Arc<dyn Node>, None);
         disk.create(&info).unwrap();
         disk.write_zeroes(30 << 10, 30 << 10, ZeroFlags { unmap: true, fua: false }).unwrap();
         let unit = disk.unit().min(30 << 10);
@@ -299,12 +241,12 @@ fn no_cut_while_snapshots_change_damages() {
 fn no_cut_while_bitmaps_are_stored_damages_or_lies() {
     let options = CreateOptions { cluster_size: 512, ..CreateOptions::new(60 << 10) };
     let file = Volatile::holding(numbered(&options));
-    let disk = open(Arc::clone(&file) as Arc<dyn Node>, None);
+    let disk = open_over(Arc::clone(&file) as Arc<dyn Node>, None);
     disk.add("a", 512, true).unwrap();
     drop(disk);
     let image = file.forget_log();
     let mut sectors = vec![0; 1024];
-    open(Volatile::holding(image.clone()), None).read_at(5120, &mut sectors).unwrap();
+    open_over(Volatile::holding(image.clone()), None).read_at(5120, &mut sectors).unwrap();
     cut_everywhere(
         "bitmaps",
         image,

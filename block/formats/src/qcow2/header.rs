@@ -3,6 +3,7 @@
 use graph::{Node, OpenError};
 
 use super::codec::{be32, be64, read_padded};
+use super::rewrite::put_name;
 
 const MAGIC: u32 = 0x5146_49fb;
 /// Length of a version 2 header.
@@ -52,7 +53,7 @@ pub(super) const CRYPT_AES: u32 = 1;
 /// `crypt_method`: LUKS, with its header where an extension says.
 pub(super) const CRYPT_LUKS: u32 = 2;
 
-const EXT_END: u32 = 0;
+pub(super) const EXT_END: u32 = 0;
 const EXT_BACKING_FORMAT: u32 = 0xe279_2aca;
 const EXT_FEATURES: u32 = 0x6803_f857;
 const EXT_BITMAPS: u32 = 0x2385_2875;
@@ -414,8 +415,29 @@ impl Header {
         self.incompatible & INCOMPATIBLE_DATA_FILE != 0
     }
 
-    /// The first cluster, without trailing zeroes.
+    /// The first cluster of a new image, without trailing zeroes.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut b = self.fields_and_extensions(true);
+        if let Some(name) = self.stored_name() {
+            let at = b.len();
+            put_name(&mut b, at, &name);
+            b.truncate(at);
+            b.extend(name);
+        }
+        b
+    }
+
+    /// The bytes of the backing file's name.
+    pub(super) fn stored_name(&self) -> Option<Vec<u8>> {
+        let name = self.backing_file.as_ref()?;
+        Some(match &self.unknown.backing_name {
+            Some((shown, stored)) if shown == name => stored.clone(),
+            _ => name.as_bytes().to_vec(),
+        })
+    }
+
+    /// The header and its extensions, with or without the table of feature names.
+    pub(super) fn fields_and_extensions(&self, with_names: bool) -> Vec<u8> {
         let mut b = Vec::new();
         let put32 = |b: &mut Vec<u8>, v: u32| b.extend(v.to_be_bytes());
         let put64 = |b: &mut Vec<u8>, v: u64| b.extend(v.to_be_bytes());
@@ -441,23 +463,13 @@ impl Header {
             put64(&mut b, u64::from(self.compression == Compression::Zstd) << 56);
             b.extend(&self.unknown.fields);
         }
-        self.put_extensions(&mut b);
-        if let Some(name) = &self.backing_file {
-            let name = match &self.unknown.backing_name {
-                Some((shown, stored)) if shown == name => stored,
-                _ => name.as_bytes(),
-            };
-            let at = b.len() as u64;
-            b[8..16].copy_from_slice(&at.to_be_bytes());
-            b[16..20].copy_from_slice(&(name.len() as u32).to_be_bytes());
-            b.extend(name);
-        }
+        self.put_extensions(&mut b, with_names);
         b
     }
 
     /// Those that change come first: as long as names are short they share the first sector with
     /// the fields, so that both change in one write.
-    fn put_extensions(&self, b: &mut Vec<u8>) {
+    fn put_extensions(&self, b: &mut Vec<u8>, with_names: bool) {
         let mut extension = |kind: u32, data: &[u8]| {
             b.extend(kind.to_be_bytes());
             b.extend((data.len() as u32).to_be_bytes());
@@ -480,7 +492,7 @@ impl Header {
             data.extend(bitmaps.directory_offset.to_be_bytes());
             extension(EXT_BITMAPS, &data);
         }
-        if self.version == 3 && self.cluster_bits > 9 {
+        if self.version == 3 && self.cluster_bits > 9 && with_names {
             extension(EXT_FEATURES, &feature_table());
         }
         for (kind, data) in &self.unknown.extensions {

@@ -30,6 +30,7 @@ mod preallocate;
 mod read;
 mod repair;
 mod resize;
+mod rewrite;
 mod slices;
 mod snapshots;
 mod snapshotting;
@@ -245,23 +246,22 @@ impl Qcow2 {
         Ok(())
     }
 
-    /// Changes the header, in the file first; stable on return.
-    ///
-    /// Fields and, as long as names are short, extensions are in the first sector: the change is
-    /// there as a whole or not at all.
+    /// Changes the header, in the file first; stable on return. The change is there as a whole or
+    /// not at all (`rewrite.rs`).
     fn update_header(&self, change: impl FnOnce(&mut Header)) -> io::Result<()> {
         let mut header = self.header();
         let mut changed = header.clone();
         change(&mut changed);
-        let mut bytes = changed.to_bytes();
-        bytes.resize(bytes.len().next_multiple_of(512), 0);
-        if bytes.len() as u64 > self.layout.cluster {
+        let old = header::first_cluster(&*self.file, self.layout.cluster_bits)?;
+        let Some(writes) = rewrite::rewrite(&changed, &old) else {
             let text = "the names and extensions do not fit into the header's cluster";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        };
+        self.file.flush()?;
+        for (at, bytes) in writes {
+            self.file.write_at(at, &bytes, WriteFlags::default())?;
+            self.file.flush()?;
         }
-        self.file.flush()?;
-        self.file.write_at(0, &bytes, WriteFlags::default())?;
-        self.file.flush()?;
         *header = changed;
         Ok(())
     }

@@ -15,8 +15,8 @@ use graph::{
 };
 use protocols::{Access, FileOptions};
 
-use super::Random;
 use super::power::Volatile;
+use super::{Backwards, Random};
 
 /// Files in memory, by name.
 #[derive(Default)]
@@ -86,11 +86,13 @@ pub fn make(gate: &dyn Gate, format: &str, path: &str, text: &str, size: u64) {
 pub struct Opening {
     pub read_only: bool,
     pub backing: Option<Arc<dyn Node>>,
+    /// The driver's own options; secrets are [`Backwards`].
+    pub keys: Vec<(String, String)>,
 }
 
 impl Opening {
     pub fn reading() -> Self {
-        Self { read_only: true, backing: None }
+        Self { read_only: true, ..Self::default() }
     }
 }
 
@@ -142,8 +144,8 @@ pub fn try_open(
         purpose: Purpose::Use,
         children,
         discard: true,
-        options: &mut Keys::new([], Style::Drive),
-        secrets: &NoSecrets,
+        options: &mut Keys::new(opening.keys.clone(), Style::Drive),
+        secrets: &Backwards,
     })
 }
 
@@ -160,7 +162,7 @@ pub fn check(
     fix: Fix,
 ) -> Result<Option<CheckReport>, OpenError> {
     let format = format_named(format).unwrap();
-    let opening = Opening { read_only: fix == Fix::Nothing, backing: None };
+    let opening = Opening { read_only: fix == Fix::Nothing, ..Opening::default() };
     let (file, children) = children(gate, format, path, &opening)?;
     let request = OpenRequest {
         file,
