@@ -14,6 +14,7 @@ pub mod kernel;
 pub mod monitor;
 pub mod network;
 pub mod protocol;
+pub mod qmp;
 pub mod rig;
 pub mod saved;
 pub mod tree;
