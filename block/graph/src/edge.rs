@@ -190,6 +190,12 @@ impl Edge {
         }
     }
 
+    /// Counts as a request until the result is dropped: for what takes several calls to the node itself
+    /// and must not be torn by a drain. Nothing may go through this edge meanwhile.
+    pub fn hold(&self) -> InUse<'_> {
+        InUse { _slot: self.enter() }
+    }
+
     /// A request that changes nothing.
     pub(crate) fn with<T>(&self, act: impl FnOnce(&dyn Node) -> io::Result<T>) -> io::Result<T> {
         match &*self.enter() {
@@ -247,6 +253,11 @@ impl Edge {
 
 fn listens(target: Option<&Arc<Member>>) -> bool {
     target.is_some_and(|member| member.node().breakpoints().is_some())
+}
+
+/// Something is in flight through an edge, until dropped.
+pub struct InUse<'a> {
+    _slot: RwLockReadGuard<'a, Option<Arc<Member>>>,
 }
 
 fn nothing() -> io::Error {

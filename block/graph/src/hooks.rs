@@ -41,7 +41,8 @@ pub trait Hook: Send + Sync {
         Ok(())
     }
 
-    /// Called when the change was tried; some of it may be done if it failed.
+    /// Called after each [`Hook::before`] that succeeded, when the change was tried or another hook has
+    /// refused it; some of it may be done if it failed.
     fn after(&self, _change: &Change) {}
 
     /// Called when the node has another length, in bytes.
@@ -95,11 +96,16 @@ impl Hooks {
         act: impl FnOnce(&dyn Node) -> io::Result<()>,
     ) -> io::Result<()> {
         let hooks = self.now();
-        for hook in &*hooks {
-            hook.before(&change, node)?;
-        }
-        let result = act(node);
-        hooks.iter().for_each(|hook| hook.after(&change));
+        let refused = hooks
+            .iter()
+            .enumerate()
+            .find_map(|(row, hook)| hook.before(&change, node).err().map(|error| (row, error)));
+        // Every hook that has let a change pass hears that it is over.
+        let (passed, result) = match refused {
+            None => (hooks.len(), act(node)),
+            Some((row, error)) => (row, Err(error)),
+        };
+        hooks[..passed].iter().for_each(|hook| hook.after(&change));
         result
     }
 }

@@ -32,7 +32,7 @@ mod statistics;
 pub use bits::DirtyBits;
 pub use disk::{DetectZeroes, Disk, DiskOptions};
 pub use drain::Drained;
-pub use edge::{Edge, User};
+pub use edge::{Edge, InUse, User};
 pub use error::{OpenError, host_text};
 pub use event::{Breakpoints, Event};
 pub use executor::Executor;

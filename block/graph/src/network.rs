@@ -527,6 +527,7 @@ fn operation_harms_backing(operation: Operation) -> bool {
     !matches!(
         operation,
         Operation::BackupSource
+            | Operation::CommitSource
             | Operation::CommitTarget
             | Operation::MirrorSource
             | Operation::Stream

@@ -8,8 +8,10 @@
 
 mod concat;
 mod copy;
+mod engine;
 pub mod job;
 mod order;
+pub mod site;
 mod stack;
 mod status;
 mod stores;

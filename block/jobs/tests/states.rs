@@ -55,7 +55,7 @@ impl Script {
             job.sleep(seen, Some(delay));
         }
         job.account(bytes);
-        job.add_done(bytes);
+        job.meter().add_done(bytes);
         self.note("request");
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::job::clock::Limiter;
-use crate::job::list::{Live, Shared, lock};
+use crate::job::list::{Entry, Live, Shared, lock};
 use crate::job::{Action, Bell, Event, Failure, IoStatus, OnError, Operation, Status};
 
 /// A job, as its own work sees it.
@@ -61,7 +61,7 @@ impl Control {
     /// Whether the job shall end well although it has not been told to complete: it is ready, and
     /// was cancelled without force.
     pub fn leave(&self) -> bool {
-        self.wanted() && self.asked(|job| job.cancelled && !job.force)
+        self.asked(|job| job.cancelled && !job.force)
     }
 
     /// Whether the job was told to complete.
@@ -69,7 +69,7 @@ impl Control {
         self.asked(|job| job.complete)
     }
 
-    fn asked(&self, what: impl Fn(&super::list::Entry) -> bool) -> bool {
+    fn asked(&self, what: impl Fn(&Entry) -> bool) -> bool {
         self.shared.lock().by_key(self.key).is_some_and(|job| what(job))
     }
 
@@ -122,19 +122,14 @@ impl Control {
         self.live.total.store(total, Ordering::Relaxed);
     }
 
-    /// There is more work than was thought.
-    pub fn add_total(&self, more: u64) {
-        self.live.total.fetch_add(more, Ordering::Relaxed);
+    /// What counts the work done; for other threads.
+    pub fn meter(&self) -> Meter {
+        Meter(Arc::clone(&self.live))
     }
 
-    /// Work done so far.
-    pub fn set_done(&self, done: u64) {
-        self.live.current.store(done, Ordering::Relaxed);
-    }
-
-    /// More work is done.
-    pub fn add_done(&self, more: u64) {
-        self.live.current.fetch_add(more, Ordering::Relaxed);
+    /// Whether the job has been declared ready.
+    pub fn is_ready(&self) -> bool {
+        self.asked(Entry::ready)
     }
 
     /// Tells that a request failed, and what `policy` wants done. To stop is to be paused: the next
@@ -157,5 +152,22 @@ impl Control {
         let device = job.options.id.clone();
         self.shared.tell(Event::Error { device, operation, action });
         action
+    }
+}
+
+/// Counts the work that a job has done.
+#[derive(Clone)]
+pub struct Meter(Arc<Live>);
+
+impl Meter {
+    /// More work is done. There is never less work in all than is done.
+    pub fn add_done(&self, more: u64) {
+        let done = self.0.current.fetch_add(more, Ordering::Relaxed) + more;
+        self.0.total.fetch_max(done, Ordering::Relaxed);
+    }
+
+    /// Work done so far.
+    pub fn done(&self) -> u64 {
+        self.0.current.load(Ordering::Relaxed)
     }
 }

@@ -82,14 +82,15 @@ impl Shared {
     /// The last steps of a group whose jobs have all succeeded.
     pub(super) fn finalize(&self, group: Group) {
         let works = self.works(group);
-        for (key, work) in &works {
-            if let Err(failure) = work.prepare() {
-                return self.fail(*key, failure);
-            }
+        let failed = works.iter().find_map(|(key, work)| Some((*key, work.prepare().err()?)));
+        if let Some((key, failure)) = failed {
+            drop(works);
+            return self.fail(key, failure);
         }
         for (key, work) in works {
             work.commit();
             work.clean();
+            drop(work);
             self.conclude(key);
         }
     }
@@ -102,16 +103,24 @@ impl Shared {
         for (key, work) in works {
             work.abort();
             work.clean();
+            drop(work);
             self.conclude(key);
         }
     }
 
     fn works(&self, group: Group) -> Vec<(u64, Arc<dyn Work>)> {
         let mut state = self.lock();
-        state.members(group).map(|job| (job.key, Arc::clone(&job.work))).collect()
+        state.members(group).filter_map(|job| Some((job.key, job.work.clone()?))).collect()
     }
 
     fn conclude(&self, key: u64) {
+        let mut state = self.lock();
+        let Some(job) = state.by_key(key) else { return };
+        job.synced = job.work.as_ref().map_or(job.synced, |work| work.actively_synced());
+        let work = job.work.take();
+        drop(state);
+        // Outside of the lock, and before anybody hears of it: with the work go the nodes it held.
+        drop(work);
         let mut state = self.lock();
         let Some(job) = state.by_key(key) else { return };
         if job.started && job.kind.is_block_job() {
@@ -119,10 +128,9 @@ impl Shared {
         }
         self.turn(job, Status::Concluded);
         let gone = job.options.auto_dismiss || !job.started;
-        let over = gone.then(|| self.dismiss(&mut state, key));
-        drop(state);
-        // Outside of the lock: with the job go the nodes that it held.
-        drop(over);
+        if gone {
+            self.dismiss(&mut state, key);
+        }
     }
 }
 

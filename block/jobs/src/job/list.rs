@@ -64,7 +64,10 @@ pub(super) struct Entry {
     pub options: JobOptions,
     pub kind: Kind,
     pub status: Status,
-    pub work: Arc<dyn Work>,
+    /// Gone when the job is over.
+    pub work: Option<Arc<dyn Work>>,
+    /// What the work last said of that.
+    pub synced: Option<bool>,
     pub live: Arc<Live>,
     pub started: bool,
     /// Reasons to be paused.
@@ -109,7 +112,7 @@ impl Entry {
 
     /// Lets the job's thread look at what has changed.
     pub fn nudge(&self) {
-        let wanted = self.pauses > 0 || self.cancelled;
+        let wanted = self.pauses > 0 || self.force;
         self.live.attention.store(wanted, Ordering::SeqCst);
         self.live.bell.ring();
     }
@@ -150,7 +153,7 @@ impl Entry {
             ready: self.ready(),
             auto_finalize: self.options.auto_finalize,
             auto_dismiss: self.options.auto_dismiss,
-            actively_synced: self.work.actively_synced(),
+            actively_synced: self.work.as_ref().map_or(self.synced, |work| work.actively_synced()),
         }
     }
 }
@@ -181,6 +184,14 @@ impl Jobs {
         Group(state.next)
     }
 
+    /// Refuses a name that no new job can have.
+    ///
+    /// # Errors
+    /// When it is malformed or taken.
+    pub fn check_new(&self, id: &str) -> Result<(), Refusal> {
+        self.shared.lock().check_new(id)
+    }
+
     /// Adds a job that does nothing yet.
     ///
     /// # Errors
@@ -192,11 +203,8 @@ impl Jobs {
         group: Option<Group>,
         work: Arc<dyn Work>,
     ) -> Result<(), Refusal> {
-        check_id(&options.id)?;
         let mut state = self.shared.lock();
-        if state.jobs.iter().any(|job| job.options.id == options.id) {
-            return Err(Refusal::new(format!("Job ID '{}' already in use", options.id)));
-        }
+        state.check_new(&options.id)?;
         state.next += 1;
         let key = state.next;
         let id = options.id.clone();
@@ -213,7 +221,8 @@ impl Jobs {
             options,
             kind,
             status: Status::Created,
-            work,
+            synced: work.actively_synced(),
+            work: Some(work),
             live: Arc::new(live),
             started: false,
             pauses: 0,
@@ -239,8 +248,9 @@ impl Jobs {
         if entry.status != Status::Created || entry.result.is_some() {
             return Ok(());
         }
+        let Some(work) = entry.work.clone() else { return Ok(()) };
         entry.started = true;
-        let (key, work) = (entry.key, Arc::clone(&entry.work));
+        let key = entry.key;
         let control = Control::new(Arc::clone(&self.shared), key, Arc::clone(&entry.live));
         self.shared.turn(entry, Status::Running);
         let thread = std::thread::Builder::new().name(format!("job {id}"));
@@ -415,7 +425,7 @@ impl Jobs {
         let mut state = self.shared.lock();
         let job = state.find(id)?;
         job.check(Verb::Complete)?;
-        if job.cancelled || !job.work.completes() {
+        if job.cancelled || !job.work.as_ref().is_some_and(|work| work.completes()) {
             let text = format!("The active block job '{id}' cannot be completed");
             return Err(Refusal::new(text));
         }
@@ -449,9 +459,7 @@ impl Jobs {
         let job = state.find(id)?;
         job.check(Verb::Dismiss)?;
         let key = job.key;
-        let entry = self.shared.dismiss(&mut state, key);
-        drop(state);
-        drop(entry);
+        self.shared.dismiss(&mut state, key);
         Ok(())
     }
 
@@ -533,6 +541,14 @@ impl State {
         self.jobs.iter_mut().find(|job| job.options.id == id).ok_or_else(missing)
     }
 
+    fn check_new(&self, id: &str) -> Result<(), Refusal> {
+        check_id(id)?;
+        if self.jobs.iter().any(|job| job.options.id == id) {
+            return Err(Refusal::new(format!("Job ID '{id}' already in use")));
+        }
+        Ok(())
+    }
+
     pub fn by_key(&mut self, key: u64) -> Option<&mut Entry> {
         self.jobs.iter_mut().find(|job| job.key == key)
     }
@@ -569,11 +585,11 @@ impl Shared {
     }
 
     /// Takes a job that is over off the list.
-    pub fn dismiss(&self, state: &mut State, key: u64) -> Option<Entry> {
-        let at = state.jobs.iter().position(|job| job.key == key)?;
-        let mut entry = state.jobs.remove(at);
-        self.turn(&mut entry, Status::Null);
-        Some(entry)
+    pub fn dismiss(&self, state: &mut State, key: u64) {
+        if let Some(at) = state.jobs.iter().position(|job| job.key == key) {
+            let mut entry = state.jobs.remove(at);
+            self.turn(&mut entry, Status::Null);
+        }
     }
 }
 

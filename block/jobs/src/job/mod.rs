@@ -15,7 +15,7 @@ mod work;
 
 pub use bell::Bell;
 pub use clock::{Clock, HandClock, HostClock};
-pub use control::Control;
+pub use control::{Control, Meter};
 pub use errors::{Action, Class, Failure, IoStatus, OnError, Operation, Refusal};
 pub use events::{Deaf, Event, JobInfo, Listener, Milestone};
 pub use list::{Group, JobOptions, Jobs};
