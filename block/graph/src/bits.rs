@@ -25,6 +25,12 @@ impl DirtyBits {
         self.chunks.is_empty()
     }
 
+    /// Whether the bit of a byte is set.
+    pub fn is_set(&self, offset: u64) -> bool {
+        let bit = offset >> self.granularity_bits;
+        self.word(bit - bit % 64) >> (bit % 64) & 1 != 0
+    }
+
     /// Sets the bits of a byte range; those that it only touches, too.
     pub fn set(&mut self, offset: u64, len: u64) {
         let (first, end) = (offset >> self.granularity_bits, self.end(offset, len));

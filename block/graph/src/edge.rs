@@ -11,7 +11,7 @@ use std::sync::{
 
 use crate::hooks::{Change, ChangeKind};
 use crate::{
-    Breakpoints, Child, Event, Extent, Image, Limits, Member, Node, NodeInfo, Permissions,
+    Breakpoints, Child, Event, Extent, Image, Limits, Member, Node, NodeInfo, Past, Permissions,
     Preallocation, Role, WriteFlags, ZeroFlags, check_range,
 };
 
@@ -355,6 +355,10 @@ impl Node for Edge {
 
     fn present(&self) -> bool {
         self.slot().is_some()
+    }
+
+    fn past(&self) -> Option<Arc<dyn Past>> {
+        self.ask(None, Node::past)
     }
 
     fn image(&self) -> Option<&dyn Image> {

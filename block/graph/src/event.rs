@@ -169,7 +169,8 @@ pub trait Breakpoints: Send + Sync {
     /// The next request that comes to `event` stops there under the name `tag`.
     fn set(&self, event: Event, tag: &str);
 
-    /// Takes back all breakpoints called `tag` and lets go what they stopped; whether there were any.
+    /// Takes back all breakpoints called `tag`, whether there were any, and lets go what others of that
+    /// name stopped.
     fn remove(&self, tag: &str) -> bool;
 
     /// Lets one request that was stopped under the name `tag` go on; whether there was one.

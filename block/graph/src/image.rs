@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crypto::{Credentials, Endpoint, Objects};
 
+use crate::throttle::Group;
 use crate::{ImageOptions, OpenError};
 
 /// How space for a disk is reserved when it is created or grows (`preallocation=`).
@@ -327,7 +328,8 @@ impl From<&str> for Property {
     }
 }
 
-/// Where passphrases and keys come from (`--object secret`).
+/// Where objects that nodes refer to come from: passphrases and keys (`--object secret`), throttle
+/// groups (`--object throttle-group`).
 pub trait Secrets: Send + Sync {
     /// The bytes of the secret called `id`.
     ///
@@ -341,6 +343,11 @@ pub trait Secrets: Send + Sync {
     /// `Option` when there are none, or they are for who is called.
     fn client_credentials(&self, id: &str) -> Result<Arc<Credentials>, OpenError> {
         Err(OpenError::Option(format!("No TLS credentials with id '{id}'")))
+    }
+
+    /// The throttle group called `id`, if there is one.
+    fn throttle_group(&self, _id: &str) -> Option<Arc<Group>> {
+        None
     }
 }
 

@@ -24,10 +24,13 @@ mod image_options;
 mod member;
 mod network;
 mod node;
+mod past;
 mod permissions;
 mod queue;
 mod ranges;
 mod statistics;
+mod status;
+pub mod throttle;
 
 pub use bits::DirtyBits;
 pub use disk::{DetectZeroes, Disk, DiskOptions};
@@ -48,7 +51,9 @@ pub use node::{
     Child, Extent, ExtentKind, Limits, Memory, Node, NodeInfo, Role, SECTOR, WriteFlags, ZeroFlags,
     check_range, is_zero,
 };
+pub use past::Past;
 pub use permissions::{Access, NodeKind, Permissions};
 pub use queue::{Completion, Op, Queue, Request};
 pub use ranges::{RangeGuard, RangeLocks, Sharing};
 pub use statistics::{Counters, Statistics};
+pub use status::{Status, backing_of, status_above};

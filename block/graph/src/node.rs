@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::{Breakpoints, Event, Image, OpenError, Preallocation, Property};
+use crate::{Breakpoints, Event, Image, OpenError, Past, Preallocation, Property};
 
 /// Bytes per sector where a format or a device counts in sectors.
 pub const SECTOR: u64 = 512;
@@ -245,6 +245,11 @@ pub trait Node: Send + Sync {
 
     /// Hears what the node above is about to do with this one. May block: a breakpoint is here.
     fn event(&self, _event: Event) {}
+
+    /// The facet of nodes that keep what writes replace.
+    fn past(&self) -> Option<Arc<dyn Past>> {
+        None
+    }
 
     /// The facet of nodes that stop requests at events.
     fn breakpoints(&self) -> Option<Arc<dyn Breakpoints>> {

@@ -4,7 +4,7 @@ use graph::{Child, Extent, Node, NodeInfo, WriteFlags, ZeroFlags};
 use std::io;
 use std::sync::Arc;
 
-use crate::status::status_above;
+use graph::status_above;
 
 /// A stretch of a node.
 pub struct Part {

@@ -13,15 +13,14 @@ pub mod job;
 mod order;
 pub mod site;
 mod stack;
-mod status;
 mod stores;
 mod zeroes;
 
 pub use concat::{Concat, Part};
 pub use copy::{Copy, CopyError, CopyOptions, MAX_WORKERS, Salvaged, Side};
+pub use graph::{Status, backing_of, status_above};
 pub use job::{JobOptions, Jobs};
 pub use stack::Stack;
-pub use status::{Status, backing_of, status_above};
 pub use stores::{Store, Stores};
 pub use zeroes::{Run, runs};
 

@@ -1,7 +1,6 @@
 //! What the files below a chain's layers know: clusters that were reserved and never written are zeroes.
 
-use crate::status::{Status, status_above};
-use graph::{ExtentKind, Node, Role};
+use graph::{ExtentKind, Node, Role, Status, status_above};
 use std::io;
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Where content comes from, looked for through a chain of backing files.
 
-use graph::{Extent, ExtentKind, Node, Role};
+use crate::{Extent, ExtentKind, Node, Role};
 use std::io;
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ pub fn status_above(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use graph::{Child, NodeInfo, WriteFlags, ZeroFlags};
+    use crate::{Child, NodeInfo, WriteFlags, ZeroFlags};
 
     /// A layer that has the ranges given, and nothing else.
     struct Layer {
