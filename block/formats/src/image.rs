@@ -176,7 +176,7 @@ impl Opener<'_> {
         let mut keys = Keys::new(pairs.clone(), Style::Drive);
         let below = keys.child("file").unwrap_or_else(|| Keys::new([], Style::Drive));
         let inherited = Inherited { read_only: true, ..Inherited::default() };
-        let node = Arc::clone(self.node(below, &inherited)?.node());
+        let node = self.node(below, &inherited)?.node();
         let format = self.probe(&*node, &node.info().filename)?;
         ours(format)
     }

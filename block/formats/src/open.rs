@@ -334,7 +334,7 @@ impl<'a> Opener<'a> {
             replaced.push(role);
             children.extend(member.map(|member| (role, member)));
         }
-        self.follow(format, &**file.node(), &filename, common, &replaced, 0, &mut children)?;
+        self.follow(format, &*file.node(), &filename, common, &replaced, 0, &mut children)?;
         self.edges(format, &above, &file, filename, children)
     }
 
@@ -456,7 +456,7 @@ impl<'a> Opener<'a> {
         let name = match format {
             Some("file" | "host_device") => "raw".to_owned(),
             Some(format) => format.to_owned(),
-            None => self.probe(&**file.node(), path)?.to_owned(),
+            None => self.probe(&*file.node(), path)?.to_owned(),
         };
         let Some(format) = format_named(&name) else {
             return Err(match known(&name) {
@@ -465,7 +465,7 @@ impl<'a> Opener<'a> {
             });
         };
         let mut children = Vec::new();
-        self.follow(format, &**file.node(), path, common, &[], depth, &mut children)?;
+        self.follow(format, &*file.node(), path, common, &[], depth, &mut children)?;
         let name = self.graph.reserve(None)?;
         let above = Above { name: &name, kind: kind_of(format), writable: false };
         let Parts { file, children, edges, .. } =

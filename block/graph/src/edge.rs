@@ -26,6 +26,18 @@ pub enum User {
     Job(String),
 }
 
+/// Where an edge leads. The node is the member's; it is here, too, to be at hand.
+struct Place {
+    member: Arc<Member>,
+    node: Arc<dyn Node>,
+}
+
+impl Place {
+    fn of(member: &Arc<Member>) -> Self {
+        Self { member: Arc::clone(member), node: member.node() }
+    }
+}
+
 /// A node that an edge leads to, by reference; an alias because functions are passed for it.
 type Below = dyn Node + 'static;
 
@@ -35,7 +47,7 @@ type Below = dyn Node + 'static;
 /// All calls go to the node behind. Those that move data wait while the edge is drained; those that
 /// only ask for a property do not.
 pub struct Edge {
-    target: RwLock<Option<Arc<Member>>>,
+    target: RwLock<Option<Place>>,
     /// Number of drains that hold requests back; only edges of devices and jobs ever have any.
     closed: AtomicU32,
     /// Whether the node behind listens to events: few do, and every request has some.
@@ -53,9 +65,9 @@ impl Edge {
     /// turns it.
     pub fn new(user: User, target: Option<&Arc<Member>>, permissions: Permissions) -> Arc<Self> {
         let edge = Arc::new(Self {
-            target: RwLock::new(target.cloned()),
+            target: RwLock::new(target.map(Place::of)),
             closed: AtomicU32::new(0),
-            listens: AtomicBool::new(listens(target)),
+            listens: AtomicBool::new(target.is_some_and(|member| listens(&*member.node()))),
             gate: Mutex::default(),
             opened: Condvar::new(),
             user,
@@ -116,7 +128,7 @@ impl Edge {
 
     /// The node it leads to now.
     pub fn target(&self) -> Option<Arc<Member>> {
-        self.slot().clone()
+        self.slot().as_ref().map(|place| Arc::clone(&place.member))
     }
 
     /// What the user does with the node, and what it lets others do.
@@ -132,9 +144,11 @@ impl Edge {
     /// led to. In a graph, the graph does this (see [`crate::Graph`]).
     pub fn turn(self: &Arc<Self>, target: Option<&Arc<Member>>) -> Option<Arc<Member>> {
         let mut slot = self.target.write().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *slot, target.cloned());
-        self.listens.store(listens(target), Ordering::Relaxed);
+        let before = std::mem::replace(&mut *slot, target.map(Place::of));
+        let heard = slot.as_ref().is_some_and(|place| listens(&*place.node));
+        self.listens.store(heard, Ordering::Relaxed);
         drop(slot);
+        let before = before.map(|place| place.member);
         if let Some(before) = &before {
             before.abandon(self);
         }
@@ -142,6 +156,13 @@ impl Edge {
             target.adopt(self);
         }
         before
+    }
+
+    /// Takes note that the member has another node.
+    pub(crate) fn refresh(&self) {
+        let mut slot = self.target.write().unwrap_or_else(PoisonError::into_inner);
+        *slot = slot.take().map(|place| Place::of(&place.member));
+        self.listens.store(slot.as_ref().is_some_and(|p| listens(&*p.node)), Ordering::Relaxed);
     }
 
     /// Holds back requests that come from now on.
@@ -171,12 +192,12 @@ impl Edge {
     }
 
     /// For questions that move no data.
-    fn slot(&self) -> RwLockReadGuard<'_, Option<Arc<Member>>> {
+    fn slot(&self) -> RwLockReadGuard<'_, Option<Place>> {
         self.target.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For requests: the lock is what keeps the node in its place until they are done.
-    fn enter(&self) -> RwLockReadGuard<'_, Option<Arc<Member>>> {
+    fn enter(&self) -> RwLockReadGuard<'_, Option<Place>> {
         loop {
             let slot = self.slot();
             if !self.is_closed() {
@@ -199,7 +220,7 @@ impl Edge {
     /// A request that changes nothing.
     pub(crate) fn with<T>(&self, act: impl FnOnce(&dyn Node) -> io::Result<T>) -> io::Result<T> {
         match &*self.enter() {
-            Some(member) => act(&**member.node()),
+            Some(place) => act(&*place.node),
             None => Err(nothing()),
         }
     }
@@ -214,9 +235,9 @@ impl Edge {
     ) -> io::Result<()> {
         match &*self.enter() {
             None => Err(nothing()),
-            Some(member) if !member.hooks.active() => act(&**member.node()),
-            Some(member) => {
-                member.hooks.around(Change { kind, offset, len }, &**member.node(), act)
+            Some(place) if !place.member.hooks.active() => act(&*place.node),
+            Some(place) => {
+                place.member.hooks.around(Change { kind, offset, len }, &*place.node, act)
             }
         }
     }
@@ -228,10 +249,10 @@ impl Edge {
     ) -> io::Result<()> {
         match &*self.enter() {
             None => Err(nothing()),
-            Some(member) => {
-                let done = act(&**member.node());
-                let size = member.node().size();
-                member.hooks.now().iter().for_each(|hook| hook.resized(size));
+            Some(place) => {
+                let done = act(&*place.node);
+                let size = place.node.size();
+                place.member.hooks.now().iter().for_each(|hook| hook.resized(size));
                 done
             }
         }
@@ -240,7 +261,7 @@ impl Edge {
     /// A property of the node behind.
     fn ask<T>(&self, without: T, ask: impl FnOnce(&Below) -> T) -> T {
         match &*self.slot() {
-            Some(member) => ask(&**member.node()),
+            Some(place) => ask(&*place.node),
             None => without,
         }
     }
@@ -251,13 +272,13 @@ impl Edge {
     }
 }
 
-fn listens(target: Option<&Arc<Member>>) -> bool {
-    target.is_some_and(|member| member.node().breakpoints().is_some())
+fn listens(node: &dyn Node) -> bool {
+    node.breakpoints().is_some()
 }
 
 /// Something is in flight through an edge, until dropped.
 pub struct InUse<'a> {
-    _slot: RwLockReadGuard<'a, Option<Arc<Member>>>,
+    _slot: RwLockReadGuard<'a, Option<Place>>,
 }
 
 fn nothing() -> io::Error {
@@ -279,7 +300,7 @@ impl Node for Edge {
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         match &*self.enter() {
-            Some(member) => member.node().read_at(offset, buf),
+            Some(place) => place.node.read_at(offset, buf),
             None => check_range(offset, buf.len() as u64, 0),
         }
     }
@@ -290,7 +311,7 @@ impl Node for Edge {
             Err(TryLockError::Poisoned(slot)) => slot.into_inner(),
             Err(TryLockError::WouldBlock) => return false,
         };
-        !self.is_closed() && slot.as_ref().is_some_and(|m| m.node().read_cached(offset, buf))
+        !self.is_closed() && slot.as_ref().is_some_and(|p| p.node.read_cached(offset, buf))
     }
 
     fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> io::Result<()> {
@@ -308,7 +329,7 @@ impl Node for Edge {
 
     fn flush(&self) -> io::Result<()> {
         match &*self.enter() {
-            Some(member) => member.node().flush(),
+            Some(place) => place.node.flush(),
             None => Ok(()),
         }
     }

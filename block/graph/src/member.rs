@@ -8,9 +8,10 @@ use crate::{DiskOptions, Edge, Node, NodeKind, Permissions};
 /// A node with everything that all its users share.
 pub struct Member {
     name: String,
-    node: Arc<dyn Node>,
+    /// Changes when the node is opened again with other options; edges have a copy.
+    node: Mutex<Arc<dyn Node>>,
     kind: NodeKind,
-    options: DiskOptions,
+    options: Mutex<DiskOptions>,
     pub(crate) hooks: Hooks,
     links: Mutex<Links>,
 }
@@ -79,6 +80,7 @@ impl Member {
         options: DiskOptions,
     ) -> Arc<Self> {
         let (hooks, links) = (Hooks::default(), Mutex::default());
+        let (node, options) = (Mutex::new(node), Mutex::new(options));
         Arc::new(Self { name, node, kind, options, hooks, links })
     }
 
@@ -93,9 +95,20 @@ impl Member {
         &self.name
     }
 
-    /// The node itself. Requests to it pass by its hooks and by drains.
-    pub fn node(&self) -> &Arc<dyn Node> {
-        &self.node
+    /// The node itself. Requests to it pass by its hooks and by drains. Not to be kept: it is another
+    /// one when the member was opened again with other options.
+    pub fn node(&self) -> Arc<dyn Node> {
+        Arc::clone(&self.node.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another node in the place of the one there is, which nothing uses now. The result is
+    /// that one.
+    pub(crate) fn exchange(&self, node: Arc<dyn Node>) -> Arc<dyn Node> {
+        let mut slot = self.node.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *slot, node);
+        drop(slot);
+        self.parents().iter().for_each(|edge| edge.refresh());
+        before
     }
 
     /// What it is to its children.
@@ -104,8 +117,12 @@ impl Member {
     }
 
     /// The policy it was opened with.
-    pub fn options(&self) -> &DiskOptions {
-        &self.options
+    pub fn options(&self) -> DiskOptions {
+        self.options.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_options(&self, options: DiskOptions) {
+        *self.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
     }
 
     pub(crate) fn links(&self) -> MutexGuard<'_, Links> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::drain::{Drained, Drains};
 use crate::member::Block;
 use crate::{
-    Access, Disk, DiskOptions, Edge, Hook, Member, Node, NodeKind, OpenError, Operation,
+    Access, Disk, DiskOptions, Edge, Hook, Member, Memory, Node, NodeKind, OpenError, Operation,
     Permissions, Role, User,
 };
 
@@ -255,7 +255,7 @@ impl Graph {
     pub fn disk(&self, name: &str) -> Result<Disk, OpenError> {
         let member = self.get(name)?;
         let edge = self.attach(&member, User::Device(String::new()), Permissions::UNUSED)?;
-        Ok(Disk::on(edge, member.options().clone()))
+        Ok(Disk::on(edge, member.options()))
     }
 
     /// Waits until nothing is in flight in the node and above it, and holds back what comes, until
@@ -319,6 +319,51 @@ impl Graph {
             return Err(OpenError::Option(text));
         }
         self.turn_all(&[edge], member, backing)
+    }
+
+    /// Opens a member again: nothing is in flight in it, its old node is gone when `open` is called, and
+    /// the result of that is its new one. When that fails, `back` opens what there was; without even
+    /// that, the member is an empty disk.
+    ///
+    /// # Errors
+    /// Of the flush before; of `open`; `Option` when somebody still works with the node.
+    pub fn exchange(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        options: DiskOptions,
+        open: impl FnOnce() -> Result<Arc<dyn Node>, OpenError>,
+        back: impl FnOnce() -> Result<Arc<dyn Node>, OpenError>,
+    ) -> Result<(), OpenError> {
+        let _change = self.change();
+        let _drained = self.drains.begin(self, &[member]);
+        let node = member.node();
+        if !node.read_only() {
+            let failed =
+                |source| OpenError::Host { operation: "Error flushing drive".to_owned(), source };
+            node.flush().map_err(failed)?;
+        }
+        drop(node);
+        let before = member.exchange(Arc::new(Memory::new(Vec::new(), true)));
+        if Arc::strong_count(&before) > 1 {
+            member.exchange(before);
+            let text = format!("Node '{}' is busy: somebody works with it", member.name());
+            return Err(OpenError::Option(text));
+        }
+        drop(before);
+        let opened = open();
+        let (node, result) = match opened {
+            Ok(node) => (Ok(node), Ok(())),
+            Err(refused) => (back(), Err(refused)),
+        };
+        if let Ok(node) = node {
+            member.exchange(node);
+        }
+        if result.is_ok() {
+            member.set_options(options);
+        }
+        // Whether it can be written may have changed what it needs of its children.
+        let checked = self.check(member, None, "");
+        result.and(checked)
     }
 
     /// Turns edges while everything above `drained` and above the new target is drained.

@@ -306,7 +306,7 @@ fn a_drain_waits_for_what_is_in_flight_and_holds_back_the_rest() {
     wait.recv().unwrap();
     // The node lets the request go only because it is told to.
     let drained = graph.drain(&slow);
-    assert_eq!(byte_at(&**slow.node(), 0), 1);
+    assert_eq!(byte_at(&*slow.node(), 0), 1);
     first.join().unwrap();
     let second = write(2);
     assert!(!disk.read_cached(0, &mut [0]), "not even what takes no time");
@@ -384,17 +384,17 @@ fn a_hook_may_copy_what_was_there_and_refuse() {
     let to = graph.attach(&target, User::Job("b".to_owned()), Permissions::WRITER).unwrap();
     graph.add_hook(&source, Arc::new(Before { to }));
     disk.write_at(10, &[1; 20], PLAIN).unwrap();
-    assert_eq!((byte_at(&**target.node(), 10), byte_at(&**target.node(), 30)), (7, 0));
+    assert_eq!((byte_at(&*target.node(), 10), byte_at(&*target.node(), 30)), (7, 0));
     let error = disk.write_at(4096, &[1], PLAIN).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     assert_eq!(byte_at(&*disk, 4096), 7);
     // Draining the target holds back the source's users, too.
     let drained = graph.drain(&target);
     let writer = thread::spawn(move || disk.write_at(50, &[1], PLAIN).unwrap());
-    assert_eq!(byte_at(&**source.node(), 50), 7);
+    assert_eq!(byte_at(&*source.node(), 50), 7);
     drop(drained);
     writer.join().unwrap();
-    assert_eq!(byte_at(&**target.node(), 50), 7);
+    assert_eq!(byte_at(&*target.node(), 50), 7);
 }
 
 #[test]

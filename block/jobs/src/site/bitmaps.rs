@@ -158,7 +158,8 @@ impl Bitmaps {
         let cluster = member.node().info().cluster_size.map_or(USUAL, u64::from);
         let granularity = new.granularity.map_or(cluster.clamp(4096, USUAL), u64::from);
         if new.persistent {
-            let Some(bitmaps) = member.node().image().and_then(Image::bitmaps) else {
+            let node = member.node();
+            let Some(bitmaps) = node.image().and_then(Image::bitmaps) else {
                 let text = "Operation not supported";
                 return refuse(format!("Can't store persistent bitmaps to {}: {text}", new.node));
             };
@@ -309,7 +310,8 @@ fn missing(name: &str) -> Refusal {
 
 /// The bitmaps that the image has.
 fn stored(member: &Arc<Member>) -> impl Iterator<Item = Bitmap> {
-    let bitmaps = member.node().image().and_then(Image::bitmaps);
+    let node = member.node();
+    let bitmaps = node.image().and_then(Image::bitmaps);
     let list = bitmaps.map(graph::Bitmaps::list).unwrap_or_default();
     let member = Arc::clone(member);
     list.into_iter().map(move |info| Bitmap::Stored(Arc::clone(&member), info))
@@ -319,7 +321,8 @@ fn facet<T>(
     member: &Arc<Member>,
     act: impl FnOnce(&dyn graph::Bitmaps) -> std::io::Result<T>,
 ) -> Result<T, Refusal> {
-    let bitmaps = member.node().image().and_then(Image::bitmaps);
+    let node = member.node();
+    let bitmaps = node.image().and_then(Image::bitmaps);
     let bitmaps = bitmaps.ok_or_else(|| Refusal::new("Operation not supported"))?;
     act(bitmaps).map_err(|error| Refusal::new(graph::host_text(&error)))
 }

@@ -464,7 +464,7 @@ impl Site {
         };
         self.launch(Kind::Commit, common, |id| {
             let (graph, kind) = (&self.graph, Kind::Commit);
-            commit::resize(&**base.node(), active.node().size())
+            commit::resize(&*base.node(), active.node().size())
                 .map_err(|error| Refusal::new(graph::host_text(&error)))?;
             let work = mirror::Mirror::begin(graph, id, kind, &active, &base, plan)?;
             Ok(work)

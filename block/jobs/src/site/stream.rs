@@ -92,7 +92,7 @@ impl Stream {
         let taken = Access::READ.with(Access::WRITE_UNCHANGED);
         let needs = Permissions { taken, shared: Access::ALL };
         let from = graph.attach(top, User::Job(id.to_owned()), needs)?;
-        let target = Arc::clone(top.node());
+        let target = top.node();
         let transfer = Transfer::new(Arc::clone(top), target, false, false);
         let hook = Arc::new(StreamHook { fence: Fence::default(), transfer });
         let reason = "block device is in use by block job: stream";
@@ -232,7 +232,8 @@ pub(crate) fn record_backing(
     backing: Option<&Arc<Member>>,
     name: Option<&str>,
 ) -> Result<(), Failure> {
-    let Some(overlay) = image.node().image().and_then(Image::overlay) else {
+    let node = image.node();
+    let Some(overlay) = node.image().and_then(Image::overlay) else {
         return Err(Failure::Error("Operation not supported".to_owned()));
     };
     let Some(backing) = backing else { return Ok(overlay.record_backing(None, None)?) };
