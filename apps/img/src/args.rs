@@ -11,12 +11,14 @@ pub(crate) struct Opt {
     pub long: &'static str,
     /// Name of its value in the help, if it takes one.
     pub value: Option<&'static str>,
+    /// The value can be left out: it only counts when it is attached (`--long=value`).
+    pub optional: bool,
     pub help: &'static str,
 }
 
 /// A switch.
 pub(crate) const fn flag(short: char, long: &'static str, help: &'static str) -> Opt {
-    Opt { short: some(short), long, value: None, help }
+    Opt { short: some(short), long, value: None, optional: false, help }
 }
 
 /// An option with a value.
@@ -26,7 +28,17 @@ pub(crate) const fn takes(
     value: &'static str,
     help: &'static str,
 ) -> Opt {
-    Opt { short: some(short), long, value: Some(value), help }
+    Opt { short: some(short), long, value: Some(value), optional: false, help }
+}
+
+/// An option whose value can be left out.
+pub(crate) const fn may_take(
+    short: char,
+    long: &'static str,
+    value: &'static str,
+    help: &'static str,
+) -> Opt {
+    Opt { optional: true, ..takes(short, long, value, help) }
 }
 
 /// No short form.
@@ -43,9 +55,14 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Sorts `words` by the table of command `program` (`qemu-img info`).
-    pub fn parse(program: &str, table: &'static [Opt], words: &[String]) -> Result<Self, Failure> {
-        let parser = Parser { program, table };
+    /// Sorts `words` by the table of command `program` (`qemu-img info`); an option in a later table hides
+    /// one of that name in an earlier one.
+    pub fn parse(
+        program: &str,
+        tables: &[&'static [Opt]],
+        words: &[String],
+    ) -> Result<Self, Failure> {
+        let parser = Parser { program, table: visible(tables) };
         let mut args = Self { given: Vec::new(), operands: Vec::new() };
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -83,9 +100,21 @@ impl Args {
     }
 }
 
+/// The options of several tables, without those that a later table has, too.
+pub(crate) fn visible(tables: &[&'static [Opt]]) -> Vec<&'static Opt> {
+    let mut found: Vec<&'static Opt> = Vec::new();
+    for opt in tables.iter().flat_map(|table| table.iter()) {
+        match found.iter_mut().find(|earlier| earlier.long == opt.long) {
+            Some(earlier) => *earlier = opt,
+            None => found.push(opt),
+        }
+    }
+    found
+}
+
 struct Parser<'a> {
     program: &'a str,
-    table: &'static [Opt],
+    table: Vec<&'static Opt>,
 }
 
 impl Parser<'_> {
@@ -107,6 +136,7 @@ impl Parser<'_> {
                 );
             }
             (Some(_), Some(value)) => value.to_owned(),
+            (Some(_), None) if opt.optional => String::new(),
             (Some(_), None) => words
                 .next()
                 .ok_or_else(|| {
@@ -122,7 +152,7 @@ impl Parser<'_> {
             return Ok(exact);
         }
         let candidates: Vec<&'static Opt> =
-            self.table.iter().filter(|opt| opt.long.starts_with(name)).collect();
+            self.table.iter().copied().filter(|opt| opt.long.starts_with(name)).collect();
         match candidates.as_slice() {
             [one] => Ok(one),
             [] => Err(self.refuse(format!("unrecognized option '--{name}'"))),
@@ -145,7 +175,7 @@ impl Parser<'_> {
             let Some(opt) = self.table.iter().find(|opt| opt.short == Some(letter)) else {
                 return Err(self.refuse(format!("invalid option -- '{letter}'")));
             };
-            if opt.value.is_none() {
+            if opt.value.is_none() || opt.optional {
                 given.push((opt.long, String::new()));
                 continue;
             }
@@ -182,9 +212,19 @@ mod tests {
         takes(NO_SHORT, "object", "OBJDEF", ""),
     ];
 
+    static OWN: &[Opt] = &[may_take('p', "progress", "KIND", "")];
+
+    #[test]
+    fn a_value_that_can_be_left_out_is_attached() {
+        let args = parse(&["-p", "a", "--progress", "b"]).expect("all are known");
+        assert_eq!((args.value("progress"), args.operands.len()), (Some(""), 2));
+        let args = parse(&["--progress=json", "a"]).expect("all are known");
+        assert_eq!(args.value("progress"), Some("json"));
+    }
+
     fn parse(words: &[&str]) -> Result<Args, String> {
         let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
-        Args::parse("prog cmd", TABLE, &words).map_err(|f| f.to_string())
+        Args::parse("prog cmd", &[TABLE, OWN], &words).map_err(|f| f.to_string())
     }
 
     #[test]

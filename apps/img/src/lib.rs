@@ -13,6 +13,7 @@ mod image;
 pub mod io;
 mod json;
 pub mod nbd;
+mod own;
 mod progress;
 mod snapshots;
 mod text;
@@ -56,12 +57,21 @@ impl Invocation {
     fn warn(&self, text: &str) {
         eprintln!("{}: {text}", self.program);
     }
+
+    /// Whether this is our own tool, and not QEMU's by its name.
+    fn is_own(&self) -> bool {
+        own::is_own(&self.program)
+    }
 }
 
 /// Runs the tool under the name `program` with these arguments.
 pub fn run(program: &str, words: &[String]) -> ExitCode {
     match dispatch(program, words) {
         Ok(code) => ExitCode::from(code),
+        Err(failure) if own::is_own(program) => {
+            eprintln!("{}", own::readable(&failure.line(program)));
+            ExitCode::from(failure.code)
+        }
         Err(failure) => {
             eprintln!("{}", failure.line(program));
             ExitCode::from(failure.code)
@@ -78,7 +88,7 @@ static STANDARD: &[Opt] = &[
 
 fn dispatch(program: &str, words: &[String]) -> Result<u8, Failure> {
     let (before, after) = split_at_command(words);
-    let standard = Args::parse(program, STANDARD, before)?;
+    let standard = Args::parse(program, &[STANDARD], before)?;
     if standard.has("help") {
         print!("{}", overview(program));
         return Ok(0);
@@ -93,18 +103,31 @@ fn dispatch(program: &str, words: &[String]) -> Result<u8, Failure> {
     let Some((name, rest)) = after.split_first() else {
         return Err(Failure::usage(format!("{program}: Not enough arguments"), program));
     };
-    let Some(command) = COMMANDS.iter().find(|c| c.name == name) else {
-        let known = options::nearest(name, COMMANDS.iter().map(|c| c.name));
+    if own::is_own(program) && name == "help" {
+        return own::help(program, rest);
+    }
+    let Some(command) = find(program, name) else {
+        let known = options::nearest(name, commands(program).map(|c| c.name));
         let hint = known.map(|n| format!(" (did you mean '{n}'?)")).unwrap_or_default();
         return Err(Failure::usage(format!("{program}: Command not found: {name}{hint}"), program));
     };
     let invocation = Invocation { program: program.to_owned(), command: command.name };
-    let args = Args::parse(&format!("{program} {name}"), command.options, rest)?;
+    let tables = [command.options, own::options(program, command)];
+    let args = Args::parse(&format!("{program} {name}"), &tables, rest)?;
     if args.has("help") {
         print!("{}", help(program, command));
         return Ok(0);
     }
     (command.run)(&invocation, &args)
+}
+
+/// The commands of the tool called `program`.
+fn commands(program: &str) -> impl Iterator<Item = &'static Command> {
+    COMMANDS.iter().chain(own::commands(program))
+}
+
+fn find(program: &str, name: &str) -> Option<&'static Command> {
+    commands(program).find(|command| command.name == name)
 }
 
 /// The words before the command's name, and those from it on.
@@ -131,9 +154,9 @@ fn overview(program: &str) -> String {
          usage: {program} [standard options] COMMAND [options]\n\nStandard options:\n",
         version(program)
     );
-    text.push_str(&option_lines(STANDARD));
+    text.push_str(&option_lines(&[STANDARD]));
     text.push_str(&format!("\nCommands ('{program} COMMAND --help' tells more):\n\n"));
-    for command in COMMANDS {
+    for command in commands(program) {
         text.push_str(&format!("  {:<9} {}\n", command.name, command.summary));
     }
     text.push_str("\nSupported image formats:\n\n");
@@ -149,18 +172,22 @@ fn help(program: &str, command: &Command) -> String {
         text.push_str(&format!("  {start} {line}\n"));
     }
     text.push_str("\nArguments:\n");
-    text.push_str(&option_lines(command.options));
+    text.push_str(&option_lines(&[command.options, own::options(program, command)]));
     for (name, meaning) in command.operands {
         text.push_str(&format!("  {name}\n     {meaning}\n"));
     }
     text
 }
 
-fn option_lines(table: &[Opt]) -> String {
+fn option_lines(tables: &[&'static [Opt]]) -> String {
     let mut text = String::new();
-    for opt in table {
+    for opt in args::visible(tables) {
         let short = opt.short.map(|s| format!("-{s}, ")).unwrap_or_default();
-        let value = opt.value.map(|v| format!(" {v}")).unwrap_or_default();
+        let value = match opt.value {
+            Some(value) if opt.optional => format!("[={value}]"),
+            Some(value) => format!(" {value}"),
+            None => String::new(),
+        };
         text.push_str(&format!("  {short}--{}{value}\n     {}\n", opt.long, opt.help));
     }
     text

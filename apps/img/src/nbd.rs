@@ -78,7 +78,7 @@ pub fn run(program: &str, words: &[String]) -> ExitCode {
 }
 
 fn start(program: &str, words: &[String]) -> Result<ExitCode, Failure> {
-    let args = Args::parse(program, OPTIONS, words)?;
+    let args = Args::parse(program, &[OPTIONS], words)?;
     if args.has("help") {
         print!("{}", help(program));
         return Ok(ExitCode::SUCCESS);
@@ -411,7 +411,7 @@ fn described(export: &ExportInfo) -> String {
 }
 
 fn help(program: &str) -> String {
-    let options = crate::option_lines(OPTIONS);
+    let options = crate::option_lines(&[OPTIONS]);
     format!(
         "Serves a disk image over the Network Block Device protocol.\n\n\
          usage: {program} [OPTIONS] FILE\n       {program} -L [OPTIONS]\n\n{options}"

@@ -7,6 +7,7 @@ use crate::order::Turns;
 use crate::zeroes::{Run, runs};
 use crate::{Progress, Status, Stores};
 use graph::{Compress, ExtentKind, Image, Node, WriteFlags, ZeroFlags};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,8 @@ pub const MAX_WORKERS: usize = 16;
 
 /// What to copy, and how.
 pub struct CopyOptions {
+    /// First byte to copy: what is before it was copied earlier.
+    pub start: u64,
     /// Pieces in flight, 1 to [`MAX_WORKERS`].
     pub workers: usize,
     /// Writes happen in the order of their offsets.
@@ -44,6 +47,7 @@ pub struct CopyOptions {
 impl Default for CopyOptions {
     fn default() -> Self {
         Self {
+            start: 0,
             workers: 8,
             in_order: true,
             min_sparse: 4096,
@@ -103,6 +107,7 @@ pub struct Copy<'a> {
     cursor: Mutex<Cursor>,
     turns: Turns,
     done: AtomicU64,
+    floor: Mutex<Floor>,
     stop: AtomicBool,
     failed: Mutex<Option<CopyError>>,
     salvaged: Mutex<Vec<Salvaged>>,
@@ -117,6 +122,25 @@ struct Cursor {
     known_until: u64,
     kind: Option<ExtentKind>,
     stores: Stores,
+}
+
+/// What is done without a gap from the start on; workers finish in any order.
+struct Floor {
+    until: u64,
+    /// Pieces behind the gap: start and end.
+    ahead: BTreeMap<u64, u64>,
+}
+
+impl Floor {
+    /// Adds a piece; where the gap begins now, if that is further on.
+    fn add(&mut self, piece: &Piece) -> Option<u64> {
+        let before = self.until;
+        self.ahead.insert(piece.offset, piece.offset + piece.len);
+        while let Some(end) = self.ahead.remove(&self.until) {
+            self.until = end;
+        }
+        (self.until > before).then_some(self.until)
+    }
 }
 
 /// One piece of work.
@@ -147,6 +171,7 @@ impl<'a> Copy<'a> {
             let error = io::Error::new(io::ErrorKind::Unsupported, "the target cannot compress");
             return Err(CopyError { side: Side::Target, offset: 0, error });
         }
+        let start = options.start.min(size);
         let copy = Self {
             source,
             target,
@@ -154,15 +179,16 @@ impl<'a> Copy<'a> {
             options,
             progress,
             size,
-            cursor: Mutex::default(),
+            cursor: Mutex::new(Cursor { offset: start, known_until: start, ..Cursor::default() }),
             turns: Turns::new(options.in_order && compress.is_none()),
-            done: AtomicU64::new(0),
+            done: AtomicU64::new(start),
+            floor: Mutex::new(Floor { until: start, ahead: BTreeMap::new() }),
             stop: AtomicBool::new(false),
             failed: Mutex::default(),
             salvaged: Mutex::default(),
             started: Instant::now(),
         };
-        progress.at(0, size);
+        progress.at(start, size);
         std::thread::scope(|scope| {
             for _ in 1..options.workers.clamp(1, MAX_WORKERS) {
                 scope.spawn(|| copy.work());
@@ -191,7 +217,7 @@ impl<'a> Copy<'a> {
                 if self.stop.load(Ordering::Relaxed) { Ok(()) } else { self.write(piece, &buf) }
             });
             match written {
-                Ok(()) => self.advance(piece.len),
+                Ok(()) => self.advance(piece),
                 Err(failure) => self.fail(failure),
             }
         }
@@ -205,9 +231,15 @@ impl<'a> Copy<'a> {
         }
     }
 
-    fn advance(&self, len: u64) {
-        let done = self.done.fetch_add(len, Ordering::Relaxed) + len;
+    fn advance(&self, piece: Piece) {
+        let done = self.done.fetch_add(piece.len, Ordering::Relaxed) + piece.len;
         self.progress.at(done, self.size);
+        let reached = self.floor.lock().unwrap_or_else(PoisonError::into_inner).add(&piece);
+        if let Some(offset) = reached
+            && let Err(error) = self.progress.written(offset)
+        {
+            self.fail(CopyError { side: Side::Target, offset, error });
+        }
     }
 
     /// Takes the next piece from the cursor.
@@ -299,7 +331,8 @@ impl<'a> Copy<'a> {
 
     /// Sleeps until copying the bytes before `offset` has taken as long as the rate demands.
     fn hold_rate(&self, offset: u64) {
-        if let Some(due) = (offset * 1000).checked_div(self.options.rate) {
+        let copied = offset.saturating_sub(self.options.start);
+        if let Some(due) = copied.saturating_mul(1000).checked_div(self.options.rate) {
             let due = self.started + Duration::from_millis(due);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }

@@ -28,6 +28,14 @@ pub use zeroes::{Run, runs};
 pub trait Progress: Sync {
     /// `done` of `total` units of work are finished; the units are the job's own.
     fn at(&self, done: u64, total: u64);
+    /// Everything before this offset has been written to the target (and not flushed). Called by any
+    /// worker, with offsets that may be older than those of others; an error ends the job.
+    ///
+    /// # Errors
+    /// Whatever the listener meets when it acts on it.
+    fn written(&self, _up_to: u64) -> std::io::Result<()> {
+        Ok(())
+    }
     /// Whether the job shall end early.
     fn cancelled(&self) -> bool {
         false

@@ -3,7 +3,6 @@
 use crate::args::{Args, NO_SHORT, flag, takes};
 use crate::creation::{option_lines, set_all, wants_help};
 use crate::image::{self, ImageArgs};
-use crate::progress::Meter;
 use crate::{Command, Failure, Invocation};
 use formats::format_named;
 use graph::{Image, ImageOptions};
@@ -58,7 +57,7 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     for text in texts {
         set_all(&mut options, text)?;
     }
-    let meter = Meter::new(args.has("progress") && !args.has("quiet"));
+    let meter = called.meter(args)?;
     let report = &mut |done, total| meter.at(done, total);
     amend.apply(&options, args.has("force"), image_args.secrets(), report)?;
     node.flush().map_err(|e| Failure::io(filename, &e))?;

@@ -59,7 +59,7 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     }
     let opener = image_args.other(Some(base.format));
     let base = opener.open(&base.filename, |o| o.writable = true)?;
-    let meter = Meter::new(args.has("progress") && !args.has("quiet"));
+    let meter = called.meter(args)?;
     commit(stack, &*base, rate.unwrap_or(0), &meter)?;
     if empty {
         make_empty(&*top)?;

@@ -2,7 +2,6 @@
 
 use crate::args::{Args, NO_SHORT, flag, takes};
 use crate::image::{self, ImageArgs};
-use crate::progress::Meter;
 use crate::{Command, Failure, Invocation};
 use graph::{ExtentKind, Node, is_zero};
 use jobs::{Progress, Stores};
@@ -63,7 +62,7 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
         say("Strict mode: Image size mismatch!");
         return Ok(exit::DIFFERENT);
     }
-    let meter = Meter::new(args.has("progress") && !quiet);
+    let meter = called.meter(args)?;
     let difference = |range| first_difference(&a, &b, range, &meter);
     let mut found = difference(0..shorter).map_err(|f| f.coded(exit::CANNOT_READ))?;
     if found.is_none() && shorter != longer {
@@ -103,13 +102,13 @@ fn known(
     Ok(Known { len: status.len, zero })
 }
 
-/// The first sector in which the images differ; what is behind the end of the shorter one must be
+/// The first sector of a range in which the images differ; what is behind the end of the shorter one must be
 /// zeroes in the longer one.
-fn first_difference(
+pub(crate) fn first_difference(
     a: &Arc<dyn Node>,
     b: &Arc<dyn Node>,
     range: Range<u64>,
-    meter: &Meter,
+    meter: &dyn Progress,
 ) -> Result<Option<u64>, Failure> {
     let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
     let mut stores = Stores::default();

@@ -3,12 +3,14 @@
 use crate::args::{Args, NO_SHORT, flag, takes};
 use crate::creation::{self, Creation};
 use crate::image::{self, ImageArgs, Secrets};
-use crate::progress::Meter;
+use crate::own::{Checkpoints, Partial};
 use crate::{Command, Failure, Invocation, text};
-use formats::HostFiles;
+use formats::{HostFiles, format_named};
 use graph::{Image, Node, host_text};
 use jobs::{Concat, Copy, CopyError, CopyOptions, Part, Side};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 pub(crate) const COMMAND: Command = Command {
     name: "convert",
@@ -84,13 +86,12 @@ struct Plan<'a> {
     sources: &'a [String],
     target: &'a str,
     target_format: &'a str,
-    quiet: bool,
     options: CopyOptions,
     secrets: Secrets,
 }
 
 fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
-    let format = args.value("target-format").unwrap_or("raw");
+    let format = target_format(called, args);
     let option_texts: Vec<&str> = args.values("target-options").collect();
     if creation::wants_help(&option_texts) {
         let with_file = args.operands.len() > 1;
@@ -107,17 +108,54 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     if args.has("bitmaps") && bitmaps(&*first).is_none() {
         return Err(Failure::new("Source lacks bitmap support"));
     }
-    let target = Target::prepare(args, &plan, &source, &option_texts)?;
-    let outcome = copy(called, args, plan, &source, &target);
-    if outcome.is_err() {
-        target.discard();
-        return outcome;
+    let partial = match called.is_own() {
+        true => Partial::find(called, args, &image_args, &*source, plan.target)?,
+        false => None,
+    };
+    let target = Target::prepare(args, &plan, &source, &option_texts, partial.as_ref());
+    let target = target.inspect_err(|_| {
+        if let Some(partial) = &partial {
+            partial.give_up(called);
+        }
+    })?;
+    let done = copy(called, args, plan, &source, &target, partial.as_ref())
+        .and_then(|()| match args.has("bitmaps") {
+            true => copy_bitmaps(called, &*first, &*target.node, args.has("skip-broken-bitmaps")),
+            false => Ok(()),
+        })
+        .and_then(|()| {
+            target.node.flush().map_err(|e| Failure::io("error while closing the target", &e))
+        });
+    match (done, partial) {
+        (Ok(()), Some(partial)) => {
+            drop(target);
+            partial.complete()?;
+        }
+        (Err(failure), Some(partial)) => {
+            drop(target);
+            partial.give_up(called);
+            return Err(failure);
+        }
+        (Err(failure), None) => {
+            target.discard();
+            return Err(failure);
+        }
+        (Ok(()), None) => {}
     }
-    if args.has("bitmaps") {
-        copy_bitmaps(called, &*first, &*target.node, args.has("skip-broken-bitmaps"))?;
+    Ok(0)
+}
+
+/// The format of the target: as given; else raw, or, with our own face, what the target's name says.
+fn target_format<'a>(called: &Invocation, args: &'a Args) -> &'a str {
+    const ENDINGS: &[(&str, &str)] =
+        &[("img", "raw"), ("iso", "raw"), ("vhd", "vpc"), ("hdd", "parallels")];
+    if let Some(format) = args.value("target-format") {
+        return format;
     }
-    target.node.flush().map_err(|e| Failure::io("error while closing the target", &e))?;
-    outcome
+    let target = args.operands.last().filter(|_| called.is_own());
+    let ending = target.and_then(|name| Path::new(name).extension()?.to_str()).unwrap_or("raw");
+    let known = ENDINGS.iter().find(|(known, _)| *known == ending).map(|(_, format)| *format);
+    known.or_else(|| format_named(ending).map(|format| format.name())).unwrap_or("raw")
 }
 
 fn check_combinations(args: &Args) -> Result<(), Failure> {
@@ -173,7 +211,7 @@ fn plan<'a>(args: &'a Args, target_format: &'a str) -> Result<Plan<'a>, Failure>
         return Err(Failure::new("Must specify image file name"));
     };
     let secrets = Secrets::parse(args.values("object"))?;
-    Ok(Plan { sources, target, target_format, quiet: args.has("quiet"), options, secrets })
+    Ok(Plan { sources, target, target_format, options, secrets })
 }
 
 /// The value of `-S`: whole sectors, rounded down to a power of two.
@@ -253,22 +291,30 @@ impl Target {
         plan: &Plan<'_>,
         source: &Arc<dyn Node>,
         option_texts: &[&str],
+        partial: Option<&Partial>,
     ) -> Result<Self, Failure> {
-        let existed = std::path::Path::new(plan.target).exists();
-        let mut is_zero = args.has("target-is-zero");
-        if !args.has("no-create") {
+        let path = partial.map_or_else(|| plan.target.to_owned(), Partial::path);
+        let existed = Path::new(&path).exists();
+        let resumed = partial.is_some_and(|partial| partial.done().is_some());
+        let is_zero = args.has("target-is-zero") || !args.has("no-create");
+        if !args.has("no-create") && !resumed {
             let creation = describe(args, plan, source, option_texts)?;
+            partial.map_or(Ok(()), Partial::begin)?;
             let doing =
                 || format!("{}: error while converting {}", plan.target, plan.target_format);
-            creation.run(plan.target, &plan.secrets).map_err(|f| f.within(doing()))?;
-            is_zero = true;
+            creation.run(&path, &plan.secrets).map_err(|f| f.within(doing()))?;
         }
         let mut image_args = ImageArgs::with_format(args, Some(plan.target_format))?;
         image_args.image_opts = args.has("target-image-opts");
         image_args.force_share = false;
-        image_args.set_cache(Some(args.value("target-cache").unwrap_or("unsafe")))?;
-        let node = image_args.open(plan.target, |o| o.writable = true)?;
-        let made = (!existed && !args.has("no-create")).then(|| plan.target.to_owned());
+        // Nobody looks at half a copy; but what is said to be copied has to be there.
+        let usual = if partial.is_some() { "writeback" } else { "unsafe" };
+        image_args.set_cache(Some(args.value("target-cache").unwrap_or(usual)))?;
+        if let Some(partial) = partial.filter(|_| resumed) {
+            partial.mend(&image_args)?;
+        }
+        let node = image_args.open(&path, |o| o.writable = true)?;
+        let made = (!existed && !args.has("no-create")).then_some(path);
         let backing = jobs::backing_of(&*node);
         let target = Self { node, made, is_zero: is_zero && backing.is_none(), backing };
         target.check(args, source).inspect_err(|_| target.discard())?;
@@ -326,7 +372,8 @@ fn copy(
     plan: Plan<'_>,
     source: &Arc<dyn Node>,
     target: &Target,
-) -> Result<u8, Failure> {
+    partial: Option<&Partial>,
+) -> Result<(), Failure> {
     let mut options = plan.options;
     options.target_is_zero = target.is_zero;
     if options.min_sparse != 0 {
@@ -341,10 +388,15 @@ fn copy(
         options.base = shared_layer(source, base).or_else(|| jobs::backing_of(&**source));
         options.leave_unallocated = options.base.is_some();
     }
-    let meter = Meter::new(args.has("progress") && !plan.quiet);
+    let meter = called.meter(args)?;
     let size = source.size().min(target.node.size());
+    if let Some(partial) = partial {
+        options.start = partial.verified(source, &target.node)?;
+    }
+    let last = Mutex::new((options.start, Instant::now()));
+    let progress = Checkpoints { meter: &meter, target: &*target.node, partial, last };
     let salvaged =
-        Copy::run(source, &*target.node, size, &options, &meter).map_err(describe_error)?;
+        Copy::run(source, &*target.node, size, &options, &progress).map_err(describe_error)?;
     meter.finish();
     for part in &salvaged {
         called.warn(&format!(
@@ -352,7 +404,7 @@ fn copy(
             part.offset, part.len, part.why
         ));
     }
-    Ok(0)
+    Ok(())
 }
 
 /// The layer of the source's chain that is the file below the target.

@@ -5,7 +5,7 @@ mod bench;
 mod bitmap;
 mod check;
 mod commit;
-mod compare;
+pub(crate) mod compare;
 pub(crate) mod convert;
 mod create;
 mod dd;

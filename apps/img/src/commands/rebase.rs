@@ -53,7 +53,7 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     }
     let name = args.value("backing").filter(|name| !name.is_empty());
     let format = args.value("backing-format");
-    let meter = Meter::new(args.has("progress") && !args.has("quiet"));
+    let meter = called.meter(args)?;
     let node = image_args.open(filename, |o| {
         o.writable = true;
         if renamed_only {

@@ -51,7 +51,7 @@ pub fn run(program: &str, words: &[String]) -> ExitCode {
 
 /// Whether every command succeeded.
 fn start(program: &str, words: &[String]) -> Result<bool, Failure> {
-    let args = Args::parse(program, OPTIONS, words)?;
+    let args = Args::parse(program, &[OPTIONS], words)?;
     if args.has("help") {
         print!("{}", help(program));
         return Ok(true);
@@ -118,7 +118,7 @@ fn converse(session: &mut Session) -> bool {
 }
 
 fn help(program: &str) -> String {
-    let options = crate::option_lines(OPTIONS);
+    let options = crate::option_lines(&[OPTIONS]);
     format!(
         "Sends single requests to a disk image.\n\nusage: {program} [OPTIONS]… [-c STRING]… [FILE]\n\n\
          {options}\n'{program} -c help' lists the commands.\n"
