@@ -10,9 +10,11 @@
 //! qemu-img …                   run by both in folders of their own; all that is printed is compared
 //! ! qemu-img …                 likewise, but only the exit code is compared
 //! ~ qemu-img …                 likewise, and both have to succeed; nothing is compared
+//! only qemu-img …              run by ours alone, and has to succeed
 //! copy FROM TO                 copies a file within each folder
-//! fill FILE OFFSET LENGTH BYTE writes to a file by other means
+//! fill FILE OFFSET LENGTH BYTE writes to a file by other means; makes it
 //! theirs FILE                  our folder gets the file that the installed tools made
+//! ours FILE                    theirs gets ours
 //! swap FORMAT FILE             each checks the other's image and finds the same content in both
 //! ```
 //!
@@ -159,13 +161,25 @@ fn compare(name: &str, text: &str) -> (usize, Vec<String>) {
             ["fill", file, offset, len, byte] => {
                 for side in [&ours, &theirs] {
                     let file = side.folder.join(file);
-                    let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
+                    let file = std::fs::OpenOptions::new()
+                        .write(true)
+                        .create(true)
+                        .truncate(false)
+                        .open(file)
+                        .unwrap();
                     let bytes = vec![byte.parse().unwrap(); len.parse().unwrap()];
                     file.write_all_at(&bytes, offset.parse().unwrap()).unwrap();
                 }
             }
             ["theirs", file] => {
                 std::fs::copy(theirs.folder.join(file), ours.folder.join(file)).unwrap();
+            }
+            ["ours", file] => {
+                std::fs::copy(ours.folder.join(file), theirs.folder.join(file)).unwrap();
+            }
+            ["only", ..] => {
+                let said = ours.run(line.trim_start_matches("only"));
+                assert_eq!(said.code, Some(0), "{line}: {}", said.text);
             }
             ["swap", format, file] => {
                 ran += 4;

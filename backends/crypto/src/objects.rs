@@ -62,7 +62,7 @@ impl Objects {
             ));
         }
         let object = match kind.as_str() {
-            "secret" => Object::Secret(Arc::new(secret::parse(&mut list, &id)?)),
+            "secret" => Object::Secret(Arc::new(secret::parse(&mut list, self)?)),
             "tls-creds-x509" => Object::Tls(Arc::new(Credentials::parse(&mut list)?)),
             waiting if WAITING.contains(&waiting) => {
                 return Err(format!("not supported yet: --object of type '{waiting}'"));

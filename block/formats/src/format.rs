@@ -60,6 +60,11 @@ pub trait Format: Sync {
         false
     }
 
+    /// Children that only options name, beside `file`, `backing` and `data-file`.
+    fn children(&self) -> &'static [Role] {
+        &[]
+    }
+
     /// Opens an image. Takes what it knows from `request.options`; the caller refuses the rest.
     ///
     /// # Errors

@@ -320,7 +320,7 @@ impl<'a> Opener<'a> {
         if common.without_backing {
             replaced.push(Role::Backing);
         }
-        for role in [Role::Backing, Role::Data] {
+        for role in [&[Role::Backing, Role::Data], format.children()].concat() {
             let key = role.name();
             let member = match (keys.take(&key), keys.child(&key)) {
                 (Some(value), _) if value.is_empty() || value == "null" => None,

@@ -360,7 +360,13 @@ fn describe(
     {
         return Err(Failure::new("Compression and preallocation not supported at the same time"));
     }
-    if creation.options().text("backing_file").is_some() {
+    let options = creation.options();
+    if plan.options.compress
+        && (options.switch("encryption") || options.text("encrypt.format").is_some())
+    {
+        return Err(Failure::new("Compression and encryption not supported at the same time"));
+    }
+    if options.text("backing_file").is_some() {
         creation.size(None, true, &plan.secrets, plan.target)?;
     }
     Ok(creation)

@@ -46,7 +46,10 @@ impl Session {
 
     /// Opens an image; the one that was open is closed first.
     pub fn open(&mut self, name: &str, options: &OpenOptions<'_>) -> Result<(), Failure> {
-        let failed = |f: Failure| f.within(format!("can't open device {name}"));
+        let failed = |f: Failure| match options.complete {
+            true => f.within("can't open"),
+            false => f.without(&format!("{name}: ")).within(format!("can't open device {name}")),
+        };
         let mode = options.cache.unwrap_or("writeback");
         let cache = CacheMode::named(mode)
             .ok_or_else(|| Failure::new(format!("invalid cache option: {mode}")))?;

@@ -182,6 +182,15 @@ impl SectorCipher {
         Some(Self { mode, iv, data: blocks_of(algorithm.family, first)?, second })
     }
 
+    /// The cipher of qcow images without LUKS: AES-128-CBC, whose key is the passphrase, cut or filled
+    /// with zeroes.
+    pub fn of_qcow(passphrase: &[u8]) -> Option<Self> {
+        let mut key = Zeroizing::new([0; 16]);
+        let len = passphrase.len().min(16);
+        key[..len].copy_from_slice(&passphrase[..len]);
+        Self::new(Algorithm::named("aes-128")?, Mode::Cbc, IvGen::Plain64, &*key)
+    }
+
     /// Encrypts whole sectors, of which the first has the number `sector`.
     pub fn encrypt(&self, sector: u64, bytes: &mut [u8]) {
         for (n, blocks) in sectors(bytes) {

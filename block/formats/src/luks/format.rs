@@ -60,6 +60,9 @@ const AMEND_OPTIONS: &[ImageOption] = &[
     ImageOption::new("iter-time", ValueKind::Number, "Time to spend in PBKDF in milliseconds"),
 ];
 
+/// The child with a header that lies apart from the data.
+const HEADER: Role = Role::Named("header");
+
 /// The row of `luks` in the table of formats.
 pub struct LuksFormat;
 
@@ -115,7 +118,10 @@ impl Format for LuksFormat {
     }
 
     fn open(&self, request: OpenRequest<'_>) -> Result<Arc<dyn Node>, OpenError> {
-        let area = Area { node: &*request.file, start: 0, path: request.path };
+        let apart = request.child(HEADER);
+        let detached = apart.is_some();
+        let header_file = apart.unwrap_or_else(|| Arc::clone(&request.file));
+        let area = Area { node: &*header_file, start: 0, path: request.path };
         let id = request.options.take("key-secret");
         let passphrase = match (&id, request.purpose) {
             (Some(id), _) => Some(Zeroizing::new(request.secrets.secret(id)?)),
@@ -132,14 +138,19 @@ impl Format for LuksFormat {
             }
             _ => (Header::read(&area)?, None),
         };
-        if header.payload() == 0 {
-            let what = "a detached header without the file of its data".to_owned();
-            return Err(OpenError::NotSupported { path: request.path.to_owned(), what });
+        let refuse = |text: &str| Err(OpenError::Option(text.to_owned()));
+        if header.payload() == 0 && !detached {
+            return refuse("LUKS payload is overlapping with the header");
+        }
+        if header.payload() > request.file.size() {
+            return refuse("Could not refresh total sector count: Input/output error");
         }
         let read_only = request.read_only || request.file.read_only();
         Ok(Arc::new(Luks {
             path: request.path.to_owned(),
             file: request.file,
+            header_file,
+            detached,
             read_only,
             payload: header.payload(),
             header: Mutex::new(header),
@@ -147,6 +158,10 @@ impl Format for LuksFormat {
             passphrase,
             sectors: RangeLocks::default(),
         }))
+    }
+
+    fn children(&self) -> &'static [Role] {
+        &[HEADER]
     }
 
     fn create_options(&self) -> &'static [ImageOption] {
@@ -220,6 +235,9 @@ pub(crate) fn passphrase(
 /// An open LUKS volume.
 struct Luks {
     file: Arc<dyn Node>,
+    /// Holds the header: the same, or a file of its own.
+    header_file: Arc<dyn Node>,
+    detached: bool,
     path: String,
     read_only: bool,
     /// Where the data begins in the file.
@@ -325,7 +343,13 @@ impl Node for Luks {
     }
 
     fn flush(&self) -> io::Result<()> {
-        if self.read_only { Ok(()) } else { self.file.flush() }
+        if self.read_only {
+            return Ok(());
+        }
+        if self.detached {
+            self.header_file.flush()?;
+        }
+        self.file.flush()
     }
 
     fn block_status(&self, offset: u64, len: u64) -> io::Result<Extent> {
@@ -346,16 +370,21 @@ impl Node for Luks {
     }
 
     fn children(&self) -> Vec<Child> {
-        vec![Child { role: Role::File, node: Arc::clone(&self.file) }]
+        let file = Child { role: Role::File, node: Arc::clone(&self.file) };
+        let header = Child { role: HEADER, node: Arc::clone(&self.header_file) };
+        Some(header).filter(|_| self.detached).into_iter().chain([file]).collect()
     }
 
     fn info(&self) -> NodeInfo {
         let header = self.header.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = self.file.info();
+        let apart = self.header_file.info().allocated.filter(|_| self.detached);
         NodeInfo {
             driver: "luks",
             encrypted: true,
-            specific: header.properties(false),
-            ..self.file.info()
+            specific: header.properties(self.detached),
+            allocated: file.allocated.map(|bytes| bytes + apart.unwrap_or(0)),
+            ..file
         }
     }
 
@@ -366,6 +395,10 @@ impl Node for Luks {
 
 impl Image for Luks {
     fn resize(&self, size: u64, preallocation: Preallocation) -> io::Result<()> {
+        if preallocation == Preallocation::Metadata {
+            let text = "Unsupported preallocation mode: metadata";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
         if self.read_only {
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
@@ -397,7 +430,7 @@ impl Amend for Luks {
             return Err(OpenError::host(&self.path, io::ErrorKind::ReadOnlyFilesystem.into()));
         }
         let change = CryptAmend::parse(options, "", secrets)?;
-        let area = Area { node: &*self.file, start: 0, path: &self.path };
+        let area = Area { node: &*self.header_file, start: 0, path: &self.path };
         let passphrase = self.passphrase.as_ref().map_or(&[][..], |p| p);
         let header = amend(&area, passphrase, &change, force)?;
         *self.header.lock().unwrap_or_else(PoisonError::into_inner) = header;

@@ -146,12 +146,16 @@ impl Header {
     /// Reads and checks the header of a volume.
     ///
     /// # Errors
-    /// `NotThisFormat`, or a bad field by its name.
+    /// `Option` for another version, or no volume at all; a bad field by its name.
     pub fn read(area: &Area<'_>) -> Result<Self, OpenError> {
         let mut b = [0; HEADER];
         area.read(0, &mut b)?;
+        if !b.starts_with(MAGIC) {
+            return Err(OpenError::Option("Volume is not in LUKS format".to_owned()));
+        }
         if !recognises(&b) {
-            return Err(OpenError::NotThisFormat { format: "luks" });
+            let version = u16::from_be_bytes([b[6], b[7]]);
+            return Err(OpenError::Option(format!("LUKS version {version} is not supported")));
         }
         let text = |at: usize, len: usize| {
             let bytes = b[at..at + len].split(|c| *c == 0).next().unwrap_or_default();

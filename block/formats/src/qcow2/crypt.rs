@@ -14,7 +14,7 @@ use super::codec::read_padded;
 use super::header::{CRYPT_AES, CRYPT_LUKS, CRYPT_NONE, Header};
 use super::meta::Kind;
 use crate::format::Purpose;
-use crate::luks::{self, Algorithm, Area, IvGen, Mode, Parameters, SECTOR, SectorCipher, Volume};
+use crate::luks::{self, Area, Parameters, SECTOR, SectorCipher, Volume};
 
 /// How a new image is encrypted.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ impl Crypt {
         }
         let by_guest = header.crypt_method == CRYPT_AES;
         let (cipher, volume) = match (header.crypt_header, passphrase) {
-            _ if by_guest => (passphrase.and_then(|p| aes_cipher(p)), None),
+            _ if by_guest => (passphrase.and_then(|p| SectorCipher::of_qcow(p)), None),
             (None, _) => return Err(OpenError::NotThisFormat { format: "luks" }),
             (Some((start, _)), None) => {
                 (None, Some(luks::Header::read(&Area { node: file, start, path })?))
@@ -91,14 +91,6 @@ impl Crypt {
     fn sector(&self, host: u64, guest: u64) -> u64 {
         (if self.by_guest { guest } else { host }) / SECTOR as u64
     }
-}
-
-/// The cipher of the older method: the key is the passphrase, cut or filled with zeroes.
-fn aes_cipher(passphrase: &[u8]) -> Option<SectorCipher> {
-    let mut key = Zeroizing::new([0; 16]);
-    let len = passphrase.len().min(16);
-    key[..len].copy_from_slice(&passphrase[..len]);
-    SectorCipher::new(Algorithm::named("aes-128")?, Mode::Cbc, IvGen::Plain64, &*key)
 }
 
 impl Qcow2 {

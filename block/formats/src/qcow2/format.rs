@@ -267,7 +267,9 @@ fn encryption(options: &ImageOptions) -> Result<Option<Encryption>, OpenError> {
     let old = options.switch("encryption");
     let refuse = |text: &str| Err(OpenError::Option(text.to_owned()));
     match options.text("encrypt.format") {
-        Some(_) if old => refuse("Options encryption and encrypt.format are mutually exclusive"),
+        Some(_) if old => {
+            refuse("'encrypt.format' and its alias 'encryption' can't be used at the same time")
+        }
         Some("luks") => Parameters::parse(options, "encrypt.").map(Encryption::Luks).map(Some),
         Some("aes") => Ok(Some(Encryption::Aes)),
         Some(other) => refuse(&format!("Parameter 'format' does not accept value '{other}'")),

@@ -4,7 +4,9 @@
 //! compressed with raw deflate, which bit 63 of an L2 entry says.
 //!
 //! Order of writes: data; flush; L2 entries; flush; L1 entries. A crash loses space.
-//! Not supported: encryption.
+//! Encrypted images: `encrypted.rs`.
+
+mod encrypted;
 
 use std::io;
 use std::io::{Read, Write};
@@ -22,6 +24,8 @@ use crate::blocks::{
     BlockMap, Blocks, Order, Pack, Piece, Place, Space, Tables, TwoLevel, Unpack, option_size,
 };
 use crate::format::{CreateRequest, Format, OpenRequest, Reference};
+use crate::luks::passphrase;
+use encrypted::Encrypted;
 
 const FORMAT: &str = "qcow";
 const MAGIC: &[u8; 8] = b"QFI\xfb\0\0\0\x01";
@@ -29,6 +33,9 @@ const HEADER: usize = 48;
 
 /// The flag of compressed clusters.
 const COMPRESSED: u64 = 1 << 63;
+
+/// The value of `crypt_method` for AES.
+const CRYPT_AES: u32 = 1;
 
 /// Longest L1 table.
 const MOST_L1: u64 = 32 << 20;
@@ -80,12 +87,15 @@ impl Format for QcowFormat {
         Ok(backing.into_iter().collect())
     }
 
-    fn open(&self, request: OpenRequest<'_>) -> Result<Arc<dyn Node>, OpenError> {
+    fn open(&self, mut request: OpenRequest<'_>) -> Result<Arc<dyn Node>, OpenError> {
         let header = Header::read(&*request.file, request.path)?;
+        let cipher = encrypted::cipher(&mut request, header.encrypted)?;
+        let encrypted = header.encrypted;
         let levels = header.levels();
         let cluster = levels.cluster;
         let disk = Blocks::new(request, Map { header, levels });
-        Ok(Arc::new(disk.with_unpack(Clusters { cluster }).with_pack(Clusters { cluster })))
+        let disk = disk.with_unpack(Clusters { cluster }).with_pack(Clusters { cluster });
+        Ok(if encrypted { Arc::new(Encrypted::new(disk, cluster, cipher)) } else { Arc::new(disk) })
     }
 
     fn create_options(&self) -> &'static [ImageOption] {
@@ -94,6 +104,9 @@ impl Format for QcowFormat {
 
     fn create(&self, request: &CreateRequest<'_>) -> Result<(), OpenError> {
         let header = Header::for_options(request)?;
+        if header.encrypted {
+            passphrase(request.options, "encrypt.key-secret", request.secrets)?;
+        }
         request.with_file(request.path, 0, Preallocation::Off, |file| {
             header.create(&*file).map_err(|e| OpenError::host(request.path, e))
         })
@@ -106,6 +119,7 @@ struct Header {
     size: u64,
     cluster_bits: u32,
     l2_bits: u32,
+    encrypted: bool,
     l1: u64,
 }
 
@@ -117,15 +131,15 @@ impl Header {
         }
         let fields = Fields { path, format: FORMAT };
         let method = be32(&start, at::CRYPT_METHOD);
-        if method != 0 {
-            let what = "encrypted qcow images".to_owned();
-            return Err(OpenError::NotSupported { path: path.to_owned(), what });
+        if method > CRYPT_AES {
+            return Err(OpenError::Option("invalid encryption method in qcow header".to_owned()));
         }
         let mut header = Self {
             backing: None,
             size: be64(&start, at::SIZE),
             cluster_bits: start[at::CLUSTER_BITS].into(),
             l2_bits: start[at::L2_BITS].into(),
+            encrypted: method == CRYPT_AES,
             l1: be64(&start, at::L1_OFFSET),
         };
         header.check(file.size(), &fields)?;
@@ -179,10 +193,7 @@ impl Header {
     fn for_options(request: &CreateRequest<'_>) -> Result<Self, OpenError> {
         let refuse = |text: &str| Err(OpenError::Option(text.to_owned()));
         let options = request.options;
-        if options.switch("encryption") || options.is_set("encrypt.format") {
-            let what = "encrypted qcow images".to_owned();
-            return Err(OpenError::NotSupported { path: request.path.to_owned(), what });
-        }
+        let encrypted = encrypted::wanted(options)?;
         let size = option_size(options)?;
         if size == 0 {
             return refuse("Image size is too small, cannot be zero length");
@@ -194,7 +205,14 @@ impl Header {
         // Small clusters in front of a backing file, so that little is copied.
         let (cluster_bits, l2_bits) = if backing.is_some() { (9, 12) } else { (12, 9) };
         let l1 = (HEADER + backing.map_or(0, str::len)).next_multiple_of(8) as u64;
-        let header = Self { backing: backing.map(str::to_owned), size, cluster_bits, l2_bits, l1 };
+        let header = Self {
+            backing: backing.map(str::to_owned),
+            size,
+            cluster_bits,
+            l2_bits,
+            encrypted,
+            l1,
+        };
         if header.l1_len() > MOST_L1 {
             return refuse("Image size too large for the format qcow");
         }
@@ -211,6 +229,8 @@ impl Header {
         }
         put(&mut header, at::SIZE, &self.size.to_be_bytes());
         put(&mut header, at::CLUSTER_BITS, &[self.cluster_bits as u8, self.l2_bits as u8]);
+        let method = if self.encrypted { CRYPT_AES } else { 0 };
+        put(&mut header, at::CRYPT_METHOD, &method.to_be_bytes());
         put(&mut header, at::L1_OFFSET, &self.l1.to_be_bytes());
         grow(file, self.l1 + self.l1_len().next_multiple_of(512))?;
         file.flush()?;
@@ -319,6 +339,7 @@ impl BlockMap for Map {
 
     fn describe(&self, info: &mut NodeInfo) {
         info.backing_filename = self.header.backing.clone();
+        info.encrypted = self.header.encrypted;
     }
 }
 
