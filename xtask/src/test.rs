@@ -81,8 +81,15 @@ fn tell(done: Result<()>) -> Count {
 }
 
 fn host_packages() -> Count {
-    // Firmware that the emulator looks for in the distribution's places; tools to compare with.
-    tell(packages::need(&["opensbi", "u-boot-qemu", "qemu-utils"]))
+    // Firmware that the emulator looks for in the distribution's places; tools and servers to compare with.
+    tell(packages::need(&[
+        "opensbi",
+        "u-boot-qemu",
+        "qemu-utils",
+        "nginx-light",
+        "openssh-client",
+        "openssh-server",
+    ]))
 }
 
 fn cargo(words: &[&str]) -> Command {

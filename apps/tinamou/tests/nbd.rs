@@ -231,6 +231,25 @@ fn tls_from_our_client_to_their_server() {
 }
 
 #[test]
+fn a_backing_file_can_be_on_a_server() {
+    let within = folder("backing");
+    must(Whose::Ours, "qemu-img", &["create", "-q", "disk", "4M"], &within);
+    must(Whose::Ours, "qemu-io", &["-f", "raw", "-c", "write -P 5 1M 1M", "disk"], &within);
+    let _serving = Server::start(
+        Whose::Ours,
+        &["-t", "-e", "0", "-r", "-x", "disk", "-f", "raw", "disk"],
+        &within,
+    );
+    let overlay = ["create", "-q", "-f", "qcow2", "-F", "raw", "-b", URI, "overlay"];
+    must(Whose::Ours, "qemu-img", &overlay, &within);
+    let script = ["-c", "write -P 6 1M 4k", "-c", "read -P 5 1028k 1020k", "-c", "read -P 6 1M 4k"];
+    for whose in [Whose::Ours, Whose::Peer] {
+        let said = must(whose, "qemu-io", &[&script[..], &["overlay"]].concat(), &within);
+        assert!(!said.contains("fail"), "{said}");
+    }
+}
+
+#[test]
 fn complaints() {
     let within = folder("complaints");
     let cases = [

@@ -28,6 +28,36 @@ pub struct NewFile {
     pub nocow: bool,
 }
 
+/// A server and an image that it has.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// An export of an NBD server.
+    Nbd(nbd::Location, nbd::Options),
+    /// What a web server has; the driver's name is `http` or `https`.
+    Web(&'static str, web::Options),
+}
+
+impl Place {
+    /// The server's address, for messages.
+    pub fn address(&self) -> String {
+        match self {
+            Self::Nbd(location, _) => location.address.to_string(),
+            Self::Web(_, options) => options.url.clone(),
+        }
+    }
+
+    /// Connects to it.
+    ///
+    /// # Errors
+    /// When the server or the host refuses.
+    pub fn connect(&self) -> Result<Arc<dyn Node>, OpenError> {
+        Ok(match self {
+            Self::Nbd(location, options) => Arc::new(nbd::Client::open(location, options)?),
+            Self::Web(driver, options) => Arc::new(web::Http::open(driver, options)?),
+        })
+    }
+}
+
 /// Opens and makes files on behalf of images. Images never open anything themselves, so a caller
 /// that does not trust them can refuse, or pass descriptors it got from elsewhere.
 pub trait Gate {
@@ -41,13 +71,8 @@ pub trait Gate {
     ///
     /// # Errors
     /// When the server, the host or the gate refuses.
-    fn connect(
-        &self,
-        location: &nbd::Location,
-        _options: &nbd::Options,
-        _reason: Reason,
-    ) -> Result<Arc<dyn Node>, OpenError> {
-        let text = format!("connections to '{}' are not allowed here", location.address);
+    fn connect(&self, place: &Place, _reason: Reason) -> Result<Arc<dyn Node>, OpenError> {
+        let text = format!("connections to '{}' are not allowed here", place.address());
         Err(OpenError::Option(text))
     }
 
@@ -78,13 +103,8 @@ impl Gate for HostFiles {
         Ok(Arc::new(File::open(options)?))
     }
 
-    fn connect(
-        &self,
-        location: &nbd::Location,
-        options: &nbd::Options,
-        _reason: Reason,
-    ) -> Result<Arc<dyn Node>, OpenError> {
-        Ok(Arc::new(nbd::Client::open(location, options)?))
+    fn connect(&self, place: &Place, _reason: Reason) -> Result<Arc<dyn Node>, OpenError> {
+        place.connect()
     }
 
     fn temporary(&self) -> Result<Arc<dyn Node>, OpenError> {

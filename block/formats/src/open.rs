@@ -28,8 +28,8 @@ const PROTOCOLS: &[(&str, bool)] = &[
     ("null-aio", true),
     ("host_cdrom", false),
     ("nbd", true),
-    ("http", false),
-    ("https", false),
+    ("http", true),
+    ("https", true),
     ("ftp", false),
     ("ssh", false),
     ("iscsi", false),
@@ -202,9 +202,8 @@ impl<'a> Opener<'a> {
             return self.format(format, keys, common, name);
         }
         match driver {
-            "nbd" => {
-                let node = remote::nbd(&mut keys, common, self.gate, self.secrets)?;
-                keys.finish(driver)?;
+            driver if remote::is_driver(driver) => {
+                let node = remote::open(driver, keys, common, self.gate, self.secrets)?;
                 Ok(Made::protocol(node))
             }
             "null-co" | "null-aio" => {
@@ -451,7 +450,10 @@ impl<'a> Opener<'a> {
             access: if common.share { Access::FORMAT_READ.sharing() } else { Access::FORMAT_READ },
             ..FileOptions::new(path)
         };
-        let file = self.gate.open(&options, Reason::Backing)?;
+        let file = match remote::backing(path, common, self.gate)? {
+            Some(node) => node,
+            None => self.gate.open(&options, Reason::Backing)?,
+        };
         let file = self.add_unnamed(Made::protocol(file), common)?;
         let name = match format {
             Some("file" | "host_device") => "raw".to_owned(),
@@ -565,6 +567,9 @@ pub(crate) fn check_protocol(filename: &str) -> Result<(), OpenError> {
 
 /// The path of a backing file: relative names are relative to the image that has them.
 pub(crate) fn beside(image: &str, name: &str) -> Result<String, OpenError> {
+    if remote::is_remote_name(name) {
+        return Ok(name.to_owned());
+    }
     check_protocol(name)?;
     let name = name.strip_prefix("file:").unwrap_or(name);
     Ok(beside_path(image, name))

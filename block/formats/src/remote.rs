@@ -6,43 +6,156 @@ use std::time::Duration;
 use graph::{Node, OpenError, Secrets};
 use nbd::{Address, Location};
 
-use crate::gate::{Gate, Reason};
-use crate::keys::Keys;
+use crate::gate::{Gate, Place, Reason};
+use crate::keys::{Keys, Style};
 use crate::open::{Inherited, check_protocol, protocol_of};
+
+/// Protocols of file names that are not files, with their drivers.
+const PROTOCOLS: &[(&str, &str)] = &[
+    ("nbd", "nbd"),
+    ("nbd+tcp", "nbd"),
+    ("nbd+unix", "nbd"),
+    ("http", "http"),
+    ("https", "https"),
+];
+
+/// The driver of what a file name names, if that is not a file.
+fn driver_of(filename: &str) -> Option<&'static str> {
+    let protocol = protocol_of(filename)?;
+    PROTOCOLS.iter().find(|(name, _)| *name == protocol).map(|(_, driver)| *driver)
+}
+
+/// Whether a file name stands for something else than a file.
+pub(crate) fn is_remote_name(filename: &str) -> bool {
+    driver_of(filename).is_some()
+}
+
+/// Whether a driver is one of those here.
+pub(crate) fn is_driver(name: &str) -> bool {
+    PROTOCOLS.iter().any(|(_, driver)| *driver == name)
+}
 
 /// The options of the `file` child that a file name stands for.
 pub(crate) fn pairs_of(filename: &str) -> Result<Vec<(String, String)>, OpenError> {
-    let remote = protocol_of(filename).is_some_and(|p| matches!(p, "nbd" | "nbd+tcp" | "nbd+unix"));
-    if !remote {
+    let Some(driver) = driver_of(filename) else {
         check_protocol(filename)?;
         return Ok(vec![("file.filename".to_owned(), filename.to_owned())]);
-    }
-    let location = Location::parse(filename).map_err(OpenError::Option)?;
-    let mut pairs = vec![("driver", "nbd".to_owned()), ("export", location.export)];
-    match location.address {
-        Address::Unix(path) => {
-            pairs.extend([("server.type", "unix".to_owned()), ("server.path", path)]);
+    };
+    let mut pairs = vec![("driver", driver.to_owned())];
+    if driver == "nbd" {
+        let location = Location::parse(filename).map_err(OpenError::Option)?;
+        pairs.push(("export", location.export));
+        match location.address {
+            Address::Unix(path) => {
+                pairs.extend([("server.type", "unix".to_owned()), ("server.path", path)]);
+            }
+            Address::Tcp { host, port } => {
+                pairs.extend([("server.type", "inet".to_owned()), ("server.host", host)]);
+                pairs.push(("server.port", port.to_string()));
+            }
         }
-        Address::Tcp { host, port } => {
-            pairs.extend([("server.type", "inet".to_owned()), ("server.host", host)]);
-            pairs.push(("server.port", port.to_string()));
-        }
+    } else {
+        pairs.push(("url", filename.to_owned()));
     }
     Ok(pairs.into_iter().map(|(key, value)| (format!("file.{key}"), value)).collect())
 }
 
 /// Whether `file.` options name something else than a file.
 pub(crate) fn is_remote(pairs: &[(String, String)]) -> bool {
-    pairs.iter().any(|(key, value)| key == "file.driver" && value == "nbd")
+    pairs.iter().any(|(key, value)| key == "file.driver" && is_driver(value))
 }
 
-/// The node of driver `nbd`.
-pub(crate) fn nbd(
-    keys: &mut Keys,
+/// Connects to what `keys` describe.
+pub(crate) fn open(
+    driver: &str,
+    mut keys: Keys,
     common: &Inherited,
     gate: &dyn Gate,
     secrets: &dyn Secrets,
 ) -> Result<Arc<dyn Node>, OpenError> {
+    let place = place(driver, &mut keys, common, secrets)?;
+    keys.finish(driver)?;
+    gate.connect(&place, Reason::Named)
+}
+
+/// Connects to the backing file that an image names, if its name is that of a server: what the gate
+/// makes of it is the gate's business. An image can name an address and nothing else, no credentials.
+pub(crate) fn backing(
+    name: &str,
+    common: &Inherited,
+    gate: &dyn Gate,
+) -> Result<Option<Arc<dyn Node>>, OpenError> {
+    let Some(driver) = driver_of(name) else { return Ok(None) };
+    let pairs = pairs_of(name)?.into_iter().filter(|(key, _)| key != "file.driver");
+    let mut whole = Keys::new(pairs, Style::Drive);
+    let mut keys = whole.child("file").unwrap_or_else(|| Keys::new([], Style::Drive));
+    let place = place(driver, &mut keys, common, &graph::NoSecrets)?;
+    gate.connect(&place, Reason::Backing).map(Some)
+}
+
+fn place(
+    driver: &str,
+    keys: &mut Keys,
+    common: &Inherited,
+    secrets: &dyn Secrets,
+) -> Result<Place, OpenError> {
+    match driver {
+        "http" => web("http", keys, common, secrets),
+        "https" => web("https", keys, common, secrets),
+        _ => nbd(keys, common, secrets),
+    }
+}
+
+/// What the drivers `http` and `https` are told.
+fn web(
+    driver: &'static str,
+    keys: &mut Keys,
+    common: &Inherited,
+    secrets: &dyn Secrets,
+) -> Result<Place, OpenError> {
+    let refuse = |text: &str| OpenError::Option(text.to_owned());
+    if !common.read_only && !common.auto_read_only {
+        return Err(refuse("curl driver does not support writes"));
+    }
+    let readahead = keys.take_size("readahead")?.unwrap_or(web::Options::READAHEAD);
+    if !readahead.is_multiple_of(graph::SECTOR) {
+        let text = format!("HTTP_READAHEAD_SIZE {readahead} is not a multiple of 512");
+        return Err(OpenError::Option(text));
+    }
+    let seconds = keys.take_size("timeout")?.unwrap_or(web::Options::TIMEOUT.as_secs());
+    if seconds > MOST_SECONDS {
+        return Err(refuse("timeout parameter is too large or negative"));
+    }
+    let sslverify = keys.take_bool("sslverify")?.unwrap_or(true);
+    let secret = |id: String| {
+        let bytes = secrets.secret(&id)?;
+        String::from_utf8(bytes).map_err(|_| refuse("a secret of an HTTP server is not UTF-8"))
+    };
+    let cookie = match (keys.take("cookie"), keys.take("cookie-secret")) {
+        (Some(_), Some(_)) => {
+            return Err(refuse("curl driver cannot handle both cookie and cookie secret"));
+        }
+        (cookie, None) => cookie,
+        (None, Some(id)) => Some(secret(id)?),
+    };
+    let url =
+        keys.take("url").ok_or_else(|| refuse("curl block driver requires an 'url' option"))?;
+    let mut user = |prefix: &str| {
+        let name = keys.take(&format!("{prefix}username"));
+        let password = keys.take(&format!("{prefix}password-secret")).map(&secret).transpose()?;
+        Ok::<_, OpenError>(name.map(|name| (name, password.unwrap_or_default())))
+    };
+    let (user, proxy_user) = (user("")?, user("proxy-")?);
+    let timeout = (seconds != 0).then(|| Duration::from_secs(seconds));
+    let options = web::Options { url, readahead, sslverify, timeout, cookie, user, proxy_user };
+    Ok(Place::Web(driver, options))
+}
+
+/// Longest `timeout=` of a web server.
+const MOST_SECONDS: u64 = 10_000;
+
+/// What the driver `nbd` is told.
+fn nbd(keys: &mut Keys, common: &Inherited, secrets: &dyn Secrets) -> Result<Place, OpenError> {
     let address = address(keys)?;
     let hostname = keys.take("tls-hostname");
     let tls = match keys.take("tls-creds") {
@@ -60,7 +173,7 @@ pub(crate) fn nbd(
         tls,
     };
     let location = Location { address, export: keys.take("export").unwrap_or_default() };
-    gate.connect(&location, &options, Reason::Named)
+    Ok(Place::Nbd(location, options))
 }
 
 fn address(keys: &mut Keys) -> Result<Address, OpenError> {
@@ -98,6 +211,7 @@ mod tests {
         assert_eq!(text.join(","), expected);
         assert!(is_remote(&pairs) && !is_remote(&pairs_of("a.qcow2").expect("it is a path")));
         assert!(pairs_of("nbd:").is_ok(), "a server on this host");
-        assert!(pairs_of("http://x").is_err());
+        assert!(pairs_of("rbd:x").is_err());
+        assert!(is_remote(&pairs_of("https://x/y").expect("it is one")));
     }
 }

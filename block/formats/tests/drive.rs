@@ -45,7 +45,7 @@ fn refusals_are_worded_as_the_peer_words_them() {
         ),
         ("file=/tmp,format=raw", "'file' driver requires '/tmp' to be a regular file"),
         ("file=foo:bar", "Unknown protocol 'foo'"),
-        ("file=http://foo", "http: not supported yet: this block driver"),
+        ("file=rbd:foo", "rbd: not supported yet: this block driver"),
     ];
     for (text, wanted) in cases {
         let text = text.replace("RAW", &raw);
