@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use graph::{
     DetectZeroes, Disk, DiskOptions, Graph, Member, NewMember, NoSecrets, Node, NodeKind,
-    OpenError, Permissions, Role, User,
+    OpenError, Permissions, Role, Secrets, User,
 };
 use protocols::{CacheMode, File, Locking};
 
@@ -171,16 +171,41 @@ pub fn add_blockdev(
     gate: &dyn Gate,
     graph: &Arc<Graph>,
 ) -> Result<Arc<Member>, OpenError> {
-    let pairs: Vec<_> = pairs.into_iter().collect();
+    add_blockdev_with(pairs.into_iter().collect(), gate, graph, &NoSecrets)
+}
+
+/// The same with secrets.
+pub(crate) fn add_blockdev_with(
+    pairs: Vec<(String, String)>,
+    gate: &dyn Gate,
+    graph: &Arc<Graph>,
+    secrets: &dyn Secrets,
+) -> Result<Arc<Member>, OpenError> {
     let has = |key: &str| pairs.iter().any(|(k, _)| k == key);
     if has("driver") && !has("node-name") {
         let text = "'node-name' must be specified for the root node";
         return Err(OpenError::Option(text.to_owned()));
     }
-    let mut opener = Opener::new(gate, graph, &NoSecrets);
-    let member = opener.node(Keys::new(pairs, Style::Blockdev), &Inherited::default())?;
+    let member = open_node(pairs, gate, graph, secrets)?;
     graph.keep(&member);
     Ok(member)
+}
+
+/// Opens a node that lives as long as somebody uses it.
+pub(crate) fn open_node(
+    pairs: Vec<(String, String)>,
+    gate: &dyn Gate,
+    graph: &Arc<Graph>,
+    secrets: &dyn Secrets,
+) -> Result<Arc<Member>, OpenError> {
+    let keys = Keys::new(pairs, Style::Blockdev);
+    Opener::new(gate, graph, secrets).node(keys, &Inherited::default())
+}
+
+/// The options of an overlay that are those of the node below it.
+pub(crate) fn mode_of(options: &DiskOptions) -> Vec<(String, String)> {
+    let unmap = options.discard.then(|| ("discard".to_owned(), "unmap".to_owned()));
+    unmap.into_iter().collect()
 }
 
 impl Opener<'_> {

@@ -10,6 +10,7 @@ mod gate;
 mod image;
 mod keys;
 pub mod luks;
+mod manage;
 mod open;
 mod parallels;
 pub mod probe;
@@ -32,4 +33,5 @@ pub use format::{
 pub use gate::{Gate, HostFiles, NewFile, Reason};
 pub use image::{ImageSpec, OpenedImage, check_image, open_image};
 pub use keys::{Keys, Style};
+pub use manage::{Manager, SnapshotSync};
 pub use raw::Raw;

@@ -21,6 +21,7 @@ mod executor;
 mod hooks;
 mod image;
 mod image_options;
+mod lists;
 mod member;
 mod network;
 mod node;
@@ -45,11 +46,12 @@ pub use image::{
     Preallocation, Property, Secrets, SnapshotInfo, Snapshots,
 };
 pub use image_options::{ImageOption, ImageOptions, ValueKind, parse_size};
+pub use lists::{GraphEdge, GraphNode, GraphNodeKind, NodeFacts};
 pub use member::{Member, Operation};
 pub use network::{Blocker, Graph, Name, NewMember, valid_node_name};
 pub use node::{
-    Child, Extent, ExtentKind, Limits, Memory, Node, NodeInfo, Role, SECTOR, WriteFlags, ZeroFlags,
-    check_range, is_zero,
+    Child, Extent, ExtentKind, FIXED_LENGTH, Limits, Memory, Node, NodeInfo, Role, SECTOR,
+    WriteFlags, ZeroFlags, check_range, is_zero,
 };
 pub use past::Past;
 pub use permissions::{Access, NodeKind, Permissions};

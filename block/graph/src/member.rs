@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::hooks::Hooks;
-use crate::{DiskOptions, Edge, Node, NodeKind, Permissions};
+use crate::{DiskOptions, Edge, Node, NodeKind, Permissions, WriteThreshold};
 
 /// A node with everything that all its users share.
 pub struct Member {
@@ -27,6 +27,8 @@ pub(crate) struct Links {
     pub blocks: Vec<Block>,
     /// Number of the next block.
     pub next_block: u64,
+    /// What tells of writes beyond an offset.
+    pub threshold: Option<Arc<WriteThreshold>>,
 }
 
 /// Why operations are refused.

@@ -4,13 +4,14 @@
 //! drains all that leads there; requests never wait inside the graph and never take its lock.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::drain::{Drained, Drains};
 use crate::member::Block;
 use crate::{
     Access, Disk, DiskOptions, Edge, Hook, Member, Memory, Node, NodeKind, OpenError, Operation,
-    Permissions, Role, User,
+    Permissions, Preallocation, Role, User, WriteThreshold,
 };
 
 /// Named nodes and their edges. One per machine or daemon, shared.
@@ -279,8 +280,63 @@ impl Graph {
         let _change = self.change();
         let above =
             |edge: &Arc<Edge>| edge.parent().is_some_and(|parent| self.reaches(to, &parent));
-        let edges: Vec<_> = from.parents().into_iter().filter(|edge| !above(edge)).collect();
-        self.turn_all(&edges, from, Some(to))
+        let edges = from.parents().into_iter().filter(|edge| !above(edge));
+        let turns = edges.map(|edge| (edge, Some(Arc::clone(to)))).collect();
+        self.turn_all(turns, &[from, to])
+    }
+
+    /// Makes `below` the backing file of `overlay`, and puts that in its place for all others
+    /// (`blockdev-snapshot`).
+    ///
+    /// # Errors
+    /// As [`Graph::set_backing`]; nothing is changed then.
+    pub fn append(
+        self: &Arc<Self>,
+        overlay: &Arc<Member>,
+        below: &Arc<Member>,
+    ) -> Result<(), OpenError> {
+        let _change = self.change();
+        let edge = self.backing_edge(overlay, Some(below))?;
+        let users = below.parents().into_iter();
+        let turns = users.map(|user| (user, Some(Arc::clone(overlay))));
+        let turns = std::iter::once((edge, Some(Arc::clone(below)))).chain(turns).collect();
+        self.turn_all(turns, &[below, overlay])
+    }
+
+    /// Changes the length of a node's disk.
+    ///
+    /// # Errors
+    /// The node's; `Unsupported` for one that has a fixed length.
+    pub fn resize(self: &Arc<Self>, member: &Arc<Member>, size: u64) -> io::Result<()> {
+        let _change = self.change();
+        let _drained = self.drains.begin(self, &[member]);
+        let node = member.node();
+        match node.image() {
+            Some(image) => image.resize(size, Preallocation::Off)?,
+            None => node.truncate(size)?,
+        }
+        let size = node.size();
+        member.hooks.now().iter().for_each(|hook| hook.resized(size));
+        Ok(())
+    }
+
+    /// Has `tell` called once when a change of the node goes beyond `offset` bytes, with how far it
+    /// does and the offset; 0 is never.
+    pub fn set_write_threshold(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        offset: u64,
+        tell: impl Fn(u64, u64) + Send + Sync + 'static,
+    ) {
+        let threshold = WriteThreshold::new(tell);
+        threshold.set(offset);
+        let before = member.links().threshold.replace(Arc::clone(&threshold));
+        if let Some(before) = before {
+            self.remove_hook(member, &(before as Arc<dyn Hook>));
+        }
+        if offset != 0 {
+            self.add_hook(member, threshold);
+        }
     }
 
     /// Puts a filter that was opened on top of `below` between it and its other users.
@@ -305,6 +361,17 @@ impl Graph {
         backing: Option<&Arc<Member>>,
     ) -> Result<(), OpenError> {
         let _change = self.change();
+        let edge = self.backing_edge(member, backing)?;
+        let drained: Vec<_> = std::iter::once(member).chain(backing).collect();
+        self.turn_all(vec![(edge, backing.cloned())], &drained)
+    }
+
+    /// The edge to the backing file of `member`, if `backing` can be that.
+    fn backing_edge(
+        &self,
+        member: &Arc<Member>,
+        backing: Option<&Arc<Member>>,
+    ) -> Result<Arc<Edge>, OpenError> {
         let is_backing = |edge: &Arc<Edge>| *edge.user() == User::Node(Role::Backing);
         let Some(edge) = member.children().into_iter().find(is_backing) else {
             let name = member.name();
@@ -312,13 +379,14 @@ impl Graph {
             let text = format!("Driver '{driver}' of node '{name}' does not support backing files");
             return Err(OpenError::Option(text));
         };
-        if backing.is_some_and(|backing| self.reaches(backing, member)) {
-            let (below, above) = (backing.map_or("", |b| b.name()), member.name());
-            let text =
-                format!("Making '{below}' a backing child of '{above}' would create a cycle");
-            return Err(OpenError::Option(text));
+        match backing {
+            Some(backing) if self.reaches(backing, member) => Err(OpenError::Option(format!(
+                "Making '{}' a backing child of '{}' would create a cycle",
+                backing.name(),
+                member.name()
+            ))),
+            _ => Ok(edge),
         }
-        self.turn_all(&[edge], member, backing)
     }
 
     /// Opens a member again: nothing is in flight in it, its old node is gone when `open` is called, and
@@ -366,25 +434,23 @@ impl Graph {
         result.and(checked)
     }
 
-    /// Turns edges while everything above `drained` and above the new target is drained.
+    /// Turns each edge to its new target, while everything above `drained` is drained.
     fn turn_all(
         self: &Arc<Self>,
-        edges: &[Arc<Edge>],
-        drained: &Arc<Member>,
-        to: Option<&Arc<Member>>,
+        turns: Vec<(Arc<Edge>, Option<Arc<Member>>)>,
+        drained: &[&Arc<Member>],
     ) -> Result<(), OpenError> {
-        let both: Vec<_> = std::iter::once(drained).chain(to).collect();
-        let _drained = self.drains.begin(self, &both);
-        let before: Vec<_> = edges.iter().map(|edge| edge.turn(to)).collect();
-        let mut checks = before.iter().flatten().chain(to);
-        if let Err(refused) = checks.try_for_each(|member| self.check(member, None, "")) {
-            for (edge, before) in edges.iter().zip(&before) {
+        let _drained = self.drains.begin(self, drained);
+        let before: Vec<_> = turns.iter().map(|(edge, to)| edge.turn(to.as_ref())).collect();
+        let now = turns.iter().map(|(_, to)| to);
+        let touched: Vec<_> = before.iter().chain(now).flatten().map(Arc::clone).collect();
+        let check = || touched.iter().try_for_each(|member| self.check(member, None, ""));
+        if let Err(refused) = check() {
+            for ((edge, _), before) in turns.iter().zip(&before) {
                 edge.turn(before.as_ref());
             }
-            for member in before.iter().flatten().chain(to) {
-                // This was allowed before.
-                let _ = self.check(member, None, "");
-            }
+            // This was allowed before.
+            let _ = check();
             return Err(refused);
         }
         self.drains.extend();

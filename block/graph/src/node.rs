@@ -5,6 +5,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::{Breakpoints, Event, Image, OpenError, Past, Preallocation, Property};
 
+/// What nodes say that have a fixed length.
+pub const FIXED_LENGTH: &str = "this node cannot be resized";
+
 /// Bytes per sector where a format or a device counts in sectors.
 pub const SECTOR: u64 = 512;
 
@@ -194,7 +197,7 @@ pub trait Node: Send + Sync {
     /// # Errors
     /// `Unsupported` for nodes whose length is fixed.
     fn truncate(&self, _size: u64) -> io::Result<()> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "this node cannot be resized"))
+        Err(io::Error::new(io::ErrorKind::Unsupported, FIXED_LENGTH))
     }
 
     /// Makes a range that may lie behind the end read as zeroes and, for `Falloc` and `Full`, have

@@ -1,0 +1,227 @@
+//! What monitors do with nodes, on files, beside a user that writes all the time.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+
+use common::*;
+use formats::{HostFiles, Manager, SnapshotSync};
+use graph::{Graph, GraphNodeKind, NoSecrets, Node, OpenError, Permissions, User, WriteFlags};
+
+const PLAIN: WriteFlags = WriteFlags { fua: false };
+
+fn pairs(text: &str) -> Vec<(String, String)> {
+    let pair = |p: &str| p.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).unwrap();
+    text.split(',').map(pair).collect()
+}
+
+fn refusal<T>(result: Result<T, OpenError>) -> String {
+    result.err().map(|e| e.to_string()).expect("it should have been refused")
+}
+
+fn sync(node: &str, name: &str, file: &str) -> SnapshotSync {
+    SnapshotSync {
+        node: node.to_owned(),
+        by_node_name: true,
+        snapshot_node_name: Some(name.to_owned()).filter(|name| !name.is_empty()),
+        snapshot_file: file.to_owned(),
+        ..SnapshotSync::default()
+    }
+}
+
+#[test]
+fn snapshots_of_a_disk_that_is_written_hold_what_it_was() {
+    let folder = Folder::new("live-snapshots");
+    let (raw, size) = (folder.path("base.raw"), 1 << 20);
+    std::fs::write(&raw, vec![0; size]).unwrap();
+    let graph = Graph::new();
+    let manager = Manager { graph: &graph, gate: &HostFiles, secrets: &NoSecrets };
+    manager
+        .add(pairs(&format!("driver=raw,node-name=n0,file.driver=file,file.filename={raw}")))
+        .unwrap();
+    let user = User::Device("d".to_owned());
+    let disk = graph.attach(&graph.get("n0").unwrap(), user, Permissions::WRITER).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (told, wait) = mpsc::channel();
+    let writer = {
+        let (disk, stop) = (Arc::clone(&disk), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            let (mut model, mut round) = (vec![0; size], 0u64);
+            while !stop.load(Ordering::SeqCst) {
+                let (at, byte) = ((round * 7919 % 1900 * 512) as usize, (round % 255) as u8 + 1);
+                model[at..at + 1024].fill(byte);
+                disk.write_at(at as u64, &[byte; 1024], PLAIN).unwrap();
+                round += 1;
+                if round.is_multiple_of(50) {
+                    told.send(()).unwrap();
+                }
+            }
+            model
+        })
+    };
+    let mut before = Vec::new();
+    for n in 0..4 {
+        wait.recv().unwrap();
+        let (from, to) = (format!("n{n}"), format!("n{}", n + 1));
+        let file = folder.path(&format!("{to}.qcow2"));
+        manager.snapshot_sync(&sync(&from, &to, &file)).unwrap();
+        let below = graph.get(&from).unwrap();
+        let mut content = vec![0; size];
+        below.node().read_at(0, &mut content).unwrap();
+        before.push((below, content));
+    }
+    wait.recv().unwrap();
+    stop.store(true, Ordering::SeqCst);
+    let model = writer.join().unwrap();
+    let mut content = vec![0; size];
+    disk.read_at(0, &mut content).unwrap();
+    assert!(content == model);
+    for (n, (below, before)) in before.iter().enumerate() {
+        below.node().read_at(0, &mut content).unwrap();
+        assert!(content == *before, "what was below snapshot {n} has changed");
+    }
+    assert_eq!(graph.facts(&graph.get("n4").unwrap()).backing_depth, 4);
+    drop((disk, before));
+    graph.remove("n0").unwrap();
+    assert!(graph.list().is_empty(), "overlays live as long as they are used");
+    let wanted = folder.path("model");
+    std::fs::write(&wanted, &model).unwrap();
+    must("qemu-img", &["compare", "-f", "qcow2", "-F", "raw", &folder.path("n4.qcow2"), &wanted]);
+}
+
+#[test]
+fn refusals_are_those_of_the_peer() {
+    let folder = Folder::new("manage-refusals");
+    let path = |name: &str| folder.path(name);
+    for name in ["a.qcow2", "over.qcow2", "used.qcow2"] {
+        must("qemu-img", &["create", "-q", "-f", "qcow2", &path(name), "1M"]);
+    }
+    std::fs::write(path("r.raw"), vec![0; 1 << 20]).unwrap();
+    std::fs::write(path("s.raw"), vec![0; 1 << 20]).unwrap();
+    let graph = Graph::new();
+    let m = Manager { graph: &graph, gate: &HostFiles, secrets: &NoSecrets };
+    let file = |driver: &str, node: &str, name: &str| {
+        let file = path(name);
+        pairs(&format!("driver={driver},node-name={node},file.driver=file,file.filename={file}"))
+    };
+    m.add(file("qcow2", "o", "a.qcow2")).unwrap();
+    m.add(file("raw", "r", "r.raw")).unwrap();
+    let mut read_only = file("raw", "ro", "s.raw");
+    read_only.extend(pairs("read-only=on"));
+    m.add(read_only).unwrap();
+    m.add(pairs("driver=null-co,node-name=n1,size=1048576")).unwrap();
+    for (name, size, wanted) in [
+        ("nope", 1, "Cannot find device='nope' nor node-name='nope'"),
+        ("o", -1, "Parameter 'size' expects a >0 size"),
+        ("o", 1000, "The new size must be a multiple of 512"),
+        ("ro", 2 << 20, "Image is read-only"),
+        ("n1", 2 << 20, "Image format driver does not support resize"),
+    ] {
+        assert_eq!(refusal(m.resize(name, size)), wanted, "{name} {size}");
+    }
+    m.resize("o", 2 << 20).unwrap();
+    m.resize("r", 1 << 19).unwrap();
+    assert_eq!(std::fs::metadata(path("r.raw")).unwrap().len(), 1 << 19);
+    let text = refusal(m.set_write_threshold("nope", 5, |_, _| {}));
+    assert_eq!(text, "Device 'nope' not found");
+    m.set_write_threshold("o", 5, |_, _| {}).unwrap();
+    assert_eq!(graph.facts(&graph.get("o").unwrap()).write_threshold, 5);
+    for (parent, child, node, wanted) in [
+        ("nope", None, Some("n1"), "Cannot find device='nope' nor node-name='nope'"),
+        ("r", None, Some("n1"), "The node r does not support adding a child"),
+        ("r", None, Some("nope"), "Node 'nope' not found"),
+        ("r", Some("nope"), None, "Node 'r' does not have child 'nope'"),
+        ("r", Some("file"), None, "The node r does not support removing a child"),
+        ("r", None, None, "Either child or node must be specified"),
+    ] {
+        assert_eq!(refusal(m.change_children(parent, child, node)), wanted);
+    }
+    m.add(file("qcow2", "ov", "over.qcow2")).unwrap();
+    m.add(file("qcow2", "ov2", "used.qcow2")).unwrap();
+    let device = User::Device(String::new());
+    let export = Permissions::WRITER.sharing_writes();
+    let _export = graph.attach(&graph.get("ov2").unwrap(), device, export).unwrap();
+    let snapshots = |cases: &[(&str, &str, &str)]| {
+        for (node, overlay, wanted) in cases {
+            assert_eq!(refusal(m.snapshot(node, overlay)), *wanted, "{overlay} on {node}");
+        }
+    };
+    snapshots(&[
+        ("o", "nope", "Cannot find device='nope' nor node-name='nope'"),
+        ("nope", "ov", "Cannot find device='nope' nor node-name='nope'"),
+        ("o", "r", "The overlay does not support backing images"),
+        ("o", "n1", "The overlay does not support backing images"),
+        ("r", "ov2", "The overlay is already in use"),
+    ]);
+    m.snapshot("o", "ov").unwrap();
+    snapshots(&[
+        ("o", "ov", "Node 'o' is busy: node is used as backing hd of 'ov'"),
+        ("r", "ov", "The overlay already has a backing image"),
+    ]);
+    let new = path("new.qcow2");
+    let format =
+        |format: &str| SnapshotSync { format: Some(format.to_owned()), ..sync("r", "s", &new) };
+    let nowhere = path("nodir/n.qcow2");
+    for (what, wanted) in [
+        (sync("r", "", &new), "New overlay node-name missing".to_owned()),
+        (sync("r", "o", &new), "New overlay node-name already in use".to_owned()),
+        (sync("zz", "s", &new), "Cannot find device='' nor node-name='zz'".to_owned()),
+        (sync("r", "1", &new), "Invalid node-name: '1'".to_owned()),
+        (format("zz"), "Unknown file format 'zz'".to_owned()),
+        (format("raw"), "Backing file not supported for file format 'raw'".to_owned()),
+        (
+            sync("r", "s", &nowhere),
+            format!("Could not create '{nowhere}': No such file or directory"),
+        ),
+    ] {
+        assert_eq!(refusal(m.snapshot_sync(&what)), wanted);
+    }
+    let text = "not allowing backing file change on an image without a backing file";
+    assert_eq!(refusal(m.change_backing_file("r", "r", "zz")), text);
+    m.change_backing_file("ov", "ov", "elsewhere").unwrap();
+    let shown = tool("qemu-img", &["info", "-U", &path("over.qcow2")]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown.contains("backing file: elsewhere") && shown.contains("backing file format: qcow2")
+    );
+}
+
+#[test]
+fn lists_show_nodes_users_and_permissions() {
+    let folder = Folder::new("lists");
+    let (base, top) = (folder.path("a.qcow2"), folder.path("o.qcow2"));
+    must("qemu-img", &["create", "-q", "-f", "qcow2", &base, "1M"]);
+    must("qemu-img", &["create", "-q", "-f", "qcow2", "-b", "a.qcow2", "-F", "qcow2", &top]);
+    let graph = Graph::new();
+    let m = Manager { graph: &graph, gate: &HostFiles, secrets: &NoSecrets };
+    let node = format!("driver=qcow2,node-name=o,file.driver=file,file.filename={top}");
+    m.add(pairs(&node)).unwrap();
+    let list = graph.list();
+    assert_eq!(list.len(), 4);
+    let o = list.iter().find(|facts| facts.name == "o").unwrap();
+    assert!(o.kept && !o.read_only);
+    assert_eq!((o.size, o.info.driver, o.backing_depth), (1 << 20, "qcow2", 1));
+    assert_eq!(o.backing.as_ref().unwrap().1, base);
+    let below = list.iter().find(|facts| facts.name == o.backing.as_ref().unwrap().0).unwrap();
+    assert!(below.read_only && !below.kept && below.name.starts_with("#block"));
+    let users = User::Device(String::new());
+    let _export = graph
+        .attach(&graph.get("o").unwrap(), users, Permissions::WRITER.sharing_writes())
+        .unwrap();
+    let (nodes, edges) = graph.drawing();
+    assert_eq!(nodes.iter().filter(|n| n.kind == GraphNodeKind::Device).count(), 1);
+    let lines = edges.iter().map(|e| format!("{} {}", e.name, e.perm.names().join(" ")));
+    let mut lines: Vec<_> = lines.collect();
+    lines.sort();
+    assert_eq!(
+        lines,
+        [
+            "backing consistent-read",
+            "file consistent-read",
+            "file resize write consistent-read",
+            "root write consistent-read",
+        ]
+    );
+}
