@@ -3,8 +3,8 @@
 use crate::args::Args;
 use crate::{Failure, Invocation};
 use crypto::Objects;
-use formats::{FORMATS, HostFiles, ImageSpec, check_image, open_image};
-use graph::{CheckReport, Fix, Node, OpenError};
+use formats::{FORMATS, HostFiles, ImageSpec, Rehearsal, check_image, open_image, rehearse_repair};
+use graph::{CheckReport, Child, Fix, Node, OpenError, Role};
 use protocols::CacheMode;
 use std::path::Path;
 use std::sync::Arc;
@@ -128,6 +128,13 @@ impl ImageArgs {
         check_image(&spec, fix, &HostFiles, &self.secrets).map_err(|e| could_not_open(filename, e))
     }
 
+    /// Tries a repair and changes nothing.
+    pub fn rehearse_repair(&self, filename: &str, fix: Fix) -> Result<Option<Rehearsal>, Failure> {
+        rehearse_repair(&self.spec(filename), fix, &HostFiles, &self.secrets)
+            .map(|(_, rehearsal)| rehearsal)
+            .map_err(|e| could_not_open(filename, e))
+    }
+
     /// The secrets that were given.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
@@ -159,6 +166,11 @@ pub(crate) fn open_named(
 ) -> Result<Arc<dyn Node>, Failure> {
     let spec = ImageSpec { name, format, ..ImageSpec::default() };
     Ok(open_image(&spec, &HostFiles, secrets)?.node)
+}
+
+/// The children that hold an image's bytes.
+pub(crate) fn stored_in(node: &dyn Node) -> Vec<Child> {
+    node.children().into_iter().filter(|child| child.role != Role::Backing).collect()
 }
 
 /// A file that an image names: relative names are relative to the image.

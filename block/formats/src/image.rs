@@ -10,6 +10,7 @@ use crate::format::{OpenRequest, Purpose, format_named};
 use crate::gate::{Gate, Reason};
 use crate::keys::{Keys, Style};
 use crate::open::{Inherited, Opener, Parts, known, not_yet};
+use crate::rehearsal::{Rehearsal, Scratch};
 use crate::remote;
 
 /// An image as named on a command line.
@@ -79,6 +80,37 @@ pub fn check_image(
     gate: &dyn Gate,
     secrets: &dyn Secrets,
 ) -> Result<(&'static str, Option<CheckReport>), OpenError> {
+    checked(spec, fix, gate, secrets, |file| file)
+}
+
+/// Finds out what a repair would do, without writing anything: the format's name, and what would be
+/// unless the format has nothing to check.
+///
+/// # Errors
+/// As for [`check_image`]; when more would change than memory should hold.
+pub fn rehearse_repair(
+    spec: &ImageSpec<'_>,
+    fix: Fix,
+    gate: &dyn Gate,
+    secrets: &dyn Secrets,
+) -> Result<(&'static str, Option<Rehearsal>), OpenError> {
+    let mut scratch = None;
+    let (format, report) = checked(spec, fix, gate, secrets, |file| {
+        Arc::clone(scratch.insert(Arc::new(Scratch::new(file)))) as Arc<dyn Node>
+    })?;
+    let differences = scratch.map_or(Ok((0, 0, 0)), |scratch| scratch.differences());
+    let (bytes, places, longer) = differences.map_err(|e| OpenError::host(spec.name, e))?;
+    Ok((format, report.map(|report| Rehearsal { report, bytes, places, longer })))
+}
+
+/// Checks an image in what `through` makes of its file.
+fn checked(
+    spec: &ImageSpec<'_>,
+    fix: Fix,
+    gate: &dyn Gate,
+    secrets: &dyn Secrets,
+    through: impl FnOnce(Arc<dyn Node>) -> Arc<dyn Node>,
+) -> Result<(&'static str, Option<CheckReport>), OpenError> {
     let graph = Graph::new();
     let mut opener = Opener::new(gate, &graph, secrets);
     let (driver, pairs, _) = opener.describe(spec)?;
@@ -88,9 +120,9 @@ pub fn check_image(
     let name = graph.reserve(None)?;
     let Parts { file, filename, children, .. } = opener.parts(format, &mut keys, &common, &name)?;
     let request = OpenRequest {
-        file,
+        file: through(file),
         path: &filename,
-        read_only: common.read_only,
+        read_only: common.read_only && fix == Fix::Nothing,
         purpose: Purpose::Use,
         children,
         discard: common.discard,

@@ -18,6 +18,7 @@ mod qcow;
 pub mod qcow2;
 mod qed;
 mod raw;
+mod rehearsal;
 mod remote;
 mod uuid;
 mod vdi;
@@ -31,7 +32,8 @@ pub use format::{
     Reference, format_named,
 };
 pub use gate::{Gate, HostFiles, NewFile, Reason};
-pub use image::{ImageSpec, OpenedImage, check_image, open_image};
+pub use image::{ImageSpec, OpenedImage, check_image, open_image, rehearse_repair};
 pub use keys::{Keys, Style};
 pub use manage::{Manager, SnapshotSync};
 pub use raw::Raw;
+pub use rehearsal::Rehearsal;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::hooks::ChangeKind;
 use crate::{
-    Amend, BitmapInfo, Bitmaps, Compress, Edge, Image, ImageOptions, Node, OpenError, Overlay,
-    Preallocation, Secrets, SnapshotInfo, Snapshots,
+    Amend, BitmapInfo, Bitmaps, Compact, Compress, Edge, Image, ImageOptions, Node, OpenError,
+    Overlay, Preallocation, Secrets, SnapshotInfo, Snapshots,
 };
 
 fn lacks() -> io::Error {
@@ -58,6 +58,10 @@ impl Image for Edge {
         self.has(|image| image.amend().is_some()).then_some(self)
     }
 
+    fn compact(&self) -> Option<&dyn Compact> {
+        self.has(|image| image.compact().is_some()).then_some(self)
+    }
+
     fn overlay(&self) -> Option<&dyn Overlay> {
         self.has(|image| image.overlay().is_some()).then_some(self)
     }
@@ -73,6 +77,12 @@ impl Compress for Edge {
         self.change(ChangeKind::Write, offset, data.len() as u64, |node| {
             image(node, |image| image.compress().map(|c| c.write_compressed(offset, data)))
         })
+    }
+}
+
+impl Compact for Edge {
+    fn compact(&self, progress: &mut dyn FnMut(u64, u64)) -> io::Result<()> {
+        self.with(|node| image(node, |image| image.compact().map(|c| c.compact(progress))))
     }
 }
 

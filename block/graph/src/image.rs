@@ -74,6 +74,11 @@ pub trait Image: Send + Sync {
         None
     }
 
+    /// The facet of formats whose files can be made shorter.
+    fn compact(&self) -> Option<&dyn Compact> {
+        None
+    }
+
     /// The facet of formats that can have a backing file.
     fn overlay(&self) -> Option<&dyn Overlay> {
         None
@@ -91,6 +96,16 @@ pub trait Compress: Send + Sync {
     /// # Errors
     /// `InvalidInput` for a range that is not one unit; else as for a write.
     fn write_compressed(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+}
+
+/// Making an image's file as short as its content.
+pub trait Compact: Send + Sync {
+    /// Moves what lies far behind to places that are free, and cuts the file. The disk holds the same at any
+    /// time, whenever it is cut off. `progress` hears work done and work in all.
+    ///
+    /// # Errors
+    /// As for a write.
+    fn compact(&self, progress: &mut dyn FnMut(u64, u64)) -> io::Result<()>;
 }
 
 /// Being the upper one of two images.

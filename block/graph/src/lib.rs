@@ -42,8 +42,8 @@ pub use event::{Breakpoints, Event};
 pub use executor::Executor;
 pub use hooks::{Change, ChangeKind, DirtyHook, Hook, WriteThreshold};
 pub use image::{
-    Amend, BitmapInfo, Bitmaps, CheckReport, Compress, Fix, Image, Measured, NoSecrets, Overlay,
-    Preallocation, Property, Secrets, SnapshotInfo, Snapshots,
+    Amend, BitmapInfo, Bitmaps, CheckReport, Compact, Compress, Fix, Image, Measured, NoSecrets,
+    Overlay, Preallocation, Property, Secrets, SnapshotInfo, Snapshots,
 };
 pub use image_options::{ImageOption, ImageOptions, ValueKind, parse_size};
 pub use lists::{GraphEdge, GraphNode, GraphNodeKind, NodeFacts};

@@ -4,9 +4,9 @@ use crate::args::{Args, NO_SHORT, flag, takes};
 use crate::image::{self, ImageArgs, Output};
 use crate::json::pretty;
 use crate::snapshots::{snapshot_table, snapshots_json};
-use crate::{Command, Failure, Invocation, text};
+use crate::{Command, Failure, Invocation, own, text};
 use formats::Purpose;
-use graph::{Child, Node, NodeInfo, Property, Role};
+use graph::{Node, NodeInfo, Property};
 use jobs::backing_of;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -51,7 +51,11 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
         }
         Output::Json => print!("{}", pretty(&image_json(&*chain[0]))),
         Output::Human => {
-            let images: Vec<String> = chain.iter().map(image_text).collect();
+            let text = |node: &Arc<dyn Node>| match called.is_own() {
+                true => own::summary(&**node),
+                false => image_text(node),
+            };
+            let images: Vec<String> = chain.iter().map(text).collect();
             print!("{}", images.join("\n"));
         }
     }
@@ -61,14 +65,11 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
 /// Bytes that a node and what stores it take on the host.
 fn allocated(node: &dyn Node) -> Option<u64> {
     let info = node.info();
-    let below =
-        stored_in(node).iter().filter_map(|child| allocated(&*child.node)).reduce(|a, b| a + b);
+    let below = image::stored_in(node)
+        .iter()
+        .filter_map(|child| allocated(&*child.node))
+        .reduce(|a, b| a + b);
     info.allocated.or(below)
-}
-
-/// The children that hold an image's bytes.
-fn stored_in(node: &dyn Node) -> Vec<Child> {
-    node.children().into_iter().filter(|child| child.role != Role::Backing).collect()
 }
 
 fn is_protocol(node: &dyn Node) -> bool {
@@ -81,7 +82,7 @@ fn image_json(node: &dyn Node) -> Value {
     let mut put = |key: &str, value: Value| {
         map.insert(key.to_owned(), value);
     };
-    let children = stored_in(node).into_iter().map(|child| {
+    let children = image::stored_in(node).into_iter().map(|child| {
         let mut entry = Map::new();
         entry.insert("name".to_owned(), child.role.name().into());
         entry.insert("info".to_owned(), image_json(&*child.node));
@@ -207,7 +208,7 @@ fn property_line(text: &mut String, name: &str, value: &Property, depth: usize) 
 
 /// What stores the image, and what stores that.
 fn child_lines(text: &mut String, node: &dyn Node, path: &str) {
-    for child in stored_in(node) {
+    for child in image::stored_in(node) {
         let path = format!("{path}/{}", child.role.name());
         let info = child.node.info();
         let (kind, length) = if is_protocol(&*child.node) {

@@ -34,6 +34,14 @@ const EXAMPLES: &[(&str, &[Example])] = &[
     ),
     ("commit", &[("over.qcow2", "write what changed into the backing file")]),
     ("rebase", &[("-b new.qcow2 -F qcow2 over.qcow2", "put it on top of another image")]),
+    (
+        "repair",
+        &[
+            ("disk.qcow2", "what is wrong, what could be done, what it would cost"),
+            ("--apply disk.qcow2", "do it"),
+        ],
+    ),
+    ("shrink", &[("disk.qcow2", "after files in it were deleted and the space trimmed")]),
     ("compare", &[("a.raw b.qcow2", "do they hold the same?")]),
 ];
 

@@ -6,12 +6,16 @@
 
 mod advice;
 mod examples;
+mod info;
 mod partial;
+mod repair;
+mod shrink;
 
 use crate::args::{NO_SHORT, Opt, flag, may_take, takes};
 use crate::{Command, Failure};
 
 pub(crate) use advice::readable;
+pub(crate) use info::summary;
 pub(crate) use partial::{Checkpoints, Partial};
 
 /// Whether the program called so is our own tool.
@@ -20,7 +24,7 @@ pub(crate) fn is_own(program: &str) -> bool {
 }
 
 /// Commands of our own.
-static COMMANDS: &[Command] = &[];
+static COMMANDS: &[Command] = &[repair::COMMAND, shrink::COMMAND];
 
 /// What the program called so has beyond QEMU's commands.
 pub(crate) fn commands(program: &str) -> &'static [Command] {

@@ -17,6 +17,7 @@ mod bitmaps;
 mod check;
 mod codec;
 mod commit;
+mod compact;
 mod compressed;
 mod create;
 mod crypt;

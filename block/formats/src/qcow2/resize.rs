@@ -9,7 +9,8 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use graph::{
-    Amend, Bitmaps, Compress, Image, Overlay, Preallocation, SECTOR, Sharing, Snapshots, ZeroFlags,
+    Amend, Bitmaps, Compact, Compress, Image, Overlay, Preallocation, SECTOR, Sharing, Snapshots,
+    ZeroFlags,
 };
 
 use super::Qcow2;
@@ -45,6 +46,10 @@ impl Image for Qcow2 {
 
     fn amend(&self) -> Option<&dyn Amend> {
         Some(self)
+    }
+
+    fn compact(&self) -> Option<&dyn Compact> {
+        if self.layout.external { None } else { Some(self) }
     }
 
     fn overlay(&self) -> Option<&dyn Overlay> {

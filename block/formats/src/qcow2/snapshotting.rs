@@ -118,7 +118,7 @@ impl Snapshots for Qcow2 {
 
 impl Qcow2 {
     /// Waits until nothing else changes the image and the file has all that memory has.
-    fn alone(&self) -> io::Result<(std::sync::MutexGuard<'_, ()>, RangeGuard<'_>)> {
+    pub(super) fn alone(&self) -> io::Result<(std::sync::MutexGuard<'_, ()>, RangeGuard<'_>)> {
         self.writable(0, 0)?;
         if self.layout.external {
             let text = "images with an external data file have no internal snapshots";

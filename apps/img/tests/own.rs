@@ -1,4 +1,5 @@
-//! Conversions of `tinamou img` that are killed again and again, at any point, and gone on with.
+//! What `tinamou img` has beyond QEMU's tool: conversions that are killed again and again, at any point, and
+//! gone on with; shrinking; repairs that are explained.
 //!
 //! Its own `main`, because the same binary is also the tool. For each kind of target: the tool is killed
 //! (SIGKILL) after a time that differs from run to run, and started again with the same command line, until
@@ -34,13 +35,13 @@ fn main() -> ExitCode {
         return img::run("tinamou img", &words);
     }
     if words.iter().any(|word| word == "--list") {
-        println!("resume: test");
+        println!("own: test");
         return ExitCode::SUCCESS;
     }
     if words.iter().any(|word| word == "--ignored") {
         return ExitCode::SUCCESS;
     }
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("resume");
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("own");
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("source"), content()).unwrap();
@@ -50,7 +51,9 @@ fn main() -> ExitCode {
     assert!(resumed > 0, "no conversion was gone on with: all were killed too early or not at all");
     a_changed_source_is_refused(&folder);
     what_is_in_the_way_stays(&folder);
-    println!("resume: {resumed} conversions were gone on with");
+    println!("own: {resumed} conversions were gone on with");
+    shrinking_gives_back_what_is_zero(&folder);
+    a_repair_is_explained_before_it_is_made(&folder);
     ExitCode::SUCCESS
 }
 
@@ -189,4 +192,67 @@ fn what_is_in_the_way_stays(folder: &Path) {
     assert!(!failed.status.success());
     assert_eq!(std::fs::read(folder.join("old")).unwrap(), b"old");
     assert!(!folder.join("old.partial").exists() && !folder.join("old.partial.json").exists());
+}
+
+/// Runs the tool, which has to succeed with this exit code; what it printed.
+fn says(folder: &Path, words: &[&str], code: i32) -> String {
+    let output = run(folder, words);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+    said
+}
+
+fn shrinking_gives_back_what_is_zero(folder: &Path) {
+    // With -S 0 zeroes are stored.
+    for (format, cuts) in [("raw", false), ("qcow2", true), ("vdi", false)] {
+        let name = format!("full.{format}");
+        says(folder, &["convert", "-S", "0", "-f", "raw", "-O", format, "source", &name], 0);
+        let taken = || {
+            let meta = std::fs::metadata(folder.join(&name)).unwrap();
+            (meta.len(), std::os::unix::fs::MetadataExt::blocks(&meta) * 512)
+        };
+        let before = taken();
+        let said = says(folder, &["shrink", "-f", format, &name], 0);
+        assert!(said.contains("on the host"), "{said}");
+        let after = taken();
+        assert!(format == "vdi" || after.1 < before.1 * 3 / 4, "{format}: {before:?} {after:?}");
+        assert!(!cuts || after.0 < before.0 * 3 / 4, "{format}: {before:?} {after:?}");
+        says(folder, &["compare", "-f", "raw", "-F", format, "source", &name], 0);
+        if cuts {
+            says(folder, &["check", "-f", format, &name], 0);
+        }
+    }
+}
+
+fn a_repair_is_explained_before_it_is_made(folder: &Path) {
+    says(folder, &["create", "-q", "-f", "qcow2", "damaged", "1M"], 0);
+    let path = folder.join("damaged");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let be64 =
+        |bytes: &[u8], at: usize| u64::from_be_bytes(*bytes[at..].first_chunk().unwrap()) as usize;
+    let block = be64(&bytes, be64(&bytes, 48));
+    // The cluster of the L1 table is counted twice: a leak; the header's not at all.
+    let l1 = be64(&bytes, 40) >> 16;
+    bytes[block + 2 * l1 + 1] = 2;
+    bytes[block + 1] = 0;
+    std::fs::write(&path, &bytes).unwrap();
+    let said = says(folder, &["repair", "-f", "qcow2", "damaged"], 2);
+    for words in [
+        "1 damaged entry, 1 lost cluster",
+        "counted as used",
+        "more users than are counted",
+        "would change 2 bytes in 1 blocks",
+        "Then: sound.",
+        "Nothing was changed.",
+    ] {
+        assert!(said.contains(words), "'{words}' is not in: {said}");
+    }
+    let said = says(folder, &["repair", "--explain", "-f", "qcow2", "damaged"], 2);
+    assert!(said.contains("cluster 0 refcount=0 reference=1"), "{said}");
+    assert_eq!(std::fs::read(&path).unwrap(), bytes, "nothing was to be changed");
+    let said = says(folder, &["repair", "--apply", "-f", "qcow2", "damaged"], 0);
+    assert!(said.contains("Now: sound."), "{said}");
+    assert!(says(folder, &["repair", "damaged"], 0).contains("sound"));
+    assert!(says(folder, &["repair", "-f", "raw", "damaged"], 63).contains("no tables"));
 }
