@@ -17,7 +17,7 @@ use graph::{
 };
 
 use crate::blocks::codec::{
-    Fields, damage, damaged, grow, le32, le64, note, put, read_start, write,
+    Fields, damage, damaged, grow, le32, le64, note, put, read_padded, read_start, write,
 };
 use crate::blocks::{BlockMap, Blocks, Place, Space, Step, Tables, option_size};
 use crate::format::{CreateRequest, Format, OpenRequest};
@@ -99,6 +99,9 @@ impl Format for ParallelsFormat {
 /// Most entries of a BAT: what a signed 32-bit number of bytes holds.
 const MOST_ENTRIES: u64 = i32::MAX as u64 / 4;
 
+/// Begins the cluster of extensions.
+const EXT_MAGIC: u64 = 0xab23_4cef_23dc_ea87;
+
 /// What a header says.
 #[derive(Clone, Copy)]
 struct Header {
@@ -155,6 +158,18 @@ impl Header {
         let data = if data == 0 && !by_clusters { bat_end } else { data };
         let cluster = tracks * SECTOR;
         let data = if data < bat_end { bat_end.next_multiple_of(cluster) } else { data };
+        let extensions = le64(&b, at::EXT_OFFSET);
+        if extensions != 0 {
+            let mut magic = [0; 8];
+            read_padded(file, extensions.saturating_mul(SECTOR), &mut magic)
+                .map_err(|e| OpenError::host(path, e))?;
+            let magic = u64::from_le_bytes(magic);
+            if magic != EXT_MAGIC {
+                return Err(fields.refuse(format!(
+                    "Wrong parallels Format Extension magic: {magic:#x}, expected: {EXT_MAGIC:#x}"
+                )));
+            }
+        }
         Ok(Self {
             cluster,
             unit: if by_clusters { cluster } else { SECTOR },
@@ -162,7 +177,7 @@ impl Header {
             size: size.unwrap_or(0),
             data,
             in_use: le32(&b, at::IN_USE) == IN_USE,
-            extensions: le64(&b, at::EXT_OFFSET) != 0,
+            extensions: extensions != 0,
         })
     }
 

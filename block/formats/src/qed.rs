@@ -171,7 +171,8 @@ impl Header {
         let good = size <= most(cluster, tables) && size.is_multiple_of(SECTOR);
         fields.want(good, "image_size", size, "out of range")?;
         let end = header.l1.checked_add(header.table).filter(|end| *end <= file_len);
-        let good = end.is_some() && header.l1.is_multiple_of(cluster) && header.l1 != 0;
+        let behind = u64::from(le32(b, at::HEADER_SIZE)) * cluster;
+        let good = end.is_some() && header.l1.is_multiple_of(cluster) && header.l1 >= behind.max(1);
         fields.want(good, "l1_table_offset", header.l1, "the table is outside the file")?;
         Ok(header)
     }
@@ -456,7 +457,8 @@ impl Walk<'_> {
         self.mark(header.l1, header.table);
         let levels = header.levels();
         let mut l1 = Tables::default();
-        for index in 0..header.size.div_ceil(levels.covered()) {
+        // What is behind the disk counts, too.
+        for index in 0..header.table / 8 {
             let at = header.l1 + index * 8;
             let table = levels.get(&mut l1, self.file, at)?;
             if table == 0 {

@@ -35,6 +35,8 @@ pub(super) const MAX_NAME: usize = 1023;
 const FLAG_IN_USE: u32 = 1 << 0;
 /// Notes writes from the opening on.
 const FLAG_AUTO: u32 = 1 << 1;
+/// Extra data may be ignored.
+const FLAG_EXTRA_IS_HARMLESS: u32 = 1 << 2;
 /// The only kind there is: dirty tracking.
 const DIRTY_TRACKING: u8 = 1;
 /// Entry of a bitmap table for a cluster of set bits.
@@ -53,6 +55,11 @@ pub(super) struct StoredBitmap {
     pub extra: Vec<u8>,
 }
 
+/// Whether an entry of a bitmap table can be.
+pub(super) fn is_entry(entry: u64) -> bool {
+    entry & !(OFFSET | ALL_ONES) == 0 && (entry & OFFSET == 0 || entry & ALL_ONES == 0)
+}
+
 /// Where the directory is, if it counts: without the autoclear bit somebody has written the image
 /// who knew nothing of bitmaps.
 pub(super) fn in_use(header: &Header) -> Option<BitmapsExtension> {
@@ -65,16 +72,16 @@ pub(super) fn read_directory(
     layout: &Layout,
     ext: &BitmapsExtension,
 ) -> io::Result<Vec<StoredBitmap>> {
-    let bad = |text: &str| Err(damaged(format!("qcow2: bitmaps: {text}")));
+    let bad = |text: &str| Err(damaged(text.to_owned()));
     if ext.count == 0 || ext.count > MOST {
-        return bad("the number of bitmaps cannot be");
+        return bad("bitmaps_ext: the number of bitmaps cannot be");
     }
     let end = ext.directory_offset.saturating_add(ext.directory_size);
     if !ext.directory_offset.is_multiple_of(layout.cluster)
         || ext.directory_size > MAX_DIRECTORY
         || end > file.size().next_multiple_of(layout.cluster)
     {
-        return bad("the directory's place or length cannot be");
+        return bad("bitmaps_ext: invalid bitmap directory offset");
     }
     let mut directory = vec![0; ext.directory_size as usize];
     read_padded(file, ext.directory_offset, &mut directory)?;
@@ -82,12 +89,12 @@ pub(super) fn read_directory(
     let mut at = 0;
     for _ in 0..ext.count {
         let Some(fixed) = directory.get(at..at + FIXED) else {
-            return bad("the directory is too short");
+            return bad("Broken bitmap directory");
         };
         let extra = be32(fixed, 20) as usize;
         let name = usize::from(u16::from_be_bytes([fixed[18], fixed[19]]));
         let rest = directory.get(at + FIXED..).and_then(|rest| rest.get(..extra + name));
-        let Some(rest) = rest else { return bad("the directory is too short") };
+        let Some(rest) = rest else { return bad("Broken bitmap directory") };
         let bitmap = StoredBitmap {
             table_offset: be64(fixed, 0),
             table_len: be32(fixed, 8),
@@ -98,14 +105,19 @@ pub(super) fn read_directory(
             name: String::from_utf8_lossy(&rest[extra..]).into_owned(),
         };
         let table_end = bitmap.table_offset.saturating_add(u64::from(bitmap.table_len) * 8);
-        if bitmap.table_len > MAX_TABLE
+        if bitmap.table_len == 0
+            || bitmap.table_len > MAX_TABLE
+            || bitmap.table_offset == 0
             || !bitmap.table_offset.is_multiple_of(layout.cluster)
             || table_end > file.size().next_multiple_of(layout.cluster)
-            || bitmap.granularity_bits > 31
+            || !(9..=31).contains(&bitmap.granularity_bits)
+            || bitmap.flags & !(FLAG_IN_USE | FLAG_AUTO | FLAG_EXTRA_IS_HARMLESS) != 0
+            || bitmap.kind != DIRTY_TRACKING
             || name == 0
             || name > MAX_NAME
         {
-            return bad("an entry of the directory cannot be");
+            let name = &bitmap.name;
+            return bad(&format!("Bitmap '{name}' doesn't satisfy the constraints"));
         }
         bitmaps.push(bitmap);
         at += (FIXED + rest.len()).next_multiple_of(8);
@@ -325,16 +337,15 @@ impl Qcow2 {
     /// Loads all bitmaps, and marks them as in use if the image will be written.
     pub(super) fn load_bitmaps(&self) -> io::Result<()> {
         let Some(ext) = in_use(&self.header()) else { return Ok(()) };
-        let mut directory = read_directory(&*self.file, &self.layout, &ext)?;
-        let mut list = Vec::new();
-        for stored in &directory {
-            let known = stored.kind == DIRTY_TRACKING && stored.extra.is_empty();
-            let bits = match stored.flags & FLAG_IN_USE == 0 && known {
-                true => Some(self.load_bits(stored)?),
-                false => None,
-            };
-            list.push(Live { stored: stored.clone(), bits, changed: false });
-        }
+        let (mut directory, mut list) = match self.read_bitmaps(&ext) {
+            Ok(read) => read,
+            // Who only reads does without; who writes would make lies of them.
+            Err(_) if self.read_only => return Ok(()),
+            Err(e) => {
+                let text = format!("{e}; `check -r all` removes the bitmaps");
+                return Err(damaged(text));
+            }
+        };
         if !self.read_only {
             let len = ext.directory_size;
             for (stored, live) in directory.iter_mut().zip(&list) {
@@ -353,6 +364,33 @@ impl Qcow2 {
         Ok(())
     }
 
+    fn read_bitmaps(&self, ext: &BitmapsExtension) -> io::Result<(Vec<StoredBitmap>, Vec<Live>)> {
+        let directory = read_directory(&*self.file, &self.layout, ext)?;
+        let mut list = Vec::new();
+        for stored in &directory {
+            let known = stored.kind == DIRTY_TRACKING && stored.extra.is_empty();
+            let bits = match stored.flags & FLAG_IN_USE == 0 && known {
+                true => Some(self.load_bits(stored)?),
+                false => None,
+            };
+            list.push(Live { stored: stored.clone(), bits, changed: false });
+        }
+        Ok((directory, list))
+    }
+
+    /// Gives up bitmaps that cannot be read; their clusters are leaked.
+    pub(super) fn drop_damaged_bitmaps(&self) -> io::Result<bool> {
+        let Some(ext) = in_use(&self.header()) else { return Ok(false) };
+        if self.read_bitmaps(&ext).is_ok() {
+            return Ok(false);
+        }
+        self.update_header(|header| {
+            header.bitmaps = None;
+            header.autoclear &= !AUTOCLEAR_BITMAPS;
+        })?;
+        Ok(true)
+    }
+
     fn load_bits(&self, stored: &StoredBitmap) -> io::Result<DirtyBits> {
         let mut bits = DirtyBits::new(stored.granularity_bits.into());
         let len = self.table_len(stored.granularity_bits);
@@ -365,6 +403,12 @@ impl Qcow2 {
         let per_cluster = self.layout.cluster * 8;
         for (i, entry) in table.into_iter().enumerate() {
             let offset = entry & OFFSET;
+            if !is_entry(entry) || offset >= self.file.size() {
+                let name = &stored.name;
+                let text =
+                    format!("Could not read bitmap_table table from image for bitmap '{name}'");
+                return Err(damaged(text));
+            }
             if offset == 0 && entry & ALL_ONES == 0 {
                 continue;
             }

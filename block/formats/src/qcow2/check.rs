@@ -13,7 +13,7 @@ use super::Qcow2;
 use super::bitmaps;
 use super::codec::{be64, read_padded, read_table};
 use super::header::{CRYPT_LUKS, Header};
-use super::layout::{COMPRESSED, COPIED, Entry, Layout, OFFSET};
+use super::layout::{BLOCK_OFFSET, COMPRESSED, COPIED, Entry, Layout, OFFSET};
 use super::meta::get_refcount;
 use super::snapshots;
 
@@ -131,8 +131,14 @@ impl<'a> Walk<'a> {
         if !list.is_empty() {
             walk.refer(walk.header.snapshots_offset, table_len, 1);
         }
-        for snapshot in &list {
-            walk.l1(snapshot.l1_offset, snapshot.l1_size, false).map_err(failed)?;
+        for (index, snapshot) in list.iter().enumerate() {
+            if !snapshot.complete && walk.header.version > 2 {
+                walk.damage(format!("snapshot table entry {index} is incomplete"));
+            }
+            match snapshot.fault(layout.cluster) {
+                Some(fault) => walk.damage(fault),
+                None => walk.l1(snapshot.l1_offset, snapshot.l1_size, false).map_err(failed)?,
+            }
         }
         for (table, users) in std::mem::take(&mut walk.tables) {
             walk.l2(table, users).map_err(failed)?;
@@ -159,9 +165,10 @@ impl<'a> Walk<'a> {
     }
 
     /// Counts `times` references to every cluster that `len` bytes from `offset` on touch.
-    fn refer(&mut self, offset: u64, len: u64, times: u32) {
+    /// Returns whether they are in the file.
+    fn refer(&mut self, offset: u64, len: u64, times: u32) -> bool {
         if len == 0 {
-            return;
+            return true;
         }
         let bits = self.layout.cluster_bits;
         let last = offset.saturating_add(len - 1) >> bits;
@@ -171,16 +178,19 @@ impl<'a> Walk<'a> {
                 "ERROR: counting reference for region exceeding the end of the file by one cluster \
                  or more: offset {offset:#x} size {len:#x}"
             ));
-            return;
+            return false;
         }
         for cluster in offset >> bits..=last {
             self.found.add(cluster as usize, times.into());
         }
+        true
     }
 
     /// Notes the L2 tables of an L1 table.
     fn l1(&mut self, offset: u64, entries: u32, active: bool) -> io::Result<()> {
-        self.refer(offset, u64::from(entries) * 8, 1);
+        if !self.refer(offset, u64::from(entries) * 8, 1) {
+            return Ok(());
+        }
         for entry in read_table(self.file, offset, entries as usize)? {
             let table = entry & OFFSET;
             if table == 0 {
@@ -238,6 +248,9 @@ impl<'a> Walk<'a> {
         if word & reserved & !COMPRESSED != 0 {
             self.damage(format!("found l2 entry with reserved bits set: {word:x}"));
         }
+        if self.layout.subs > 1 {
+            self.subclusters(word, bitmap);
+        }
         let Some(host) = entry.host else { return };
         if active {
             self.report.allocated_clusters += 1;
@@ -257,6 +270,22 @@ impl<'a> Walk<'a> {
         self.refer(host, self.layout.cluster, times);
         if active {
             self.flag(host, entry.copied, || format!("data cluster: l2_entry={word:x}"));
+        }
+    }
+
+    /// A subcluster has data or zeroes, and data only where there is a cluster.
+    fn subclusters(&mut self, word: u64, bitmap: u64) {
+        let (data, zero) = (bitmap as u32, (bitmap >> 32) as u32);
+        let host = word & OFFSET;
+        if host == 0 && data != 0 && !self.layout.external {
+            self.report.corruptions += 1;
+            self.list(
+                "ERROR: Unallocated cluster has non-zero subcluster allocation map".to_owned(),
+            );
+        } else if data & zero != 0 {
+            self.damage(format!(
+                "offset={host:x}: Allocated cluster has corrupted subcluster allocation bitmap"
+            ));
         }
     }
 
@@ -280,8 +309,8 @@ impl<'a> Walk<'a> {
         }
         let mut word = [0; 8];
         read_padded(self.file, self.header.reftable_offset + index * 8, &mut word)?;
-        let block = be64(&word, 0) & OFFSET;
-        if block == 0 {
+        let block = be64(&word, 0) & BLOCK_OFFSET;
+        if block == 0 || block >= self.file.size() {
             return Ok(0);
         }
         let within = cluster & ((1 << self.layout.block_bits) - 1);
@@ -304,7 +333,7 @@ impl<'a> Walk<'a> {
         let mut bytes = vec![0; self.layout.cluster as usize];
         let mut seen = BTreeSet::new();
         for (index, entry) in table.iter().enumerate() {
-            let block = entry & OFFSET;
+            let block = entry & BLOCK_OFFSET;
             let first = index as u64 * per_block;
             // A block that counts twice is damage by itself; once is enough to read it.
             let again = block != 0 && !seen.insert(block);
@@ -345,8 +374,8 @@ impl<'a> Walk<'a> {
         let table = self.reftable()?;
         self.refer(self.header.reftable_offset, table.len() as u64 * 8, 1);
         for (index, entry) in table.iter().enumerate() {
-            let block = entry & OFFSET;
-            if entry & REFTABLE_RESERVED & !OFFSET != 0 {
+            let block = entry & BLOCK_OFFSET;
+            if entry & REFTABLE_RESERVED != 0 {
                 self.damage(format!("refcount table entry {index} has reserved bits set"));
             } else if !block.is_multiple_of(self.layout.cluster) {
                 self.damage(format!(
@@ -383,7 +412,9 @@ impl<'a> Walk<'a> {
         for bitmap in stored {
             self.refer(bitmap.table_offset, u64::from(bitmap.table_len) * 8, 1);
             for entry in read_table(self.file, bitmap.table_offset, bitmap.table_len as usize)? {
-                if entry & OFFSET != 0 {
+                if !bitmaps::is_entry(entry) {
+                    self.damage(format!("bitmap table entry {entry:x} of '{}'", bitmap.name));
+                } else if entry & OFFSET != 0 {
                     self.refer(entry & OFFSET, self.layout.cluster, 1);
                 }
             }

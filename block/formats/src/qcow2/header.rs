@@ -287,6 +287,12 @@ impl Header {
                         .collect();
                 }
                 EXT_BITMAPS if len >= 24 => {
+                    // Nobody knows what it is; without it the bitmaps mean nothing.
+                    let unknown = be32(data, 4) != 0;
+                    if unknown {
+                        let why = "bitmaps_ext: Reserved field is not zero".to_owned();
+                        return Err(OpenError::Image { path: check.path.to_owned(), why });
+                    }
                     self.bitmaps = Some(BitmapsExtension {
                         count: be32(data, 0),
                         directory_size: be64(data, 8),
@@ -383,6 +389,10 @@ impl Header {
 
     fn parse_backing(&mut self, b: &[u8], check: &Checker<'_>) -> Result<(), OpenError> {
         let (offset, len) = (be64(b, 8), be32(b, 16));
+        if offset > 1 << self.cluster_bits {
+            let why = "Invalid backing file offset".to_owned();
+            return Err(OpenError::Image { path: check.path.to_owned(), why });
+        }
         if offset == 0 || len == 0 {
             return Ok(());
         }

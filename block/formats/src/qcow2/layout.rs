@@ -11,6 +11,9 @@ const ZERO: u64 = 1;
 /// Where the offset is in an L1, L2 or refcount table entry.
 pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 
+/// Where the offset is in a refcount table entry.
+pub(super) const BLOCK_OFFSET: u64 = !0x1ff;
+
 /// Constants of an image.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {

@@ -10,7 +10,7 @@ use graph::{Event, Node, OpenError, WriteFlags};
 
 use super::codec::{be64, damaged, read_padded, read_table, table_bytes};
 use super::header::Header;
-use super::layout::{COPIED, Entry, Layout, OFFSET, Packed};
+use super::layout::{BLOCK_OFFSET, COPIED, Entry, Layout, OFFSET, Packed};
 use super::slices::Slices;
 
 /// Memory for L2 slices: enough for 128 GiB of content at the default cluster size. Two images, as a copy
@@ -648,8 +648,11 @@ impl Meta {
         let index = cluster >> self.layout.block_bits;
         let offset = match self.reftable.get(index as usize) {
             None => return Ok(None),
-            Some(entry) => entry & OFFSET,
+            Some(entry) => entry & BLOCK_OFFSET,
         };
+        if offset >= MAX_OFFSET {
+            return Err(damaged(format!("qcow2: refcount block {index:#x} is outside image")));
+        }
         if !offset.is_multiple_of(self.layout.cluster) {
             return Err(damaged(format!(
                 "qcow2: Refblock offset {offset:#x} unaligned (reftable index: {index:#x})"

@@ -215,7 +215,9 @@ impl Qcow2 {
         if !list.is_empty() {
             meta.note(header.snapshots_offset, list_len, Kind::Snapshots);
         }
-        for snapshot in list {
+        let usable = |snapshot: &&Snapshot| snapshot.usable(meta.layout.cluster, file.size());
+        let usable: Vec<&Snapshot> = list.iter().filter(usable).collect();
+        for snapshot in usable {
             meta.note(snapshot.l1_offset, u64::from(snapshot.l1_size) * 8, Kind::InactiveL1);
         }
         if let Some(ext) = bitmaps::in_use(header) {

@@ -48,7 +48,14 @@ impl Qcow2 {
         }
         let options = Options { repairing: true, ..Options::default() };
         let image = Self::open(Arc::clone(file), path, options)?;
-        image.repair(fix).map_err(|e| OpenError::host(path, e))?;
+        let failed = |e| OpenError::host(path, e);
+        if fix == Fix::All {
+            image.drop_damaged_bitmaps().map_err(failed)?;
+        }
+        image.repair(fix).map_err(failed)?;
+        if fix == Fix::All {
+            image.complete_snapshots().map_err(failed)?;
+        }
         let mut after = Self::check(&**file, path)?;
         if fix == Fix::All && after.corruptions == 0 {
             let marks = INCOMPATIBLE_CORRUPT | INCOMPATIBLE_DIRTY;

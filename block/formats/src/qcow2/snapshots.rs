@@ -30,6 +30,29 @@ pub(super) struct Snapshot {
     pub info: SnapshotInfo,
     /// Extra data behind what we know.
     pub unknown: Vec<u8>,
+    /// The entry has all that version 3 wants.
+    pub complete: bool,
+}
+
+impl Snapshot {
+    /// Why there can be no L1 table where the entry says. Such a snapshot is listed, no more.
+    pub fn fault(&self, cluster: u64) -> Option<String> {
+        let entry = format!("snapshot {} ({})", self.info.id, self.info.name);
+        let fault = if u64::from(self.l1_size) * 8 > MAX_L1 {
+            format!("l1_size={:#x}: L1 table is too large", self.l1_size)
+        } else if !self.l1_offset.is_multiple_of(cluster) {
+            format!("l1_offset={:#x}: L1 table is not cluster aligned", self.l1_offset)
+        } else {
+            return None;
+        };
+        Some(format!("{entry} {fault}; snapshot table entry corrupted"))
+    }
+
+    /// Whether its L1 table can be read from a file of that length.
+    pub fn usable(&self, cluster: u64, file_size: u64) -> bool {
+        let end = self.l1_offset.saturating_add(u64::from(self.l1_size) * 8);
+        self.fault(cluster).is_none() && end <= file_size.next_multiple_of(cluster)
+    }
 }
 
 /// Reads the table; returns the snapshots and the table's length in bytes.
@@ -58,22 +81,10 @@ pub(super) fn read(
         read_padded(file, place, &mut fixed).map_err(|e| OpenError::host(path, e))?;
         let (l1_offset, l1_size) = (be64(&fixed, 0), be32(&fixed, 8));
         let extra = u64::from(be32(&fixed, 36));
-        if u64::from(l1_size) * 8 > MAX_L1 {
-            return Err(bad("snapshot l1_size", l1_size.into(), "too large"));
-        }
         if extra > MAX_EXTRA {
-            return Err(bad("snapshot extra_data_size", extra, "too large"));
-        }
-        // Each has its own table, so together they are no longer than the file.
-        l1_sum += u64::from(l1_size) * 8;
-        if l1_sum > MAX_L1_SUM.min(file.size().next_multiple_of(1 << header.cluster_bits)) {
-            return Err(bad("snapshot l1_size", l1_size.into(), "the tables exceed the file"));
-        }
-        let l1_end = l1_offset.saturating_add(u64::from(l1_size) * 8);
-        if !l1_offset.is_multiple_of(1 << header.cluster_bits)
-            || l1_end > file.size().next_multiple_of(1 << header.cluster_bits)
-        {
-            return Err(bad("snapshot l1_table_offset", l1_offset, "not a place for a table"));
+            let why =
+                format!("Too much extra metadata in snapshot table entry {}", snapshots.len());
+            return Err(OpenError::Image { path: path.to_owned(), why });
         }
         let lengths = (be16(&fixed, 12), be16(&fixed, 14));
         let mut rest = vec![0; extra as usize + lengths.0 + lengths.1];
@@ -83,12 +94,21 @@ pub(super) fn read(
             return Err(bad("nb_snapshots", header.snapshots.into(), "the table is too large"));
         }
         let (extra, names) = rest.split_at(extra as usize);
-        snapshots.push(Snapshot {
+        let snapshot = Snapshot {
             l1_offset,
             l1_size,
             info: info(&fixed, extra, names.split_at(lengths.0), header.size),
             unknown: extra.get(EXTRA..).unwrap_or_default().to_vec(),
-        });
+            complete: extra.len() >= 16,
+        };
+        // Each has its own table, so together they are no longer than the file.
+        if snapshot.usable(1 << header.cluster_bits, file.size()) {
+            l1_sum += u64::from(l1_size) * 8;
+        }
+        if l1_sum > MAX_L1_SUM.min(file.size().next_multiple_of(1 << header.cluster_bits)) {
+            return Err(bad("snapshot l1_size", l1_size.into(), "the tables exceed the file"));
+        }
+        snapshots.push(snapshot);
     }
     Ok((snapshots, at))
 }

@@ -75,6 +75,7 @@ impl Snapshots for Qcow2 {
 
     fn open(&self, id_or_name: &str) -> io::Result<Arc<dyn Node>> {
         let snapshot = self.found(id_or_name)?;
+        self.table_of(&snapshot)?;
         self.commit()?;
         let options =
             Options { read_only: true, backing: self.backing.clone(), ..Options::default() };
@@ -159,7 +160,7 @@ impl Qcow2 {
             return refuse("there is a snapshot with that ID");
         }
         let info = SnapshotInfo { id, disk_size: self.disk_size(), ..info.clone() };
-        Ok(Snapshot { l1_offset: 0, l1_size: 0, info, unknown: Vec::new() })
+        Ok(Snapshot { l1_offset: 0, l1_size: 0, info, unknown: Vec::new(), complete: true })
     }
 
     /// Takes the last snapshot of `list`.
@@ -178,12 +179,14 @@ impl Qcow2 {
 
     /// Removes a snapshot.
     fn drop_snapshot(&self, snapshot: &Snapshot) -> io::Result<()> {
-        let mut table = self.table_of(snapshot)?;
+        let usable = snapshot.usable(self.layout.cluster, self.file.size());
+        // Of one without a table there is only the entry; what it had is leaked.
+        let mut table = if usable { self.table_of(snapshot)? } else { Vec::new() };
         let mut list = lock(&self.snapshots).clone();
         list.retain(|other| other.info.id != snapshot.info.id);
         let old = self.set_aside()?;
         self.change_counts(&mut table, Change::Lower)?;
-        self.free_table(snapshot.l1_offset, u64::from(snapshot.l1_size) * 8);
+        self.free_table(snapshot.l1_offset, table.len() as u64 * 8);
         let mut active = self.meta().l1.clone();
         self.change_counts(&mut active, Change::Keep)?;
         self.meta().l1 = active;
@@ -218,6 +221,11 @@ impl Qcow2 {
     }
 
     fn table_of(&self, snapshot: &Snapshot) -> io::Result<Vec<u64>> {
+        if !snapshot.usable(self.layout.cluster, self.file.size()) {
+            let why = snapshot.fault(self.layout.cluster);
+            let why = why.unwrap_or_else(|| "its L1 table is beyond the file".to_owned());
+            return Err(damaged(format!("qcow2: {why}")));
+        }
         read_table(&*self.file, snapshot.l1_offset, snapshot.l1_size as usize)
     }
 
@@ -262,6 +270,18 @@ impl Qcow2 {
             self.free_table(before, len);
         }
         Ok(())
+    }
+
+    /// Writes a snapshot table anew whose entries lack fields.
+    pub(super) fn complete_snapshots(&self) -> io::Result<()> {
+        let mut list = lock(&self.snapshots).clone();
+        if !self.layout.zero_flag || list.iter().all(|snapshot| snapshot.complete) {
+            return Ok(());
+        }
+        list.iter_mut().for_each(|snapshot| snapshot.complete = true);
+        let old = self.set_aside()?;
+        self.adopt_list(list, old)?;
+        self.write_back()
     }
 
     /// Where the virtual machine's state is: behind the L2 tables of the disk.

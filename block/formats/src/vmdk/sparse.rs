@@ -51,6 +51,8 @@ pub(super) struct Header {
     pub directory: u64,
     /// The redundant directory.
     pub second: Option<u64>,
+    /// Where grains begin: the file is at least as long.
+    grains_at: u64,
 }
 
 impl Header {
@@ -84,6 +86,7 @@ impl Header {
             descriptor_len: bytes(36),
             entries: le32(b, 44).into(),
             directory: if directory == AT_END { AT_END } else { bytes(56) },
+            grains_at: bytes(64),
             second: Some(second).filter(|at| flags & flags::REDUNDANT != 0 && *at != 0),
         }
     }
@@ -113,11 +116,16 @@ impl Header {
             descriptor_len: 0,
             entries: 4096,
             directory: bytes(20),
+            grains_at: 0,
             second: None,
         })
     }
 
     fn check(&self, file_len: u64, fields: &Fields<'_>) -> Result<(), OpenError> {
+        if self.grains_at > file_len {
+            let least = self.grains_at;
+            return Err(fields.refuse(format!("File truncated, expecting at least {least} bytes")));
+        }
         if self.version > 3 {
             let what = format!("VMDK version {}", self.version);
             return Err(OpenError::NotSupported { path: fields.path.to_owned(), what });
