@@ -93,8 +93,28 @@ impl fmt::Display for OpenError {
     }
 }
 
+/// How `strerror` words errors that have no number.
+const KINDS: &[(io::ErrorKind, &str)] = &[
+    (io::ErrorKind::FileTooLarge, "File too large"),
+    (io::ErrorKind::InvalidInput, "Invalid argument"),
+    (io::ErrorKind::NotConnected, "Cannot send after transport endpoint shutdown"),
+    (io::ErrorKind::NotFound, "No such file or directory"),
+    (io::ErrorKind::OutOfMemory, "Cannot allocate memory"),
+    (io::ErrorKind::PermissionDenied, "Operation not permitted"),
+    (io::ErrorKind::ReadOnlyFilesystem, "Read-only file system"),
+    (io::ErrorKind::StorageFull, "No space left on device"),
+    (io::ErrorKind::UnexpectedEof, "Input/output error"),
+    (io::ErrorKind::Unsupported, "Operation not supported"),
+];
+
 /// An I/O error as `strerror` words it, without Rust's `(os error N)`.
 pub fn host_text(error: &io::Error) -> String {
+    if error.get_ref().is_none()
+        && error.raw_os_error().is_none()
+        && let Some((_, text)) = KINDS.iter().find(|(kind, _)| *kind == error.kind())
+    {
+        return (*text).to_owned();
+    }
     let text = error.to_string();
     match text.find(" (os error ") {
         Some(at) => text[..at].to_owned(),
