@@ -1,5 +1,6 @@
 //! Image formats and how drives are opened from their options.
 
+mod blockdev_create;
 mod blocks;
 mod bochs;
 mod cloop;
@@ -26,6 +27,7 @@ mod vhdx;
 mod vmdk;
 mod vpc;
 
+pub use blockdev_create::{Target, amend_blockdev, create_blockdev, open_target};
 pub use drive::{DriveOptions, Opened, add_blockdev, create_qcow2, open_drive, overlay};
 pub use format::{
     Content, CreateRequest, FILE_OPTIONS, FORMATS, Format, MeasureRequest, OpenRequest, Purpose,

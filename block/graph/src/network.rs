@@ -513,7 +513,7 @@ impl Graph {
         };
         for member in &visited {
             if let Some((one, other, refused)) = new.conflict(member) {
-                let (node, names) = (member.name(), refused.names().join(", "));
+                let (node, names) = (member.name(), refused.words().join(", "));
                 return Err(OpenError::Option(format!(
                     "Permission conflict on node '{node}': permissions '{names}' are both required \
                      by {} (uses node '{node}' as '{}' child) and unshared by {} (uses node \
@@ -605,7 +605,9 @@ impl Needs {
     fn conflict(&self, member: &Member) -> Option<(Arc<Edge>, Arc<Edge>, Access)> {
         let parents = member.parents();
         let all: Vec<_> = parents.iter().map(|edge| self.of(edge)).collect();
-        let pairs = (0..all.len()).flat_map(|one| (0..all.len()).map(move |other| (one, other)));
+        // The newest first, as the peer has them.
+        let rows = || (0..all.len()).rev();
+        let pairs = rows().flat_map(|one| rows().map(move |other| (one, other)));
         let refused = |(one, other): (usize, usize)| {
             let refused = all[one].taken.without(all[other].shared);
             let found = one != other && !refused.is_empty();

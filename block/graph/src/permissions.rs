@@ -24,7 +24,7 @@ impl Access {
     /// Every permission.
     pub const ALL: Self = Self(15);
 
-    /// Names as messages and lists have them, in the order of lists.
+    /// Names as lists have them, in their order.
     const NAMES: [(Self, &'static str); 4] = [
         (Self::RESIZE, "resize"),
         (Self::WRITE_UNCHANGED, "write-unchanged"),
@@ -58,6 +58,17 @@ impl Access {
     /// Whether nothing is in the set.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// What is in the set, as messages say it.
+    pub(crate) fn words(self) -> Vec<&'static str> {
+        let all = [
+            (Self::READ, "consistent read"),
+            (Self::WRITE, "write"),
+            (Self::WRITE_UNCHANGED, "write unchanged"),
+            (Self::RESIZE, "resize"),
+        ];
+        all.iter().filter(|(one, _)| self.has(*one)).map(|(_, word)| *word).collect()
     }
 
     /// The names of what is in the set.

@@ -219,7 +219,10 @@ fn users_that_exclude_each_other_are_refused() {
     let image = above(&graph, "o", NodeKind::Format, &file).unwrap();
     let raw = above(&graph, "r", NodeKind::Filter, &image).unwrap();
     let text = refusal(graph.attach(&file, User::Job("j".to_owned()), Permissions::WRITER));
-    assert!(text.contains("both required by node 'o'") && text.contains("block job 'j'"), "{text}");
+    assert!(
+        text.contains("both required by block job 'j'") && text.contains("unshared by node 'o'"),
+        "{text}"
+    );
     // What a filter needs is what its users need, and no more once they are gone.
     let disk = device(&graph, &raw);
     let text = refusal(graph.attach(&image, User::Device("e".to_owned()), export));
