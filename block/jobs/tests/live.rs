@@ -68,6 +68,36 @@ fn a_mirror_converges_under_writes_and_pivots_without_losing_one() {
 }
 
 #[test]
+fn a_mirror_that_is_told_to_go_along_is_in_step_for_good() {
+    let (world, source, target) = pair(8 * MIB);
+    let disk = world.device("source");
+    let guest = Guest::start(&disk, 11);
+    world.site.mirror(&mirror(), &by_hand("m")).unwrap();
+    world.until("m", Status::Ready);
+    let change = |along| world.site.jobs.change_copy_mode("m", along);
+    change(false).unwrap();
+    change(true).unwrap();
+    let text = "Change to copy mode 'background' is not implemented";
+    assert_eq!(change(false).unwrap_err().text, text);
+    while world.site.jobs.info("m").unwrap().actively_synced != Some(true) {
+        std::thread::yield_now();
+    }
+    guest.more(20);
+    // Nothing is left to copy at any moment between two writes.
+    let (same, _) = guest.still(|| read_all(&*target) == read_all(&*source));
+    assert!(same);
+    guest.stop();
+    world.site.jobs.cancel("m", true).unwrap();
+    assert!(world.end("m").is_some());
+    world
+        .site
+        .backup(&BackupOptions { sync: BackupSync::None, ..backup() }, &by_hand("b"))
+        .unwrap();
+    let text = "Job type does not support change";
+    assert_eq!(world.site.jobs.change_copy_mode("b", true).unwrap_err().text, text);
+}
+
+#[test]
 fn a_mirror_that_is_ready_and_cancelled_leaves_a_copy_of_one_moment() {
     let (world, source, target) = pair(8 * MIB);
     let disk = world.device("source");

@@ -477,6 +477,28 @@ impl Jobs {
         Ok(())
     }
 
+    /// `block-job-change` of a mirror: changes of its source reach the target before they are
+    /// acknowledged (`copy-mode=write-blocking`, with `along`), which cannot be taken back.
+    ///
+    /// # Errors
+    /// In other states, and for other jobs.
+    pub fn change_copy_mode(&self, id: &str, along: bool) -> Result<(), Refusal> {
+        let mut state = self.shared.lock();
+        let job = state.find(id)?;
+        job.check(Verb::Change)?;
+        let work = job.work.clone().filter(|work| work.actively_synced().is_some());
+        let Some(work) = work else { return Err(Refusal::new("Job type does not support change")) };
+        match along {
+            true if work.go_along() => Ok(()),
+            true => Err(Refusal::new("Job type does not support change")),
+            false if !work.goes_along() => Ok(()),
+            false => {
+                let text = "Change to copy mode 'background' is not implemented";
+                Err(Refusal::new(text))
+            }
+        }
+    }
+
     /// The clock shows another time.
     pub fn clock_moved(&self) {
         self.shared.lock().jobs.iter().for_each(|job| job.live.bell.ring());

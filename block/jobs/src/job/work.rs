@@ -34,6 +34,17 @@ pub trait Work: Send + Sync {
         false
     }
 
+    /// From now on, changes of the source are in the target before they are acknowledged. Whether the
+    /// job can do that.
+    fn go_along(&self) -> bool {
+        false
+    }
+
+    /// Whether it does that already.
+    fn goes_along(&self) -> bool {
+        false
+    }
+
     /// Whether every write to the source is in the target before it is acknowledged, for jobs that
     /// can do that.
     fn actively_synced(&self) -> Option<bool> {

@@ -87,7 +87,7 @@ struct MirrorHook {
     /// Copies that would overwrite each other.
     fence: Fence,
     /// Changes are copied before they are acknowledged.
-    active: bool,
+    active: AtomicBool,
     /// Both were in step once, so with `active` they are for good.
     synced: AtomicBool,
     /// Nothing is noted any more.
@@ -121,7 +121,7 @@ impl Hook for MirrorHook {
             return;
         }
         // What cannot be copied at once is noted, and the job meets the error itself.
-        if !self.active || self.copy(change.offset, len).is_err() {
+        if !self.active.load(Ordering::SeqCst) || self.copy(change.offset, len).is_err() {
             self.synced.store(false, Ordering::SeqCst);
             self.note(change.offset, len);
         }
@@ -157,7 +157,7 @@ impl Mirror {
             target: Arc::clone(&to),
             bits: Mutex::new(DirtyBits::new(plan.granularity.trailing_zeros())),
             fence: Fence::default(),
-            active: plan.copy_mode == CopyMode::WriteBlocking,
+            active: AtomicBool::new(plan.copy_mode == CopyMode::WriteBlocking),
             synced: AtomicBool::new(false),
             over: AtomicBool::new(false),
             bell: OnceLock::new(),
@@ -348,8 +348,10 @@ impl Work for Mirror {
             job.set_total(job.meter().done() + left);
             if !job.is_ready() && left <= BUFFER * self.plan.requests as u64 {
                 self.hook.target.flush()?;
-                self.hook.synced.store(self.hook.active && left == 0, Ordering::SeqCst);
                 job.ready();
+            }
+            if left == 0 && self.goes_along() {
+                self.hook.synced.store(true, Ordering::SeqCst);
             }
             job.checkpoint()?;
             let leaves = job.leave();
@@ -405,6 +407,19 @@ impl Work for Mirror {
 
     fn completes(&self) -> bool {
         true
+    }
+
+    fn go_along(&self) -> bool {
+        self.hook.active.store(true, Ordering::SeqCst);
+        // What was noted before is still to be copied; then both are in step for good.
+        if let Some(bell) = self.hook.bell.get() {
+            bell.ring();
+        }
+        self.kind == Kind::Mirror
+    }
+
+    fn goes_along(&self) -> bool {
+        self.hook.active.load(Ordering::SeqCst)
     }
 
     fn actively_synced(&self) -> Option<bool> {

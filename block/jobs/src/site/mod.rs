@@ -437,6 +437,10 @@ impl Site {
         }
         self.check_free(&active, Use::CommitSource)?;
         self.check_free(&base, Use::CommitTarget)?;
+        if base.node().read_only() {
+            let text = "not supported yet: committing into a node that was opened read-only";
+            return refuse(text.to_owned());
+        }
         if !Arc::ptr_eq(&top, &active) {
             let (name, on_error) = (options.backing_file.clone(), options.on_error);
             return self.launch(Kind::Commit, common, |id| {
