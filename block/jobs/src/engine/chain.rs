@@ -82,6 +82,33 @@ impl Layers {
     }
 }
 
+/// Remembers what was last heard of layers, so that a long range is not looked through again for each of
+/// its pieces. It may be old news: who copies looks again at what it copies.
+pub(crate) struct Outlook {
+    layers: Layers,
+    from: u64,
+    until: u64,
+    kind: ExtentKind,
+}
+
+impl Outlook {
+    pub fn new(layers: Layers) -> Self {
+        Self { layers, from: 0, until: 0, kind: ExtentKind::Unallocated }
+    }
+
+    /// As [`Layers::status`].
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn status(&mut self, offset: u64, len: u64) -> io::Result<(ExtentKind, u64)> {
+        if !(self.from..self.until).contains(&offset) {
+            let (kind, len) = self.layers.status(offset, len)?;
+            (self.from, self.until, self.kind) = (offset, offset + len, kind);
+        }
+        Ok((self.kind, len.min(self.until - offset)))
+    }
+}
+
 /// Whether a node reads as zeroes from end to end, as far as it tells quickly.
 pub(crate) fn reads_zero(member: &Arc<Member>) -> bool {
     const PATIENCE: usize = 64;

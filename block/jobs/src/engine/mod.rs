@@ -6,7 +6,7 @@ mod fence;
 mod pump;
 mod transfer;
 
-pub(crate) use chain::{Layers, backing, reads_zero};
+pub(crate) use chain::{Layers, Outlook, backing, reads_zero};
 pub(crate) use fence::Fence;
 pub(crate) use pump::{Load, Mishap, Piece, Policies, Pump, drive};
 pub(crate) use transfer::{BUFFER, Sided, Transfer, ZEROES};

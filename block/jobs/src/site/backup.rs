@@ -15,8 +15,8 @@ use graph::{
 use super::bitmaps::Loan;
 use super::mirror::{bytes, clear};
 use crate::engine::{
-    BUFFER, Fence, Layers, Load, Mishap, Piece, Policies, Pump, Sided, Transfer, ZEROES, backing,
-    drive,
+    BUFFER, Fence, Layers, Load, Mishap, Outlook, Piece, Policies, Pump, Sided, Transfer, ZEROES,
+    backing, drive,
 };
 use crate::job::{Bell, Control, Failure, Meter, Operation, Work};
 
@@ -263,7 +263,7 @@ fn cluster_of(target: &Arc<Member>) -> u64 {
 struct Todo<'a> {
     backup: &'a Backup,
     at: u64,
-    layers: Layers,
+    layers: Outlook,
     again: Vec<Piece>,
 }
 
@@ -332,7 +332,7 @@ impl Work for Backup {
             }
         }
         let pump = Pump::new(job, self.plan.workers);
-        let layers = Layers::of(&self.source);
+        let layers = Outlook::new(Layers::of(&self.source));
         let mut load = Todo { backup: self, at: 0, layers, again: Vec::new() };
         drive(job, &pump, self.plan.policies, &mut load)?;
         self.broken()?;

@@ -11,7 +11,9 @@ use graph::{
 };
 
 use super::stream::record_backing;
-use crate::engine::{BUFFER, Layers, Load, Mishap, Piece, Policies, Pump, Transfer, ZEROES, drive};
+use crate::engine::{
+    BUFFER, Layers, Load, Mishap, Outlook, Piece, Policies, Pump, Transfer, ZEROES, drive,
+};
 use crate::job::{Control, Failure, OnError, Operation, Refusal, Work};
 
 /// The work of a commit.
@@ -102,7 +104,7 @@ struct Rest<'a> {
     commit: &'a Commit,
     job: &'a Control,
     at: u64,
-    layers: Layers,
+    layers: Outlook,
     again: Vec<Piece>,
 }
 
@@ -171,7 +173,7 @@ impl Work for Commit {
         }
         let pump = Pump::new(job, REQUESTS);
         let policies = Policies { source: self.on_error, target: self.on_error };
-        let layers = Layers::above(&self.top, Some(&self.base));
+        let layers = Outlook::new(Layers::above(&self.top, Some(&self.base)));
         let mut load = Rest { commit: self, job, at: 0, layers, again: Vec::new() };
         while load.at < size || !load.again.is_empty() {
             drive(job, &pump, policies, &mut load)?;

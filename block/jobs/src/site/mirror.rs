@@ -14,8 +14,8 @@ use graph::{
 };
 
 use crate::engine::{
-    BUFFER, Fence, Layers, Load, Mishap, Piece, Policies, Pump, Sided, Transfer, ZEROES, backing,
-    drive, reads_zero,
+    BUFFER, Fence, Layers, Load, Mishap, Outlook, Piece, Policies, Pump, Sided, Transfer, ZEROES,
+    backing, drive, reads_zero,
 };
 use crate::job::{Bell, Control, Failure, Kind, Refusal, Work};
 
@@ -217,7 +217,7 @@ impl Mirror {
 
     /// Copies what is noted until nothing is.
     fn catch_up(&self, job: &Control, pump: &Pump, passes: u64) -> Result<(), Failure> {
-        let layers = Layers::of(&self.source);
+        let layers = Outlook::new(Layers::of(&self.source));
         let mut load = Noted { mirror: self, job, at: 0, layers, passes };
         drive(job, pump, self.plan.policies, &mut load)
     }
@@ -271,7 +271,7 @@ struct Noted<'a> {
     mirror: &'a Mirror,
     job: &'a Control,
     at: u64,
-    layers: Layers,
+    layers: Outlook,
     /// How often the disk may still be gone through.
     passes: u64,
 }

@@ -22,6 +22,11 @@ pub use bitmaps::{BitmapName, Bitmaps, DirtyInfo, Loan, NewBitmap, Saved};
 pub use mirror::{CopyMode, MirrorSync};
 pub use task::Task;
 
+/// The backing file of a node, without filters on the way.
+pub fn backing_of(member: &Arc<Member>) -> Option<Arc<Member>> {
+    backing(member)
+}
+
 /// A graph with its jobs and bitmaps. One per machine or daemon.
 pub struct Site {
     /// The nodes.

@@ -10,8 +10,8 @@ use graph::{
 };
 
 use crate::engine::{
-    BUFFER, Fence, Layers, Load, Mishap, Piece, Policies, Pump, Sided, Transfer, ZEROES, backing,
-    drive,
+    BUFFER, Fence, Layers, Load, Mishap, Outlook, Piece, Policies, Pump, Sided, Transfer, ZEROES,
+    backing, drive,
 };
 use crate::job::{Control, Failure, OnError, Operation, Refusal, Work};
 
@@ -119,8 +119,8 @@ struct Rest<'a> {
     stream: &'a Stream,
     job: &'a Control,
     at: u64,
-    own: Layers,
-    below: Layers,
+    own: Outlook,
+    below: Outlook,
     again: Vec<Piece>,
 }
 
@@ -203,6 +203,7 @@ impl Work for Stream {
         let policies = Policies { source: self.on_error, target: self.on_error };
         let pump = Pump::new(job, REQUESTS);
         let (own, below) = split(&self.top, self.base.as_ref());
+        let (own, below) = (Outlook::new(own), Outlook::new(below));
         let mut load = Rest { stream: self, job, at: 0, own, below, again: Vec::new() };
         while load.at < size || !load.again.is_empty() {
             drive(job, &pump, policies, &mut load)?;
