@@ -4,8 +4,11 @@ use crate::args::Args;
 use crate::{Failure, Invocation};
 use crypto::Objects;
 use formats::{FORMATS, HostFiles, ImageSpec, Rehearsal, check_image, open_image, rehearse_repair};
+use graph::throttle::Group;
 use graph::{CheckReport, Child, Fix, Node, OpenError, Role};
+use options::{Grammar, List};
 use protocols::CacheMode;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -183,33 +186,59 @@ pub(crate) fn beside(image: &str, name: &str) -> String {
     }
 }
 
-/// Passphrases, keys and credentials from `--object`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Secrets(Objects);
+/// Passphrases, keys, credentials and throttle groups from `--object`.
+#[derive(Clone, Default)]
+pub(crate) struct Secrets {
+    objects: Objects,
+    groups: BTreeMap<String, Arc<Group>>,
+}
 
 impl Secrets {
     /// Reads every `--object`.
     pub fn parse<'a>(objects: impl Iterator<Item = &'a str>) -> Result<Self, Failure> {
-        let mut secrets = Objects::default();
+        let mut secrets = Self::default();
         for object in objects {
-            secrets.add(object).map_err(Failure::new)?;
+            let list = List::parse(object, Grammar::strict("qom-type"))
+                .map_err(|e| Failure::new(e.to_string()))?;
+            if list.get("qom-type") == Some("throttle-group") {
+                secrets.add_group(list)?;
+            } else {
+                secrets.objects.add_list(list).map_err(Failure::new)?;
+            }
         }
-        Ok(Self(secrets))
+        Ok(secrets)
+    }
+
+    fn add_group(&mut self, mut list: List) -> Result<(), Failure> {
+        list.take("qom-type");
+        let id = list.take("id").ok_or_else(|| Failure::new("Parameter 'id' is missing"))?.value;
+        if self.groups.contains_key(&id) {
+            return Err(Failure::new(format!(
+                "attempt to add duplicate property '{id}' to object (type 'container')"
+            )));
+        }
+        let group = Group::parse(&id, list.items.into_iter().map(|item| (item.key, item.value)))?;
+        self.groups.insert(id, group);
+        Ok(())
     }
 
     /// The objects themselves.
     pub fn objects(&self) -> &Objects {
-        &self.0
+        &self.objects
     }
 }
 
 impl graph::Secrets for Secrets {
     fn secret(&self, id: &str) -> Result<Vec<u8>, OpenError> {
-        graph::Secrets::secret(&self.0, id)
+        graph::Secrets::secret(&self.objects, id)
     }
 
     fn client_credentials(&self, id: &str) -> Result<Arc<crypto::Credentials>, OpenError> {
-        self.0.client_credentials(id)
+        self.objects.client_credentials(id)
+    }
+
+    fn throttle_group(&self, id: &str) -> Option<Arc<Group>> {
+        self.groups.get(id).cloned()
     }
 }
 

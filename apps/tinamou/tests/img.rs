@@ -134,6 +134,11 @@ fn single_requests() {
 }
 
 #[test]
+fn filters() {
+    replay("filters");
+}
+
+#[test]
 fn snapshots() {
     replay("snapshot");
 }

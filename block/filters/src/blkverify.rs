@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use graph::{Child, Extent, Node, NodeInfo, Role, WriteFlags, ZeroFlags};
 
-use crate::passing::{Filter, Passing};
+use crate::passing::{Filter, Passing, no_resize, passed_on};
 
 struct Verify {
     raw: Arc<dyn Node>,
@@ -89,14 +89,11 @@ impl Filter for Verify {
 
     fn block_status(&self, offset: u64, len: u64) -> io::Result<Extent> {
         let extent = self.raw.block_status(offset, len)?;
-        Ok(Extent { host_offset: Some(offset), ..extent })
+        Ok(passed_on(extent, offset))
     }
 
     fn truncate(&self, _size: u64) -> io::Result<()> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "Image format driver does not support resize",
-        ))
+        Err(no_resize())
     }
 
     fn children(&self) -> Vec<Child> {

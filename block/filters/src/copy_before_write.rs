@@ -16,7 +16,7 @@ use graph::{
     Sharing, WriteFlags, ZeroFlags, check_range, is_zero,
 };
 
-use crate::passing::{Filter, Passing, pieces};
+use crate::passing::{Filter, Passing, no_resize, pieces, unsupported};
 
 /// Smallest cluster in bytes.
 const CLUSTER: u64 = 64 << 10;
@@ -243,10 +243,7 @@ impl Filter for CopyBeforeWrite {
     }
 
     fn truncate(&self, _size: u64) -> io::Result<()> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "Image format driver does not support resize",
-        ))
+        Err(no_resize())
     }
 
     fn children(&self) -> Vec<Child> {
@@ -316,7 +313,7 @@ pub fn snapshot_access(below: Arc<dyn Node>) -> Arc<dyn Node> {
 
 impl Access {
     fn past(&self) -> io::Result<Arc<dyn Past>> {
-        self.below.past().ok_or_else(|| io::ErrorKind::Unsupported.into())
+        self.below.past().ok_or_else(unsupported)
     }
 }
 
@@ -334,11 +331,11 @@ impl Filter for Access {
     }
 
     fn write_at(&self, _offset: u64, _buf: &[u8], _flags: WriteFlags) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+        Err(unsupported())
     }
 
     fn write_zeroes(&self, _offset: u64, _len: u64, _flags: ZeroFlags) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+        Err(unsupported())
     }
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -355,10 +352,7 @@ impl Filter for Access {
     }
 
     fn truncate(&self, _size: u64) -> io::Result<()> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "Image format driver does not support resize",
-        ))
+        Err(no_resize())
     }
 
     fn read_only(&self) -> bool {

@@ -6,8 +6,8 @@ use std::io;
 use std::sync::Arc;
 
 use graph::{
-    Event, ExtentKind, Node, OpenError, RangeLocks, Sharing, WriteFlags, ZeroFlags, backing_of,
-    is_zero, status_above,
+    Event, ExtentKind, Node, OpenError, RangeLocks, Sharing, WriteFlags, ZeroFlags, is_zero,
+    status_above,
 };
 
 use crate::passing::{Filter, Passing};
@@ -19,46 +19,23 @@ const SECTOR: u64 = graph::SECTOR;
 
 struct CopyOnRead {
     below: Arc<dyn Node>,
-    /// The layer below the last one whose content is kept.
-    base: Option<Arc<dyn Node>>,
-    bottomed: bool,
+    /// How many layers below the image the last one is whose content is kept.
+    bottom: Option<u32>,
     cluster: u64,
     busy: RangeLocks,
 }
 
-/// A node that keeps in `below` what is read through it; of the layers down to and with `bottom`, if
-/// there is one.
+/// A node that keeps in `below` what is read through it; with a bottom only what comes from at most so
+/// many layers below the image.
 ///
 /// # Errors
-/// `Option` with QEMU's text: the image cannot be written, the bottom is no layer of it.
-pub fn copy_on_read(
-    below: Arc<dyn Node>,
-    bottom: Option<(&str, Arc<dyn Node>)>,
-) -> Result<Arc<dyn Node>, OpenError> {
-    let refuse = |text: String| Err(OpenError::Option(text));
+/// `Option` with QEMU's text when the image cannot be written.
+pub fn copy_on_read(below: Arc<dyn Node>, bottom: Option<u32>) -> Result<Arc<dyn Node>, OpenError> {
     if below.read_only() {
-        return refuse("Block node is read-only".to_owned());
+        return Err(OpenError::Option("Block node is read-only".to_owned()));
     }
     let cluster = below.info().cluster_size.map_or(SECTOR, u64::from).max(SECTOR);
-    let (mut base, bottomed) = (None, bottom.is_some());
-    if let Some((name, bottom)) = bottom {
-        let mut layers = std::iter::successors(Some(Arc::clone(&below)), |n| backing_of(&**n));
-        if !layers.any(|layer| same(&layer, &bottom)) {
-            return refuse(format!("'{name}' is not in the backing chain of the node"));
-        }
-        base = backing_of(&*bottom);
-    }
-    Ok(Arc::new(Passing(CopyOnRead {
-        below,
-        base,
-        bottomed,
-        cluster,
-        busy: RangeLocks::default(),
-    })))
-}
-
-fn same(a: &Arc<dyn Node>, b: &Arc<dyn Node>) -> bool {
-    Arc::ptr_eq(a, b)
+    Ok(Arc::new(Passing(CopyOnRead { below, bottom, cluster, busy: RangeLocks::default() })))
 }
 
 impl CopyOnRead {
@@ -68,11 +45,10 @@ impl CopyOnRead {
         if own.kind != ExtentKind::Unallocated {
             return Ok((false, own.len));
         }
-        if !self.bottomed {
-            return Ok((true, own.len));
-        }
-        let status = status_above(&self.below, self.base.as_ref(), at, own.len)?;
-        Ok((status.kind != ExtentKind::Unallocated, status.len))
+        let Some(bottom) = self.bottom else { return Ok((true, own.len)) };
+        let status = status_above(&self.below, None, at, own.len)?;
+        let found = status.kind != ExtentKind::Unallocated && status.depth <= bottom;
+        Ok((found, status.len))
     }
 
     /// Reads whole clusters, keeps them, and hands out the part that was asked for.

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use graph::{
-    Breakpoints, Child, Event, Extent, Image, Limits, Node, NodeInfo, Past, Preallocation, Role,
-    WriteFlags, ZeroFlags,
+    Breakpoints, Child, Event, Extent, ExtentKind, Image, Limits, Node, NodeInfo, Past,
+    Preallocation, Role, WriteFlags, ZeroFlags,
 };
 
 /// A node that changes a part of what passes through it.
@@ -47,7 +47,7 @@ pub(crate) trait Filter: Send + Sync {
 
     fn block_status(&self, offset: u64, len: u64) -> io::Result<Extent> {
         let extent = self.below().block_status(offset, len)?;
-        Ok(Extent { host_offset: Some(offset), ..extent })
+        Ok(passed_on(extent, offset))
     }
 
     fn truncate(&self, size: u64) -> io::Result<()> {
@@ -214,4 +214,22 @@ pub(crate) fn pieces(offset: u64, len: u64, unit: u64) -> impl Iterator<Item = (
         at = (here - here % unit).saturating_add(unit).min(end);
         Some((here, at - here))
     })
+}
+
+/// What the host calls a request that cannot be served at all.
+pub(crate) fn unsupported() -> io::Error {
+    const EOPNOTSUPP: i32 = 95;
+    io::Error::from_raw_os_error(EOPNOTSUPP)
+}
+
+/// The same for a change of the length.
+pub(crate) fn no_resize() -> io::Error {
+    let text = "Image format driver does not support resize";
+    io::Error::new(io::ErrorKind::Unsupported, text)
+}
+
+/// What a filter says of a range, if the node below says `extent` of it.
+pub(crate) fn passed_on(extent: Extent, offset: u64) -> Extent {
+    let found = extent.kind != ExtentKind::Unallocated;
+    Extent { host_offset: found.then_some(offset), ..extent }
 }

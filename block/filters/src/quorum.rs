@@ -7,12 +7,11 @@ use std::io;
 use std::sync::Arc;
 
 use graph::{
-    Child, Extent, ExtentKind, Image, Limits, Node, NodeInfo, OpenError, Preallocation, Role,
-    WriteFlags, ZeroFlags,
+    Child, Extent, ExtentKind, Limits, Node, NodeInfo, OpenError, Role, WriteFlags, ZeroFlags,
 };
 
 use crate::blkverify::difference;
-use crate::passing::described;
+use crate::passing::{described, no_resize};
 
 /// How reads are done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -291,14 +290,8 @@ impl Node for Quorum {
         Ok(Extent { kind, len, host_offset: None })
     }
 
-    fn truncate(&self, size: u64) -> io::Result<()> {
-        for child in &self.children {
-            match child.image() {
-                Some(image) => image.resize(size, Preallocation::Off)?,
-                None => child.truncate(size)?,
-            }
-        }
-        Ok(())
+    fn truncate(&self, _size: u64) -> io::Result<()> {
+        Err(no_resize())
     }
 
     fn read_only(&self) -> bool {
@@ -335,18 +328,5 @@ impl Node for Quorum {
             self.options.threshold
         );
         NodeInfo { driver: "quorum", filename, ..NodeInfo::default() }
-    }
-
-    fn image(&self) -> Option<&dyn Image> {
-        Some(self)
-    }
-}
-
-impl Image for Quorum {
-    fn resize(&self, size: u64, preallocation: Preallocation) -> io::Result<()> {
-        if preallocation != Preallocation::Off {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        self.truncate(size)
     }
 }

@@ -32,6 +32,16 @@ impl Keys {
         self.style
     }
 
+    /// Whether there is a value for `key`.
+    pub fn has(&self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
+
+    /// The keys that are left.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.map.keys().map(String::as_str)
+    }
+
     /// The value of `key`.
     pub fn take(&mut self, key: &str) -> Option<String> {
         self.map.remove(key)
@@ -61,14 +71,17 @@ impl Keys {
     /// `Option` for a value that is no size.
     pub fn take_size(&mut self, key: &str) -> Result<Option<u64>, OpenError> {
         let Some(text) = self.take(key) else { return Ok(None) };
-        let wanted = if self.style == Style::Blockdev {
-            "integer"
-        } else {
-            "a non-negative number below 2^64"
+        let refuse = || {
+            bad(match self.style {
+                Style::Blockdev => format!("Parameter '{}{key}' expects integer", self.prefix),
+                Style::Drive => format!(
+                    "Parameter '{key}' expects a non-negative number below 2^64\n\
+                     Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n\
+                     and exabytes, respectively."
+                ),
+            })
         };
-        let parsed = parse_size(&text);
-        let refuse = || bad(format!("Parameter '{}{key}' expects {wanted}", self.prefix));
-        parsed.map(Some).ok_or_else(refuse)
+        parse_size(&text).map(Some).ok_or_else(refuse)
     }
 
     /// One of several names.
@@ -123,11 +136,22 @@ impl Keys {
     /// # Errors
     /// `Option` for a key that is left.
     pub fn finish(self, driver: &str) -> Result<(), OpenError> {
+        self.check_finished(driver, "format")
+    }
+
+    /// The same for a driver that is called a `format` or a `protocol`.
+    ///
+    /// # Errors
+    /// As [`Keys::finish`].
+    pub fn check_finished(&self, driver: &str, kind: &str) -> Result<(), OpenError> {
         let Some(key) = self.map.keys().next() else { return Ok(()) };
         let key = format!("{}{key}", self.prefix);
         Err(bad(match self.style {
             Style::Blockdev => format!("Parameter '{key}' is unexpected"),
-            Style::Drive => format!("Block format '{driver}' does not support the option '{key}'"),
+            Style::Drive => {
+                let not = if kind == "format" { "does not" } else { "doesn't" };
+                format!("Block {kind} '{driver}' {not} support the option '{key}'")
+            }
         }))
     }
 }

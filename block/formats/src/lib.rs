@@ -13,6 +13,7 @@ mod keys;
 pub mod luks;
 mod manage;
 mod open;
+mod open_filters;
 mod parallels;
 pub mod probe;
 mod qcow;

@@ -74,10 +74,10 @@ pub(crate) struct Parts {
 }
 
 /// A node that was opened and is not in the graph yet.
-struct Made {
-    node: Arc<dyn Node>,
-    kind: NodeKind,
-    edges: Vec<Arc<Edge>>,
+pub(crate) struct Made {
+    pub node: Arc<dyn Node>,
+    pub kind: NodeKind,
+    pub edges: Vec<Arc<Edge>>,
 }
 
 impl Made {
@@ -201,6 +201,9 @@ impl<'a> Opener<'a> {
         if let Some(format) = format_named(driver) {
             return self.format(format, keys, common, name);
         }
+        if let Some(made) = self.filter(driver, &mut keys, common, name)? {
+            return Ok(made);
+        }
         match driver {
             driver if remote::is_driver(driver) => {
                 let node = remote::open(driver, keys, common, self.gate, self.secrets)?;
@@ -248,18 +251,19 @@ impl<'a> Opener<'a> {
         self.gate.open(&options, Reason::Named)
     }
 
-    /// The `file` child: a node's name, or options below `file.`.
-    fn child(
+    /// A child: a node's name, or options below `role.`.
+    pub fn child(
         &mut self,
         keys: &mut Keys,
+        role: &str,
         common: &Inherited,
         access: Access,
     ) -> Result<Arc<Member>, OpenError> {
-        if let Some(name) = keys.take("file") {
+        if let Some(name) = keys.take(role) {
             return self.graph.get(&name);
         }
-        let Some(mut below) = keys.child("file") else {
-            return Err(missing(keys, "file"));
+        let Some(mut below) = keys.child(role) else {
+            return Err(missing(keys, role));
         };
         let driver = below.take("driver").unwrap_or_else(|| "file".to_owned());
         if driver != "file" && driver != "host_device" {
@@ -311,7 +315,7 @@ impl<'a> Opener<'a> {
             "raw" => Access::FORMAT_READ,
             _ => Access::FORMAT_WRITE,
         };
-        let file = self.child(keys, common, access)?;
+        let file = self.child(keys, "file", common, access)?;
         let filename = file.node().info().filename;
         let above = Above { name, kind: kind_of(format), writable: !common.read_only };
         let mut children = Vec::new();
@@ -502,10 +506,10 @@ fn kind_of(format: &dyn Format) -> NodeKind {
     if format.name() == "raw" { NodeKind::Filter } else { NodeKind::Format }
 }
 
-fn missing(keys: &Keys, key: &str) -> OpenError {
+pub(crate) fn missing(keys: &Keys, key: &str) -> OpenError {
     OpenError::Option(match keys.style() {
         Style::Blockdev => format!("Parameter '{}' is missing", keys.full(key)),
-        Style::Drive => "A block device must be specified for \"file\"".to_owned(),
+        Style::Drive => format!("A block device must be specified for \"{key}\""),
     })
 }
 
@@ -534,7 +538,7 @@ fn backing_state(common: &Inherited) -> Inherited {
 
 /// Whether a driver of that name exists, and whether we have it.
 pub(crate) fn known(driver: &str) -> Option<bool> {
-    if format_named(driver).is_some() {
+    if format_named(driver).is_some() || crate::open_filters::is_filter(driver) {
         return Some(true);
     }
     if WAITING.contains(&driver) {

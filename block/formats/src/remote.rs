@@ -37,6 +37,9 @@ pub(crate) fn is_driver(name: &str) -> bool {
 
 /// The options of the `file` child that a file name stands for.
 pub(crate) fn pairs_of(filename: &str) -> Result<Vec<(String, String)>, OpenError> {
+    if let Some(pairs) = crate::open_filters::pairs_of(filename)? {
+        return Ok(pairs);
+    }
     let Some(driver) = driver_of(filename) else {
         check_protocol(filename)?;
         return Ok(vec![("file.filename".to_owned(), filename.to_owned())]);
@@ -62,7 +65,9 @@ pub(crate) fn pairs_of(filename: &str) -> Result<Vec<(String, String)>, OpenErro
 
 /// Whether `file.` options name something else than a file.
 pub(crate) fn is_remote(pairs: &[(String, String)]) -> bool {
-    pairs.iter().any(|(key, value)| key == "file.driver" && is_driver(value))
+    pairs
+        .iter()
+        .any(|(key, value)| key == "file.driver" && value != "file" && value != "host_device")
 }
 
 /// Connects to what `keys` describe.

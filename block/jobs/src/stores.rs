@@ -44,13 +44,16 @@ impl Store {
     }
 }
 
+/// What the child with the content of a node can be to it, in the order in which to look.
+const STORED: &[Role] = &[Role::Data, Role::File, Role::Named("image"), Role::Named("raw")];
+
 /// The child that host offsets are in, if there is only one that they can be in.
 fn file_of(layer: &dyn Node) -> Option<Arc<dyn Node>> {
     let children = layer.children();
     let mut extents = children.iter().filter(|child| matches!(child.role, Role::Extent(_)));
     let of = |role| children.iter().find(move |child| child.role == role);
     let file = match (extents.next(), extents.next()) {
-        (None, _) => of(Role::Data).or_else(|| of(Role::File)),
+        (None, _) => STORED.iter().find_map(|role| of(*role)),
         (only, None) => only,
         _ => None,
     };

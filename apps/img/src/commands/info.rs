@@ -65,12 +65,16 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
 /// Bytes that a node and what stores it take on the host.
 fn allocated(node: &dyn Node) -> Option<u64> {
     let info = node.info();
-    let below = image::stored_in(node)
-        .iter()
-        .filter_map(|child| allocated(&*child.node))
-        .reduce(|a, b| a + b);
-    info.allocated.or(below)
+    if OPAQUE.contains(&info.driver) {
+        return None;
+    }
+    let children = image::stored_in(node);
+    let below = children.iter().map(|child| allocated(&*child.node)).reduce(|a, b| Some(a? + b?));
+    info.allocated.or(below.flatten())
 }
+
+/// Drivers that do not tell what the nodes below take.
+const OPAQUE: &[&str] = &["blkdebug", "blkverify"];
 
 fn is_protocol(node: &dyn Node) -> bool {
     node.children().is_empty()
@@ -137,11 +141,23 @@ fn property_json(property: &Property) -> Value {
 }
 
 fn image_text(node: &Arc<dyn Node>) -> String {
+    let mut text = String::new();
+    node_lines(&mut text, &**node, "", true);
+    text
+}
+
+/// What people see of a node, and of those that store it, further in.
+fn node_lines(text: &mut String, node: &dyn Node, path: &str, top: bool) {
     let info = node.info();
-    let mut text = format!("image: {}\nfile format: {}\n", info.filename, info.driver);
+    let (name, kind, length) = if is_protocol(node) && !top {
+        ("filename", "protocol type", "file length")
+    } else {
+        ("image", "file format", "virtual size")
+    };
     let size = node.size();
-    text.push_str(&format!("virtual size: {} ({size} bytes)\n", text::size(size)));
-    text.push_str(&format!("disk size: {}\n", disk_size(&**node)));
+    text.push_str(&format!("{name}: {}\n{kind}: {}\n", info.filename, info.driver));
+    text.push_str(&format!("{length}: {} ({size} bytes)\n", text::size(size)));
+    text.push_str(&format!("disk size: {}\n", disk_size(node)));
     if info.encrypted {
         text.push_str("encrypted: yes\n");
     }
@@ -152,13 +168,18 @@ fn image_text(node: &Arc<dyn Node>) -> String {
         text.push_str("cleanly shut down: no\n");
     }
     text.push_str(&backing_lines(&info));
-    text.push_str(&snapshot_table(&**node));
+    text.push_str(&snapshot_table(node));
     if !info.specific.is_empty() {
         text.push_str("Format specific information:\n");
-        property_lines(&mut text, &info.specific, 1);
+        property_lines(text, &info.specific, 1);
     }
-    child_lines(&mut text, &**node, "");
-    text
+    for child in image::stored_in(node) {
+        let path = format!("{path}/{}", child.role.name());
+        text.push_str(&format!("Child node '{path}':\n"));
+        let mut below = String::new();
+        node_lines(&mut below, &*child.node, &path, false);
+        below.lines().for_each(|line| text.push_str(&format!("    {line}\n")));
+    }
 }
 
 fn disk_size(node: &dyn Node) -> String {
@@ -203,24 +224,5 @@ fn property_line(text: &mut String, name: &str, value: &Property, depth: usize) 
             text.push('\n');
             property_lines(text, members, depth + 1);
         }
-    }
-}
-
-/// What stores the image, and what stores that.
-fn child_lines(text: &mut String, node: &dyn Node, path: &str) {
-    for child in image::stored_in(node) {
-        let path = format!("{path}/{}", child.role.name());
-        let info = child.node.info();
-        let (kind, length) = if is_protocol(&*child.node) {
-            ("protocol type", "file length")
-        } else {
-            ("file format", "virtual size")
-        };
-        let size = child.node.size();
-        text.push_str(&format!("Child node '{path}':\n    filename: {}\n", info.filename));
-        text.push_str(&format!("    {kind}: {}\n", info.driver));
-        text.push_str(&format!("    {length}: {} ({size} bytes)\n", text::size(size)));
-        text.push_str(&format!("    disk size: {}\n", disk_size(&*child.node)));
-        child_lines(text, &*child.node, &path);
     }
 }

@@ -59,7 +59,7 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     let mut at = start;
     while at < end {
         let entry = entry_at(&mut stores, &node, at, end - at)
-            .map_err(|e| Failure::io("Failed to read image metadata", &e))?;
+            .map_err(|e| Failure::io("Could not read file metadata", &e))?;
         at += entry.length;
         pending = match pending {
             Some(last) if continues(&last, &entry) => {

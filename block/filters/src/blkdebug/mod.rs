@@ -19,10 +19,10 @@ use graph::{
     check_range,
 };
 
-pub use rules::{Injection, IoType, Rules, Transition};
+pub use rules::{Injection, IoType, Refusal, Rules, Transition};
 use stops::Stops;
 
-use crate::passing::{Filter, Passing};
+use crate::passing::{Filter, Passing, passed_on};
 
 /// Limits that the node pretends to have, in bytes; 0 is the child's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +75,8 @@ struct State {
     state: u64,
     /// Rules in force, by their place in the list.
     active: Vec<usize>,
+    /// Rules that are over.
+    spent: Vec<usize>,
 }
 
 struct Blkdebug {
@@ -112,7 +114,7 @@ pub fn blkdebug(
         config: config.to_owned(),
         pretended,
         rules,
-        state: Mutex::new(State { state: 1, active: Vec::new() }),
+        state: Mutex::new(State { state: 1, active: Vec::new(), spent: Vec::new() }),
         stops: Arc::default(),
         written: AtomicBool::new(false),
     };
@@ -134,6 +136,7 @@ impl Blkdebug {
         let named: Vec<usize> = injections
             .filter(|(_, rule)| rule.event == event && fits(rule.state))
             .map(|(at, _)| at)
+            .filter(|at| !state.spent.contains(at))
             .collect();
         if !named.is_empty() {
             state.active = named;
@@ -152,7 +155,8 @@ impl Blkdebug {
         let Some(place) = state.active.iter().position(fits) else { return Ok(()) };
         let rule = &self.rules.injections[state.active[place]];
         if rule.once {
-            state.active.remove(place);
+            let over = state.active.remove(place);
+            state.spent.push(over);
         }
         match rule.errno {
             0 => Ok(()),
@@ -263,7 +267,7 @@ impl Filter for Blkdebug {
         check_range(offset, len, self.below.size())?;
         self.obey(IoType::BlockStatus, Some((offset, len)))?;
         let extent = self.below.block_status(offset, len)?;
-        Ok(Extent { host_offset: Some(offset), ..extent })
+        Ok(passed_on(extent, offset))
     }
 
     fn limits(&self) -> Limits {

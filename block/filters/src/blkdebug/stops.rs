@@ -32,23 +32,24 @@ impl Stops {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops here for each breakpoint of the event.
+    /// Stops here until every breakpoint of the event has been let go, the newest first.
     pub fn reach(&self, event: Event) {
         let mut state = self.state();
-        // The newest first.
+        let mut own = Vec::new();
         while let Some(at) = state.set.iter().rposition(|(wanted, _)| *wanted == event) {
             let (_, tag) = state.set.remove(at);
             if state.over {
                 continue;
             }
-            let number = state.next;
-            state.next += 1;
             println!("blkdebug: Suspended request '{tag}'");
+            own.push(state.next);
+            let number = state.next;
             state.stopped.push((number, tag));
-            self.changed.notify_all();
-            while state.stopped.iter().any(|(n, _)| *n == number) {
-                state = self.sleep(state);
-            }
+            state.next += 1;
+        }
+        self.changed.notify_all();
+        while state.stopped.iter().any(|(number, _)| own.contains(number)) {
+            state = self.sleep(state);
         }
     }
 

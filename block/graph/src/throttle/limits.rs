@@ -74,10 +74,11 @@ impl Limits {
     }
 
     /// Sets the limit called `name` to what a text says; `false` if there is none of that name.
+    /// Complaints call it `key`.
     ///
     /// # Errors
     /// `Option` with QEMU's text for a text that is no number.
-    pub fn set_text(&mut self, name: &str, text: &str) -> Result<bool, OpenError> {
+    pub fn set_text(&mut self, key: &str, name: &str, text: &str) -> Result<bool, OpenError> {
         if !self.clone().set(name, 0) {
             return Ok(false);
         }
@@ -85,7 +86,7 @@ impl Limits {
             return refuse("Property values cannot be negative");
         }
         let value = crate::parse_size(text);
-        let wrong = || OpenError::Option(format!("Parameter '{name}' expects integer"));
+        let wrong = || OpenError::Option(format!("Parameter '{key}' expects integer"));
         Ok(self.set(name, value.ok_or_else(wrong)?))
     }
 
@@ -167,8 +168,8 @@ mod tests {
         assert!(checked(&[("iops-size", 3)]).contains("iops size requires"));
         assert!(!Limits::default().set("iops-total-max-max", 1));
         let mut limits = Limits::default();
-        assert!(limits.set_text("iops-size", "-1").is_err());
-        assert!(limits.set_text("iops-size", "x").is_err());
-        assert!(matches!(limits.set_text("size", "x"), Ok(false)));
+        assert!(limits.set_text("k", "iops-size", "-1").is_err());
+        assert!(limits.set_text("k", "iops-size", "x").is_err());
+        assert!(matches!(limits.set_text("k", "size", "x"), Ok(false)));
     }
 }

@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::OpenError;
+
 pub use limits::{Limits, Rate};
 
 /// What time it is. The host's clock runs by itself; one of a test is moved by hand, and the group
@@ -175,6 +177,26 @@ impl Group {
     /// A group on the host's clock.
     pub fn new(name: &str, limits: Limits) -> Arc<Self> {
         Self::with_clock(name, limits, Arc::new(HostClock::default()))
+    }
+
+    /// A group with the properties of a `throttle-group` object: limits by their names with `x-` or
+    /// `limits.` in front.
+    ///
+    /// # Errors
+    /// `Option` with QEMU's text.
+    pub fn parse(
+        name: &str,
+        properties: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Arc<Self>, OpenError> {
+        let mut limits = Limits::default();
+        for (key, value) in properties {
+            let short = key.strip_prefix("x-").or_else(|| key.strip_prefix("limits."));
+            if !limits.set_text(&key, short.unwrap_or_default(), &value)? {
+                return Err(OpenError::Option(format!("Parameter '{key}' is unexpected")));
+            }
+        }
+        limits.check()?;
+        Ok(Self::new(name, limits))
     }
 
     /// A group on any clock.
