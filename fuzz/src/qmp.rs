@@ -23,7 +23,7 @@ static COMMANDS: &[Command<()>] = commands![
 
 static DISPATCHER: LazyLock<Dispatcher<()>> = LazyLock::new(|| {
     let version = Version { qemu: (10, 0, 0), package: "fuzz" };
-    Dispatcher::new(Arc::new(Schema::whole()), &[COMMANDS], version, ())
+    Dispatcher::new(Arc::new(Schema::whole()), &[COMMANDS], &[], version, ())
 });
 
 /// The first byte is the size of the pieces.

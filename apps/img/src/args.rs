@@ -6,23 +6,26 @@
 use crate::Failure;
 
 /// One option of a command.
-pub(crate) struct Opt {
+pub struct Opt {
+    /// Its letter, if it has one.
     pub short: Option<char>,
+    /// Its long name.
     pub long: &'static str,
     /// Name of its value in the help, if it takes one.
     pub value: Option<&'static str>,
     /// The value can be left out: it only counts when it is attached (`--long=value`).
     pub optional: bool,
+    /// What it does, for the help.
     pub help: &'static str,
 }
 
 /// A switch.
-pub(crate) const fn flag(short: char, long: &'static str, help: &'static str) -> Opt {
+pub const fn flag(short: char, long: &'static str, help: &'static str) -> Opt {
     Opt { short: some(short), long, value: None, optional: false, help }
 }
 
 /// An option with a value.
-pub(crate) const fn takes(
+pub const fn takes(
     short: char,
     long: &'static str,
     value: &'static str,
@@ -42,21 +45,25 @@ pub(crate) const fn may_take(
 }
 
 /// No short form.
-pub(crate) const NO_SHORT: char = '\0';
+pub const NO_SHORT: char = '\0';
 
 const fn some(short: char) -> Option<char> {
     if short == NO_SHORT { None } else { Some(short) }
 }
 
 /// What was given.
-pub(crate) struct Args {
+pub struct Args {
     given: Vec<(&'static str, String)>,
+    /// Words that are no options.
     pub operands: Vec<String>,
 }
 
 impl Args {
     /// Sorts `words` by the table of command `program` (`qemu-img info`); an option in a later table hides
     /// one of that name in an earlier one.
+    ///
+    /// # Errors
+    /// In the words of `getopt_long`.
     pub fn parse(
         program: &str,
         tables: &[&'static [Opt]],

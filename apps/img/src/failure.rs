@@ -6,7 +6,7 @@ use std::io;
 
 /// Why a command ended early.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub struct Failure {
     text: String,
     /// Exit code of the process.
     pub code: u8,

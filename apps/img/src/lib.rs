@@ -18,9 +18,10 @@ mod progress;
 mod snapshots;
 mod text;
 
-use args::{Args, Opt};
+pub use args::{Args, NO_SHORT, Opt, flag, takes};
 use commands::COMMANDS;
-use failure::Failure;
+pub use commands::info::image_json;
+pub use failure::Failure;
 use std::process::ExitCode;
 
 /// One command.
@@ -81,9 +82,9 @@ pub fn run(program: &str, words: &[String]) -> ExitCode {
 
 /// Options before the command.
 static STANDARD: &[Opt] = &[
-    args::flag('h', "help", "display this help and exit"),
-    args::flag('V', "version", "display version info and exit"),
-    args::takes('T', "trace", "TRACE", "specify tracing options"),
+    flag('h', "help", "display this help and exit"),
+    flag('V', "version", "display version info and exit"),
+    takes('T', "trace", "TRACE", "specify tracing options"),
 ];
 
 fn dispatch(program: &str, words: &[String]) -> Result<u8, Failure> {
@@ -143,7 +144,8 @@ fn split_at_command(words: &[String]) -> (&[String], &[String]) {
     words.split_at(at.min(words.len()))
 }
 
-fn version(program: &str) -> String {
+/// The line of `--version`.
+pub fn version(program: &str) -> String {
     // Scripts look for "version N" after the program's name to learn what the tool can do.
     format!("{program} version 10.0.0 (tinamou {})", env!("CARGO_PKG_VERSION"))
 }
@@ -177,6 +179,11 @@ fn help(program: &str, command: &Command) -> String {
         text.push_str(&format!("  {name}\n     {meaning}\n"));
     }
     text
+}
+
+/// A text for `--help`: these lines, then what each option does.
+pub fn usage(head: &str, table: &'static [Opt]) -> String {
+    format!("{head}{}", option_lines(&[table]))
 }
 
 fn option_lines(tables: &[&'static [Opt]]) -> String {

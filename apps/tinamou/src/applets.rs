@@ -31,6 +31,11 @@ pub const APPLETS: &[Applet] = &[
         description: "send single requests to a disk image",
         run: img::io::run,
     },
+    Applet {
+        name: "qemu-storage-daemon",
+        description: "serve images and work on them, driven through QMP",
+        run: storage::run,
+    },
 ];
 
 /// The applet of this name.
@@ -57,6 +62,7 @@ pub fn own_face(args: &[String]) -> ExitCode {
         ["img", ..] => img::run("tinamou img", &args[1..]),
         ["nbd", ..] => img::nbd::run("tinamou nbd", &args[1..]),
         ["io", ..] => img::io::run("tinamou io", &args[1..]),
+        ["storage", ..] => storage::run("tinamou storage", &args[1..]),
         ["install-links", rest @ ..] => match links::install(rest) {
             Ok(made) => {
                 made.iter().for_each(|path| println!("{}", path.display()));
@@ -64,7 +70,7 @@ pub fn own_face(args: &[String]) -> ExitCode {
             }
             Err(problem) => refuse(&problem),
         },
-        [word @ ("run" | "user" | "storage" | "doctor" | "demo"), ..] => {
+        [word @ ("run" | "user" | "doctor" | "demo"), ..] => {
             refuse(&format!("not supported yet: {word}"))
         }
         [word, ..] => refuse(&format!("'{word}' is no command: see 'tinamou help'")),
@@ -84,6 +90,7 @@ fn help() -> String {
          \x20 img COMMAND …         disk images; commands as of qemu-img\n\
          \x20 nbd …                 serve a disk image; arguments as of qemu-nbd\n\
          \x20 io …                  single requests to a disk image; arguments as of qemu-io\n\
+         \x20 storage …             serve images and work on them; arguments as of qemu-storage-daemon\n\
          \x20 install-links DIR     make links by whose names the binary behaves as QEMU's programs\n\
          \x20 version               print the version\n\
          \x20 help                  print this\n\n\

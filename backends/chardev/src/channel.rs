@@ -213,6 +213,11 @@ impl Channel {
         self.open.load(Ordering::Acquire)
     }
 
+    /// Whether no front end was ever given out.
+    pub fn is_unused(&self) -> bool {
+        self.fronts().list.is_empty()
+    }
+
     /// Whether nobody uses it who cannot share it.
     pub fn is_free(&self) -> bool {
         let fronts = self.fronts();
@@ -385,6 +390,15 @@ impl Channel {
         for sink in fronts.iter().filter_map(|front| front.sink()) {
             sink.event(event);
         }
+    }
+
+    /// Adds to what a ring keeps; `None` when it is no ring.
+    pub fn write_ring(&self, bytes: &[u8]) -> Option<()> {
+        let mut out = lock(&self.out);
+        let is_ring = matches!(out.output, Output::Ring { .. });
+        is_ring.then(|| {
+            out.send(bytes);
+        })
     }
 
     /// Takes what a ring keeps, oldest first, at most `most` bytes; `None` when it is no ring.

@@ -47,6 +47,8 @@ pub(crate) struct Entry {
 struct Shared {
     waker: Arc<Waker>,
     fresh: Mutex<Vec<Entry>>,
+    /// Ids of back ends that are to be closed.
+    gone: Mutex<Vec<String>>,
     stop: AtomicBool,
     /// Back ends are open and not served yet.
     held: AtomicBool,
@@ -75,6 +77,7 @@ impl Chardevs {
         let shared = Arc::new(Shared {
             waker: Arc::new(Waker(fd)),
             fresh: Mutex::new(Vec::new()),
+            gone: Mutex::new(Vec::new()),
             stop: AtomicBool::new(false),
             held: AtomicBool::new(false),
         });
@@ -117,6 +120,42 @@ impl Chardevs {
         let channels = lock(&self.channels);
         let (_, channel) = channels.iter().find(|(config, _)| config.id == id)?;
         channel.is_free().then(|| Port::new(Arc::clone(channel)))
+    }
+
+    /// Closes a back end that has no front end; `None` when there is no such back end, else
+    /// whether it was closed.
+    pub fn close(&self, id: &str) -> Option<bool> {
+        let mut channels = lock(&self.channels);
+        let at = channels.iter().position(|(config, _)| config.id == id)?;
+        if !channels[at].1.is_unused() {
+            return Some(false);
+        }
+        channels.remove(at);
+        lock(&self.shared.gone).push(id.to_owned());
+        self.shared.waker.wake();
+        Some(true)
+    }
+
+    /// Whether there is a back end of this id.
+    pub fn contains(&self, id: &str) -> bool {
+        lock(&self.channels).iter().any(|(config, _)| config.id == id)
+    }
+
+    /// Writes to the ring `id`; `None` when there is none.
+    pub fn write_ring(&self, id: &str, bytes: &[u8]) -> Option<()> {
+        let channels = lock(&self.channels);
+        let (_, channel) = channels.iter().find(|(config, _)| config.id == id)?;
+        channel.write_ring(bytes)
+    }
+
+    /// Every back end, oldest first: id, description, and whether a front end uses it.
+    pub fn all(&self) -> Vec<(String, String, bool)> {
+        let channels = lock(&self.channels);
+        let one = |(config, channel): &(Config, Arc<Channel>)| {
+            let what = open::describe(&config.backend, channel.is_open());
+            (config.id.clone(), what, !channel.is_unused())
+        };
+        channels.iter().map(one).collect()
     }
 
     /// Takes up to `most` bytes that the ring `id` keeps, oldest first.
@@ -171,6 +210,12 @@ fn serve(shared: &Shared, on_request: &dyn Fn(Request)) {
     while !shared.stop.load(Ordering::Acquire) {
         if !shared.held.load(Ordering::Acquire) {
             entries.append(&mut lock(&shared.fresh));
+        }
+        for id in std::mem::take(&mut *lock(&shared.gone)) {
+            // One that was opened under the same name since then is further behind.
+            if let Some(at) = entries.iter().position(|entry| entry.channel.id == id) {
+                entries.remove(at);
+            }
         }
         for entry in &mut entries {
             entry.advance(&mut requests);

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -192,8 +193,8 @@ impl Stream {
     pub fn shut_down(&self) {
         // A connection that is gone needs no end.
         let _ = match self {
-            Self::Tcp(stream) => stream.shutdown(std::net::Shutdown::Both),
-            Self::Unix(stream) => stream.shutdown(std::net::Shutdown::Both),
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Both),
             Self::Tls(channel) => {
                 channel.socket().shut_down();
                 Ok(())
@@ -277,6 +278,23 @@ impl Listener {
             Address::Tcp { host, port } => TcpListener::bind((host.as_str(), *port)).map(Self::Tcp),
             Address::Unix(path) => UnixListener::bind(path).map(Self::Unix),
         }
+    }
+
+    /// Makes [`accept`](Self::accept) fail from now on, also where somebody waits in it.
+    ///
+    /// # Errors
+    /// The host has no more descriptors.
+    pub fn close(&self) -> io::Result<()> {
+        // A socket that listens is shut down as a connection is.
+        let shut = match self {
+            Self::Tcp(listener) => {
+                TcpStream::from(OwnedFd::from(listener.try_clone()?)).shutdown(Shutdown::Both)
+            }
+            Self::Unix(listener) => {
+                UnixStream::from(OwnedFd::from(listener.try_clone()?)).shutdown(Shutdown::Both)
+            }
+        };
+        shut.or_else(|e| if e.kind() == io::ErrorKind::NotConnected { Ok(()) } else { Err(e) })
     }
 
     /// Waits for a caller.

@@ -99,7 +99,10 @@ const LATER: &[&str] = &[
 ];
 
 /// Reads `-chardev`.
-pub(crate) fn chardev(text: &str) -> Result<Chardev> {
+///
+/// # Errors
+/// With QEMU's words where scripts know them.
+pub fn chardev(text: &str) -> Result<Chardev> {
     let mut list = List::parse(text, Grammar::loose("backend"))?;
     let id = list
         .take_id()?

@@ -27,6 +27,7 @@ pub use catalog::{
     AccelInfo, Catalog, CpuInfo, DeviceInfo, DriveSupport, MachineInfo, Name, ObjectInfo,
     PropertyInfo, TopologyLevels,
 };
+pub use chardevs::chardev as parse_chardev;
 pub use model::*;
 pub use planner::{Environment, Outcome, plan};
 pub use refusal::Refusal;

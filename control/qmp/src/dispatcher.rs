@@ -44,6 +44,8 @@ pub struct Session {
 pub struct Dispatcher<C: 'static> {
     schema: Arc<Schema>,
     commands: HashMap<&'static str, &'static Command<C>>,
+    /// Commands that clients are told of and that fail.
+    waiting: &'static [&'static str],
     version: Version,
     context: C,
 }
@@ -59,17 +61,20 @@ struct Request {
 const OWN: &[&str] = &["qmp_capabilities", "query-version", "query-commands", "query-qmp-schema"];
 
 impl<C> Dispatcher<C> {
-    /// Serves these commands with `context`. Each must be in the schema.
+    /// Serves these commands with `context`; those in `waiting` are not supported yet. Each must be
+    /// in the schema.
     pub fn new(
         schema: Arc<Schema>,
         tables: &[&'static [Command<C>]],
+        waiting: &'static [&'static str],
         version: Version,
         context: C,
     ) -> Self {
         let rows = tables.iter().flat_map(|table| table.iter());
         let commands: HashMap<_, _> = rows.map(|command| (command.name, command)).collect();
-        debug_assert!(commands.keys().all(|name| schema.entry(name).is_some()));
-        Self { schema, commands, version, context }
+        let all = commands.keys().chain(waiting);
+        debug_assert!(all.into_iter().all(|name| schema.entry(name).is_some()));
+        Self { schema, commands, waiting, version, context }
     }
 
     /// What the commands work on.
@@ -115,15 +120,9 @@ impl<C> Dispatcher<C> {
     fn run(&self, session: &mut Session, request: Request) -> Result<Value, Error> {
         let Request { name, arguments, oob } = request;
         let negotiates = name == "qmp_capabilities";
-        if session.negotiated == negotiates {
-            return Err(Error::of(
-                Class::CommandNotFound,
-                if negotiates {
-                    "Capabilities negotiation is already complete, command ignored"
-                } else {
-                    "Expecting capabilities negotiation with 'qmp_capabilities'"
-                },
-            ));
+        if !session.negotiated && !negotiates {
+            let text = "Expecting capabilities negotiation with 'qmp_capabilities'";
+            return Err(Error::of(Class::CommandNotFound, text));
         }
         let may_overtake = match self.schema.entry(&name).map(|entry| &entry.role) {
             Some(Role::Command { oob, .. }) if self.serves(&name) => *oob,
@@ -136,6 +135,10 @@ impl<C> Dispatcher<C> {
             return Err(Error::new(format!("The command {name} does not support OOB")));
         }
         let arguments = self.check(&name, arguments, Source::Json)?;
+        if negotiates && session.negotiated {
+            let text = "Capabilities negotiation is already complete, command ignored";
+            return Err(Error::of(Class::CommandNotFound, text));
+        }
         if negotiates {
             let wanted = arguments.list("enable");
             *session = Session { negotiated: true, oob: wanted.iter().any(|word| word == "oob") };
@@ -187,7 +190,7 @@ impl<C> Dispatcher<C> {
     }
 
     fn serves(&self, name: &str) -> bool {
-        OWN.contains(&name) || self.commands.contains_key(name)
+        OWN.contains(&name) || self.commands.contains_key(name) || self.waiting.contains(&name)
     }
 
     /// Commands that are served, and every event.

@@ -4,7 +4,8 @@ use crate::{Error, json};
 use options::{Grammar, List};
 use serde_json::{Map, Value};
 
-/// Reads `key=value,a.b=c` or JSON; `implied` is the key of a first value that has none. Dotted
+/// Reads `key=value,a.b=c` or JSON; `implied` is the key of a first value that has none; empty if
+/// there is none. Dotted
 /// keys become members of members, and numbers as keys elements of an array. The second value tells
 /// how it was written.
 ///
@@ -20,7 +21,11 @@ pub fn nested(
             _ => Err(Error::new("JSON object expected")),
         };
     }
-    let grammar = Grammar { implied: Some(implied), shorthand: false, json: false };
+    if text.starts_with(',') {
+        return Err(Error::new("Invalid parameter ''"));
+    }
+    let implied = (!implied.is_empty()).then_some(implied);
+    let grammar = Grammar { implied, shorthand: false, json: false };
     let list = List::parse(text, grammar).map_err(|e| Error::new(e.message))?;
     let mut whole = Map::new();
     for item in &list.items {
@@ -121,6 +126,7 @@ mod tests {
             ("a.0=1,a.2=2", "Parameter 'a.1' missing"),
             ("a.b.=1", "Invalid parameter 'a.b.'"),
             ("=1", "Invalid parameter ''"),
+            (",a=1", "Invalid parameter ''"),
             ("x,foo", "Expected '=' after parameter 'foo'"),
             ("{", "JSON parse error, premature EOI"),
             ("{x", "JSON parse error, invalid keyword 'x'"),

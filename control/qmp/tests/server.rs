@@ -23,6 +23,7 @@ const SCHEMA: &str = "
     command release oob
     command inactive
     command absent
+    command later
     event PLAIN { n: int }
     event RARE { who: str, n: int } limited by who
 ";
@@ -77,7 +78,7 @@ impl Bench {
         let (key, gate) = channel();
         let thing = Thing { events: Arc::clone(&events), gate: Mutex::new(gate), key };
         let version = Version { qemu: (10, 0, 0), package: "test" };
-        let dispatcher = Arc::new(Dispatcher::new(schema, &[COMMANDS], version, thing));
+        let dispatcher = Arc::new(Dispatcher::new(schema, &[COMMANDS], &["later"], version, thing));
         let server = Server::start(Arc::clone(&dispatcher), Arc::clone(&events)).unwrap();
         let chardevs = Chardevs::start(1, |_| {}).unwrap();
         for index in 0..monitors {
@@ -175,6 +176,7 @@ fn a_conversation_is_as_with_the_peer() {
             "{'execute': 'absent'}",
             error("CommandNotFound", "The command absent has not been found"),
         ),
+        ("{'execute': 'later'}", error("GenericError", "not supported yet: later")),
         ("{'execute': 'PLAIN'}", error("CommandNotFound", "The command PLAIN has not been found")),
         ("{'execute': 'inactive'}", error("DeviceNotActive", "not now")),
         ("{'execute': 1}", error("GenericError", "QMP input member 'execute' must be a string")),

@@ -80,7 +80,8 @@ fn is_protocol(node: &dyn Node) -> bool {
     node.children().is_empty()
 }
 
-fn image_json(node: &dyn Node) -> Value {
+/// What an image says of itself, as `info --output=json` shows it.
+pub fn image_json(node: &dyn Node) -> Value {
     let info = node.info();
     let mut map = Map::new();
     let mut put = |key: &str, value: Value| {

@@ -1,6 +1,6 @@
 //! The negotiation: which export, and in which dialect.
 
-use super::{Export, Exports};
+use super::{Client, Export, Exports};
 use crate::address::Stream;
 use crate::meta::Context;
 use crate::wire::{self, Fields, MAX_OPTION, info, option, put_text, read, read_bytes, reply};
@@ -19,6 +19,8 @@ pub(super) struct Agreed<'a> {
     pub extended: bool,
     /// Contexts that were chosen; the identifier is the index.
     pub contexts: Vec<Context>,
+    /// The export stays as long as this does.
+    _client: Client<'a>,
 }
 
 struct Handshake<'a, 's> {
@@ -123,11 +125,14 @@ impl<'a> Handshake<'a, '_> {
                     return Ok(None);
                 }
                 option::GO | option::INFO => {
-                    if let Some(export) = self.describe(kind, &data)?
-                        && kind == option::GO
-                    {
-                        return Ok(Some(self.agree(export)));
+                    let Some(export) = self.describe(kind, &data)? else { continue };
+                    if kind == option::GO {
+                        // Noted before it is told, so that the export does not go in between.
+                        let client = export.enter(self.stream)?;
+                        self.answer(kind, reply::ACK, &[])?;
+                        return Ok(Some(self.agree(export, client)));
                     }
+                    self.answer(kind, reply::ACK, &[])?;
                 }
                 option::LIST => self.list(&data)?,
                 option::STRUCTURED_REPLY => self.structured_reply(&data)?,
@@ -145,12 +150,13 @@ impl<'a> Handshake<'a, '_> {
         Err(wire::broken("the client sends options without end"))
     }
 
-    fn agree(self, export: &'a Export) -> Agreed<'a> {
+    fn agree(self, export: &'a Export, client: Client<'a>) -> Agreed<'a> {
         let contexts = match self.chosen {
             Some((name, contexts)) if name == export.name => contexts,
             _ => Vec::new(),
         };
-        Agreed { export, structured: self.structured, extended: self.extended, contexts }
+        let (structured, extended) = (self.structured, self.extended);
+        Agreed { export, structured, extended, contexts, _client: client }
     }
 
     fn answer(&mut self, kind: u32, what: u32, data: &[u8]) -> io::Result<()> {
@@ -168,11 +174,12 @@ impl<'a> Handshake<'a, '_> {
         if !self.no_zeroes {
             message.extend_from_slice(&[0; 124]);
         }
+        let client = export.enter(self.stream)?;
         self.stream.write_all(&message)?;
-        Ok(self.agree(export))
+        Ok(self.agree(export, client))
     }
 
-    /// Tells about an export; `None` if there is none of that name.
+    /// Tells about an export, all but the last answer; `None` if there is none of that name.
     fn describe(&mut self, kind: u32, data: &[u8]) -> io::Result<Option<&'a Export>> {
         let mut fields = Fields(data);
         let parsed = fields.text().and_then(|name| {
@@ -206,7 +213,6 @@ impl<'a> Handshake<'a, '_> {
                 self.answer(kind, reply::INFO, &message)?;
             }
         }
-        self.answer(kind, reply::ACK, &[])?;
         Ok(Some(export))
     }
 

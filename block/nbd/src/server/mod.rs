@@ -8,8 +8,9 @@ use crate::meta::{Context, bitmaps};
 use crate::wire::ability;
 use crypto::Credentials;
 use graph::Node;
+use std::collections::BTreeMap;
 use std::io::{self, BufReader};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A node that is offered.
@@ -21,6 +22,17 @@ pub struct Export {
     /// Several clients at a time see each other's writes, flushed ones at the latest.
     multiple: bool,
     contexts: Vec<Context>,
+    clients: Mutex<Clients>,
+    left: Condvar,
+}
+
+/// Clients that chose an export.
+#[derive(Default)]
+struct Clients {
+    connections: BTreeMap<u64, Stream>,
+    next: u64,
+    /// No more are taken.
+    closed: bool,
 }
 
 impl Export {
@@ -36,7 +48,8 @@ impl Export {
         let writable = writable && !node.read_only();
         let (name, description) = (name.to_owned(), description.to_owned());
         let contexts = vec![Context::Allocation];
-        Self { name, description, node, writable, multiple, contexts }
+        let (clients, left) = Default::default();
+        Self { name, description, node, writable, multiple, contexts, clients, left }
     }
 
     /// Tells which layer of a backing chain has each range (`qemu:allocation-depth`).
@@ -56,6 +69,45 @@ impl Export {
         Ok(self)
     }
 
+    /// The name that clients ask for.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn clients(&self) -> MutexGuard<'_, Clients> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes no more clients, unless there are some now; whether it does.
+    pub fn close_if_unused(&self) -> bool {
+        let mut clients = self.clients();
+        clients.closed |= clients.connections.is_empty();
+        clients.closed
+    }
+
+    /// Takes no more clients, sends those away that are there, and waits until their last requests
+    /// are done.
+    pub fn disconnect(&self) {
+        let mut clients = self.clients();
+        clients.closed = true;
+        clients.connections.values().for_each(Stream::shut_down);
+        while !clients.connections.is_empty() {
+            clients = self.left.wait(clients).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Notes a client, until the result is dropped.
+    fn enter(&self, stream: &Stream) -> io::Result<Client<'_>> {
+        let mut clients = self.clients();
+        if clients.closed {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the export is gone"));
+        }
+        let number = clients.next;
+        clients.next += 1;
+        clients.connections.insert(number, stream.duplicate()?);
+        Ok(Client { export: self, number })
+    }
+
     /// What clients are told that they can do.
     fn abilities(&self) -> u16 {
         let always = ability::HAS_FLAGS | ability::FLUSH | ability::FUA | ability::CACHE;
@@ -66,10 +118,23 @@ impl Export {
     }
 }
 
+/// A client that chose an export.
+struct Client<'a> {
+    export: &'a Export,
+    number: u64,
+}
+
+impl Drop for Client<'_> {
+    fn drop(&mut self) {
+        self.export.clients().connections.remove(&self.number);
+        self.export.left.notify_all();
+    }
+}
+
 /// What a server offers.
 #[derive(Default)]
 pub struct Exports {
-    list: Vec<Export>,
+    list: Vec<Arc<Export>>,
     /// Clients must use TLS before they are told anything.
     tls: Option<Arc<Credentials>>,
 }
@@ -77,6 +142,11 @@ pub struct Exports {
 impl Exports {
     /// One export or more.
     pub fn new(list: Vec<Export>) -> Self {
+        Self::of(list.into_iter().map(Arc::new).collect())
+    }
+
+    /// Exports that others know, too.
+    pub fn of(list: Vec<Arc<Export>>) -> Self {
         Self { list, tls: None }
     }
 
@@ -87,7 +157,7 @@ impl Exports {
     }
 
     fn named(&self, name: &str) -> Option<&Export> {
-        self.list.iter().find(|export| export.name == name)
+        self.list.iter().find(|export| export.name == name).map(|export| &**export)
     }
 }
 

@@ -1,0 +1,278 @@
+//! The NBD server of the daemon, and exports through it.
+
+use crate::bitmaps::named;
+use crate::daemon::{Answer, Daemon, done, io_failed, lock};
+use crate::exports::Export;
+use crypto::{Credentials, Endpoint};
+use graph::{Edge, Node};
+use nbd::{Address, Exports, Listener, Stream};
+use qmp::{Arguments, Error};
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileTypeExt;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long a client may take to choose, unless told otherwise, in seconds.
+const HANDSHAKE_LIMIT: u64 = 10;
+
+/// The server.
+pub(crate) struct NbdServer {
+    shared: Arc<Shared>,
+    listener: Arc<Listener>,
+    thread: Option<JoinHandle<()>>,
+    /// Path of a socket of ours, to be removed at the end.
+    path: Option<String>,
+}
+
+struct Shared {
+    exports: Mutex<Vec<Arc<nbd::Export>>>,
+    clients: Mutex<Clients>,
+    left: Condvar,
+    tls: Option<Arc<Credentials>>,
+    limit: Option<Duration>,
+    /// Clients at a time; 0 for any number.
+    most: u64,
+}
+
+#[derive(Default)]
+struct Clients {
+    streams: BTreeMap<u64, Stream>,
+    next: u64,
+    stop: bool,
+}
+
+/// `nbd-server-start`, whose address has its parts in `data`.
+pub(crate) fn start_legacy(daemon: &Daemon, arguments: &Arguments) -> Answer {
+    let address = arguments.object("addr");
+    start(daemon, arguments, address.text("type"), &address.object("data"))
+}
+
+/// `--nbd-server`, whose address is flat.
+pub(crate) fn start_flat(daemon: &Daemon, arguments: &Arguments) -> Answer {
+    let address = arguments.object("addr");
+    start(daemon, arguments, address.text("type"), &address)
+}
+
+fn start(daemon: &Daemon, arguments: &Arguments, kind: &str, parts: &Arguments) -> Answer {
+    let mut server = lock(&daemon.exports.server);
+    if server.is_some() {
+        return Err(Error::new("NBD server already running"));
+    }
+    let address = address(kind, parts)?;
+    let tls = match arguments.text_if("tls-creds") {
+        Some(id) => Some(daemon.objects.tls(id, Endpoint::Server)?),
+        None => None,
+    };
+    if arguments.text_if("tls-authz").is_some() {
+        return Err(Error::not_yet("'tls-authz'"));
+    }
+    let seconds = arguments.size("handshake-max-seconds").unwrap_or(HANDSHAKE_LIMIT);
+    let shared = Arc::new(Shared {
+        exports: Mutex::default(),
+        clients: Mutex::default(),
+        left: Condvar::new(),
+        tls,
+        limit: (seconds != 0).then(|| Duration::from_secs(seconds)),
+        most: arguments.size("max-connections").unwrap_or(100),
+    });
+    *server = Some(NbdServer::listen(&address, shared)?);
+    done()
+}
+
+pub(crate) fn stop(daemon: &Daemon, _: &Arguments) -> Answer {
+    let server = lock(&daemon.exports.server).take();
+    let server = server.ok_or_else(|| Error::new("NBD server not running"))?;
+    daemon.exports.close_kind(daemon, "nbd");
+    drop(server);
+    done()
+}
+
+fn address(kind: &str, parts: &Arguments) -> Result<Address, Error> {
+    match kind {
+        "inet" => {
+            let port = parts.text("port");
+            let number = port.parse().map_err(|_| {
+                let host = parts.text("host");
+                Error::new(format!("address resolution failed for {host}:{port}: Servname not supported for ai_socktype"))
+            })?;
+            Ok(Address::Tcp { host: parts.text("host").to_owned(), port: number })
+        }
+        "unix" if parts.switch("abstract") != Some(true) => {
+            Ok(Address::Unix(parts.text("path").to_owned()))
+        }
+        "unix" => Err(Error::not_yet("abstract socket names")),
+        _ => Err(Error::not_yet(&format!("address type '{kind}'"))),
+    }
+}
+
+impl NbdServer {
+    fn listen(address: &Address, shared: Arc<Shared>) -> Result<Self, Error> {
+        let path = match address {
+            Address::Unix(path) => Some(path.clone()),
+            Address::Tcp { .. } => None,
+        };
+        if let Some(path) = &path
+            && std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket())
+        {
+            // A socket that an earlier run left behind is in the way; anything else is not ours.
+            let _ = std::fs::remove_file(path);
+        }
+        let listener = Listener::bind(address)
+            .map_err(|error| io_failed(&format!("Failed to bind socket to {address}"), &error))?;
+        let listener = Arc::new(listener);
+        let (theirs, accepting) = (Arc::clone(&shared), Arc::clone(&listener));
+        let thread = std::thread::Builder::new().name("nbd-server".into());
+        let thread = thread
+            .spawn(move || theirs.accept(&accepting))
+            .map_err(|error| io_failed("Failed to start the NBD server", &error))?;
+        Ok(Self { shared, listener, thread: Some(thread), path })
+    }
+}
+
+impl Drop for NbdServer {
+    fn drop(&mut self) {
+        let mut clients = lock(&self.shared.clients);
+        clients.stop = true;
+        clients.streams.values().for_each(Stream::shut_down);
+        drop(clients);
+        self.shared.left.notify_all();
+        if self.listener.close().is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = thread.join();
+        }
+        let mut clients = lock(&self.shared.clients);
+        while !clients.streams.is_empty() {
+            clients = self.shared.left.wait(clients).unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(path) = &self.path {
+            // Somebody else may have removed it.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Shared {
+    fn accept(self: &Arc<Self>, listener: &Listener) {
+        loop {
+            let mut clients = lock(&self.clients);
+            let full = |c: &Clients| self.most != 0 && c.streams.len() as u64 >= self.most;
+            while full(&clients) && !clients.stop {
+                clients = self.left.wait(clients).unwrap_or_else(PoisonError::into_inner);
+            }
+            if clients.stop {
+                return;
+            }
+            drop(clients);
+            let accepted = listener.accept();
+            let mut clients = lock(&self.clients);
+            if clients.stop {
+                return;
+            }
+            // One who is gone again is no reason to end.
+            let Ok(stream) = accepted else { continue };
+            let Ok(ours) = stream.duplicate() else { continue };
+            let number = clients.next;
+            clients.next += 1;
+            clients.streams.insert(number, ours);
+            drop(clients);
+            let theirs = Arc::clone(self);
+            let thread = std::thread::Builder::new().name("nbd-client".into());
+            if thread.spawn(move || theirs.serve(stream, number)).is_err() {
+                self.leave(number);
+            }
+        }
+    }
+
+    fn serve(&self, stream: Stream, number: u64) {
+        let mut exports = Exports::of(lock(&self.exports).clone());
+        if let Some(own) = &self.tls {
+            exports = exports.with_tls(Arc::clone(own));
+        }
+        // A client that breaks the protocol or the connection harms only itself.
+        let _ = nbd::serve(&exports, stream, self.limit);
+        self.leave(number);
+    }
+
+    fn leave(&self, number: u64) {
+        lock(&self.clients).streams.remove(&number);
+        self.left.notify_all();
+    }
+}
+
+/// An export through the server.
+struct Offered {
+    shared: Arc<Shared>,
+    export: Arc<nbd::Export>,
+}
+
+/// Opens an export of kind `nbd`.
+pub(crate) fn open(
+    daemon: &Daemon,
+    arguments: &Arguments,
+    edge: &Arc<Edge>,
+) -> Result<Box<dyn Export>, Error> {
+    let server = lock(&daemon.exports.server);
+    let server = server.as_ref().ok_or_else(|| Error::new("NBD server not running"))?;
+    let name = arguments.text_if("name").unwrap_or(arguments.text("node-name"));
+    if name.len() > 4096 {
+        return Err(Error::new(format!("export name '{name}' too long")));
+    }
+    let mut exports = lock(&server.shared.exports);
+    if exports.iter().any(|export| export.name() == name) {
+        return Err(Error::new(format!("NBD server already has export named '{name}'")));
+    }
+    let description = arguments.text("description");
+    if description.len() > 4096 {
+        return Err(Error::new(format!("description '{description}' too long")));
+    }
+    let writable = arguments.switch("writable").unwrap_or(false);
+    let node = Arc::clone(edge) as Arc<dyn Node>;
+    let mut export = nbd::Export::new(name, description, node, writable, true);
+    if arguments.switch("allocation-depth") == Some(true) {
+        export = export.with_allocation_depth();
+    }
+    for bitmap in arguments.list("bitmaps").iter().map(named) {
+        let name = &bitmap.name;
+        if bitmap.node.is_some() {
+            return Err(Error::not_yet("bitmaps of other nodes in exports"));
+        }
+        let target = edge.target();
+        let kept =
+            target.is_some_and(|m| daemon.site.bitmaps.list(&m).iter().any(|b| b.name == *name));
+        export = export.with_bitmap(name).map_err(|_| {
+            if kept {
+                Error::not_yet(&format!(
+                    "bitmap '{name}', which the image does not store, in an export"
+                ))
+            } else {
+                Error::new(format!("Bitmap '{name}' is not found"))
+            }
+        })?;
+    }
+    let export = Arc::new(export);
+    exports.push(Arc::clone(&export));
+    Ok(Box::new(Offered { shared: Arc::clone(&server.shared), export }))
+}
+
+impl Offered {
+    fn withdraw(&self) {
+        lock(&self.shared.exports).retain(|export| !Arc::ptr_eq(export, &self.export));
+    }
+}
+
+impl Export for Offered {
+    fn close_if_unused(&self) -> bool {
+        let closed = self.export.close_if_unused();
+        if closed {
+            self.withdraw();
+        }
+        closed
+    }
+
+    fn close(&self) {
+        self.withdraw();
+        self.export.disconnect();
+    }
+}

@@ -1,0 +1,161 @@
+//! Jobs, with images that either implementation finds right.
+
+use crate::Test;
+use crate::client::Daemon;
+use crate::tools::{Whose, folder, must};
+use serde_json::{Value, json};
+use std::path::Path;
+
+pub const TESTS: &[Test] = &[
+    ("a_backup_is_a_copy", backup),
+    ("a_mirror_follows_and_takes_over", mirror),
+    ("layers_are_committed_and_streamed", layers),
+    ("a_group_of_jobs_fails_together", group),
+];
+
+fn img(within: &Path, args: &[&str]) -> String {
+    must(Whose::Peer, "qemu-img", args, within)
+}
+
+fn image(within: &Path, name: &str, pattern: &str) {
+    img(within, &["create", "-q", "-f", "qcow2", name, "8M"]);
+    must(Whose::Peer, "qemu-io", &["-c", pattern, name], within);
+}
+
+fn add(client: &mut crate::client::Client, node: &str, file: &str) {
+    let file = json!({"driver": "file", "filename": file});
+    client.call("blockdev-add", json!({"driver": "qcow2", "node-name": node, "file": file}));
+}
+
+fn backup() {
+    let within = folder("backup");
+    image(&within, "disk", "write -P 3 1M 2M");
+    img(&within, &["create", "-q", "-f", "qcow2", "copy", "8M"]);
+    let daemon = Daemon::start(Whose::Ours, &[], &within);
+    let mut client = daemon.client();
+    add(&mut client, "disk", "disk");
+    add(&mut client, "copy", "copy");
+    let job = json!({"job-id": "j", "device": "disk", "target": "copy", "sync": "full"});
+    client.call("blockdev-backup", job);
+    let done = client.event("BLOCK_JOB_COMPLETED");
+    assert_eq!(
+        (&done["device"], &done["type"], done.get("error")),
+        (&json!("j"), &json!("backup"), None)
+    );
+    assert_eq!(client.event("JOB_STATUS_CHANGE"), json!({"id": "j", "status": "concluded"}));
+    client.call("quit", json!({}));
+    assert!(daemon.ended().success());
+    img(&within, &["compare", "disk", "copy"]);
+    img(&within, &["check", "-q", "copy"]);
+}
+
+fn mirror() {
+    let within = folder("mirror");
+    image(&within, "disk", "write -P 3 1M 2M");
+    img(&within, &["create", "-q", "-f", "qcow2", "copy", "8M"]);
+    let daemon =
+        Daemon::start(Whose::Ours, &["--nbd-server", "addr.type=unix,addr.path=nbd"], &within);
+    let mut client = daemon.client();
+    add(&mut client, "disk", "disk");
+    add(&mut client, "copy", "copy");
+    let export =
+        json!({"type": "nbd", "id": "e", "node-name": "disk", "name": "d", "writable": true});
+    client.call("block-export-add", export);
+    let job = json!({"job-id": "j", "device": "disk", "target": "copy", "sync": "full"});
+    client.call("blockdev-mirror", job);
+    client.event("BLOCK_JOB_READY");
+    // What a client writes now, before and after the target takes over, is all in the target.
+    let write = |pattern| {
+        let uri = "nbd+unix:///d?socket=nbd";
+        must(Whose::Peer, "qemu-io", &["-f", "raw", "-c", pattern, uri], &within);
+    };
+    write("write -P 5 4M 1M");
+    client.call("job-complete", json!({"id": "j"}));
+    assert_eq!(client.event("BLOCK_JOB_COMPLETED").get("error"), None);
+    write("write -P 6 6M 1M");
+    client.call("block-export-del", json!({"id": "e", "mode": "hard"}));
+    client.call("quit", json!({}));
+    assert!(daemon.ended().success());
+    let checks = ["read -P 3 1M 2M", "read -P 5 4M 1M", "read -P 6 6M 1M"];
+    for check in checks {
+        must(Whose::Peer, "qemu-io", &["-c", check, "copy"], &within);
+    }
+    img(&within, &["check", "-q", "copy"]);
+    must(Whose::Peer, "qemu-io", &["-c", "read -P 0 6M 1M", "disk"], &within);
+}
+
+fn layers() {
+    for job in ["block-commit", "block-stream"] {
+        let within = folder(job);
+        image(&within, "base", "write -P 1 0 2M");
+        img(&within, &["create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "mid"]);
+        must(Whose::Peer, "qemu-io", &["-c", "write -P 2 1M 2M", "mid"], &within);
+        img(&within, &["create", "-q", "-f", "qcow2", "-b", "mid", "-F", "qcow2", "top"]);
+        must(Whose::Peer, "qemu-io", &["-c", "write -P 3 2M 2M", "top"], &within);
+        let daemon = Daemon::start(Whose::Ours, &[], &within);
+        let mut client = daemon.client();
+        // A layer that is committed into is open for writing.
+        for (node, below) in [("base", None), ("mid", Some("base")), ("top", Some("mid"))] {
+            let file = json!({"driver": "file", "filename": node});
+            client.call(
+                "blockdev-add",
+                json!({"driver": "qcow2", "node-name": node, "file": file, "backing": below}),
+            );
+        }
+        let arguments: Value = match job {
+            "block-commit" => {
+                json!({"job-id": "j", "device": "top", "top-node": "mid", "base-node": "base"})
+            }
+            _ => json!({"job-id": "j", "device": "top"}),
+        };
+        client.call(job, arguments);
+        assert_eq!(client.event("BLOCK_JOB_COMPLETED").get("error"), None, "{job}");
+        client.call("quit", json!({}));
+        assert!(daemon.ended().success());
+        let chain = img(&within, &["info", "--output=json", "--backing-chain", "top"]);
+        let chain: Value = serde_json::from_str(&chain).unwrap();
+        let expected = if job == "block-commit" { 2 } else { 1 };
+        assert_eq!(chain.as_array().unwrap().len(), expected, "{job}");
+        let content = ["read -P 1 0 1M", "read -P 2 1M 1M", "read -P 3 2M 2M", "read -P 0 4M 4M"];
+        for check in content {
+            must(Whose::Peer, "qemu-io", &["-c", check, "top"], &within);
+        }
+        img(&within, &["check", "-q", "top"]);
+    }
+}
+
+fn group() {
+    let within = folder("group");
+    image(&within, "disk", "write -P 3 1M 2M");
+    image(&within, "other", "write -P 4 3M 2M");
+    for name in ["copy", "another"] {
+        img(&within, &["create", "-q", "-f", "qcow2", name, "8M"]);
+    }
+    let daemon = Daemon::start(Whose::Ours, &[], &within);
+    let mut client = daemon.client();
+    for name in ["disk", "other", "copy", "another"] {
+        add(&mut client, name, name);
+    }
+    let job = |id: &str, source: &str, target: &str| {
+        let data = json!({"job-id": id, "device": source, "target": target, "sync": "full"});
+        json!({"type": "blockdev-backup", "data": data})
+    };
+    let text = client.fails(
+        "transaction",
+        json!({"actions": [job("a", "disk", "copy"), {"type": "abort", "data": {}}]}),
+    );
+    assert_eq!(text, "Transaction aborted using Abort action");
+    assert_eq!(client.call("query-jobs", json!({})), json!([]));
+    let both = json!({
+        "actions": [job("a", "disk", "copy"), job("b", "other", "another")],
+        "properties": {"completion-mode": "grouped"}
+    });
+    client.call("transaction", both);
+    for _ in 0..2 {
+        assert_eq!(client.event("BLOCK_JOB_COMPLETED").get("error"), None);
+    }
+    client.call("quit", json!({}));
+    assert!(daemon.ended().success());
+    img(&within, &["compare", "disk", "copy"]);
+    img(&within, &["compare", "other", "another"]);
+}
