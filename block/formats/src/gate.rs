@@ -6,6 +6,8 @@ use std::sync::Arc;
 use graph::{Node, OpenError, Preallocation};
 use protocols::{File, FileOptions};
 
+use crate::remote;
+
 /// Why a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -35,6 +37,8 @@ pub enum Place {
     Nbd(nbd::Location, nbd::Options),
     /// What a web server has; the driver's name is `http` or `https`.
     Web(&'static str, web::Options),
+    /// A file that ssh reaches.
+    Ssh(ssh::Options),
 }
 
 impl Place {
@@ -43,6 +47,7 @@ impl Place {
         match self {
             Self::Nbd(location, _) => location.address.to_string(),
             Self::Web(_, options) => options.url.clone(),
+            Self::Ssh(options) => options.uri(),
         }
     }
 
@@ -54,6 +59,7 @@ impl Place {
         Ok(match self {
             Self::Nbd(location, options) => Arc::new(nbd::Client::open(location, options)?),
             Self::Web(driver, options) => Arc::new(web::Http::open(driver, options)?),
+            Self::Ssh(options) => Arc::new(ssh::Ssh::open(options)?),
         })
     }
 }
@@ -114,6 +120,9 @@ impl Gate for HostFiles {
     }
 
     fn create(&self, path: &str, new: &NewFile) -> Result<Arc<dyn Node>, OpenError> {
+        if let Some(node) = remote::create(path, new.size)? {
+            return Ok(node);
+        }
         let file = File::create(path, 0)?;
         if new.nocow {
             file.turn_off_copy_on_write();

@@ -31,7 +31,7 @@ const PROTOCOLS: &[(&str, bool)] = &[
     ("http", true),
     ("https", true),
     ("ftp", false),
-    ("ssh", false),
+    ("ssh", true),
     ("iscsi", false),
     ("rbd", false),
     ("nfs", false),

@@ -17,6 +17,7 @@ const PROTOCOLS: &[(&str, &str)] = &[
     ("nbd+unix", "nbd"),
     ("http", "http"),
     ("https", "https"),
+    ("ssh", "ssh"),
 ];
 
 /// The driver of what a file name names, if that is not a file.
@@ -56,6 +57,14 @@ pub(crate) fn pairs_of(filename: &str) -> Result<Vec<(String, String)>, OpenErro
                 pairs.extend([("server.type", "inet".to_owned()), ("server.host", host)]);
                 pairs.push(("server.port", port.to_string()));
             }
+        }
+    } else if driver == "ssh" {
+        let options = ssh::Options::parse(filename).map_err(OpenError::Option)?;
+        pairs.extend([("server.host", options.host), ("path", options.path)]);
+        pairs.extend(options.port.map(|port| ("server.port", port.to_string())));
+        pairs.extend(options.user.map(|user| ("user", user)));
+        if options.host_key == ssh::HostKey::Any {
+            pairs.push(("host-key-check.mode", "none".to_owned()));
         }
     } else {
         pairs.push(("url", filename.to_owned()));
@@ -98,6 +107,35 @@ pub(crate) fn backing(
     gate.connect(&place, Reason::Backing).map(Some)
 }
 
+/// Makes a file of `size` bytes on a server; `None` for names that are not those of servers.
+pub(crate) fn create(name: &str, size: u64) -> Result<Option<Arc<dyn Node>>, OpenError> {
+    let failed = |e: std::io::Error| OpenError::Host {
+        operation: format!("{name}: Could not resize '{name}'"),
+        source: e,
+    };
+    match driver_of(name) {
+        None => Ok(None),
+        Some("ssh") => {
+            let options = ssh::Options::parse(name).map_err(OpenError::Option)?;
+            let node = ssh::Ssh::create(&options)?;
+            node.truncate(size).map_err(failed)?;
+            Ok(Some(Arc::new(node)))
+        }
+        // An export exists already, and is as long as it is.
+        Some("nbd") => {
+            let location = Location::parse(name).map_err(OpenError::Option)?;
+            let node = nbd::Client::open(&location, &nbd::Options::default())?;
+            if node.size() < size {
+                return Err(failed(std::io::ErrorKind::Unsupported.into()));
+            }
+            Ok(Some(Arc::new(node)))
+        }
+        Some(driver) => Err(OpenError::Option(format!(
+            "Protocol driver '{driver}' does not support image creation"
+        ))),
+    }
+}
+
 fn place(
     driver: &str,
     keys: &mut Keys,
@@ -107,6 +145,7 @@ fn place(
     match driver {
         "http" => web("http", keys, common, secrets),
         "https" => web("https", keys, common, secrets),
+        "ssh" => ssh(keys, common),
         _ => nbd(keys, common, secrets),
     }
 }
@@ -154,6 +193,38 @@ fn web(
     let timeout = (seconds != 0).then(|| Duration::from_secs(seconds));
     let options = web::Options { url, readahead, sslverify, timeout, cookie, user, proxy_user };
     Ok(Place::Web(driver, options))
+}
+
+/// What the driver `ssh` is told.
+fn ssh(keys: &mut Keys, common: &Inherited) -> Result<Place, OpenError> {
+    let missing = |what: &str| OpenError::Option(format!("Parameter '{what}' is missing"));
+    // The older spelling has the same without `server.`.
+    let mut take = |key: &str| keys.take(&format!("server.{key}")).or_else(|| keys.take(key));
+    let (host, port) = (take("host"), take("port"));
+    let port = port.map(|port| {
+        port.parse().map_err(|_| OpenError::Option(format!("'{port}' is no port number")))
+    });
+    let host_key = match keys.take("host-key-check.mode").as_deref() {
+        None | Some("known_hosts") => ssh::HostKey::Known,
+        Some("none") => ssh::HostKey::Any,
+        Some("hash") => {
+            let (path, what) = ("ssh".to_owned(), "host-key-check.mode=hash".to_owned());
+            return Err(OpenError::NotSupported { path, what });
+        }
+        Some(other) => {
+            let text = format!("Parameter 'host-key-check.mode' does not accept value '{other}'");
+            return Err(OpenError::Option(text));
+        }
+    };
+    Ok(Place::Ssh(ssh::Options {
+        host: host.ok_or_else(|| missing("server.host"))?,
+        port: port.transpose()?,
+        user: keys.take("user"),
+        path: keys.take("path").ok_or_else(|| missing("path"))?,
+        host_key,
+        read_only: common.read_only,
+        auto_read_only: common.auto_read_only,
+    }))
 }
 
 /// Longest `timeout=` of a web server.
