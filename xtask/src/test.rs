@@ -86,6 +86,8 @@ fn host_packages() -> Count {
         "opensbi",
         "u-boot-qemu",
         "qemu-utils",
+        "dosfstools",
+        "mtools",
         "nginx-light",
         "openssh-client",
         "openssh-server",

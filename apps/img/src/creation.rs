@@ -3,8 +3,9 @@
 use crate::Failure;
 use crate::image::{self, Secrets};
 use formats::{CreateRequest, FILE_OPTIONS, Format, HostFiles, format_named};
-use graph::{ImageOption, ImageOptions};
+use graph::{ImageOption, ImageOptions, OpenError};
 use options::{Grammar, List};
+use std::io;
 
 /// A new image in the making.
 pub(crate) struct Creation {
@@ -129,7 +130,18 @@ impl Creation {
         let path = filename.strip_prefix("file:").unwrap_or(filename);
         let request = CreateRequest { path, options: &self.options, gate: &HostFiles, secrets };
         // Who names the file in the message already need not do so twice.
-        self.format.create(&request).map_err(|e| Failure::from(e).without(&format!("{path}: ")))
+        self.format.create(&request).map_err(|error| match error {
+            OpenError::Host { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
+                let hint = match self.knows("cluster_size") {
+                    true => " (try using a larger cluster size)",
+                    false => "",
+                };
+                let name = self.format.name();
+                let text = "The image size is too large for file format";
+                Failure::new(format!("{text} '{name}'{hint}"))
+            }
+            error => Failure::from(error).without(&format!("{path}: ")),
+        })
     }
 }
 

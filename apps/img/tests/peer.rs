@@ -161,6 +161,7 @@ fn compare(name: &str, text: &str) -> (usize, Vec<String>) {
             ["fill", file, offset, len, byte] => {
                 for side in [&ours, &theirs] {
                     let file = side.folder.join(file);
+                    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
                     let file = std::fs::OpenOptions::new()
                         .write(true)
                         .create(true)

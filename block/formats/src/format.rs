@@ -210,6 +210,20 @@ pub const FILE_OPTIONS: &[ImageOption] = &[
     ),
 ];
 
+/// How the space of a new file of the host is reserved.
+///
+/// # Errors
+/// `Option` for a mode that files do not have.
+pub(crate) fn file_preallocation(options: &ImageOptions) -> Result<Preallocation, OpenError> {
+    let mode = options.text("preallocation").unwrap_or("off");
+    let text = match Preallocation::named(mode) {
+        Some(Preallocation::Metadata) => format!("Unsupported preallocation mode: {mode}"),
+        Some(how) => return Ok(how),
+        None => format!("invalid parameter value: {mode}"),
+    };
+    Err(OpenError::Option(text))
+}
+
 impl CreateRequest<'_> {
     /// Makes the file `path` with `size` bytes, empties one that exists and is not in use, and lets
     /// `fill` write to it; removes it on failure if it was not there before.

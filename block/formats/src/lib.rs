@@ -6,6 +6,7 @@ mod bochs;
 mod cloop;
 mod dmg;
 mod drive;
+mod folder;
 mod format;
 mod gate;
 mod image;

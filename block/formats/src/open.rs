@@ -12,13 +12,10 @@ use protocols::{Access, CacheMode, FileOptions, Locking, Null};
 use crate::format::{Format, OpenRequest, Purpose, Reference, format_named};
 use crate::gate::{Gate, Reason};
 use crate::keys::{Keys, Style};
-use crate::{Raw, probe, remote};
+use crate::{Raw, folder, probe, remote};
 
 /// Longest chain of backing files; a longer one is a loop or an attack.
 const MAX_CHAIN: u32 = 200;
-
-/// Formats that are known by name and cannot be opened yet.
-const WAITING: &[&str] = &["vvfat"];
 
 /// Protocols by name, with whether we can open them.
 const PROTOCOLS: &[(&str, bool)] = &[
@@ -26,6 +23,7 @@ const PROTOCOLS: &[(&str, bool)] = &[
     ("host_device", true),
     ("null-co", true),
     ("null-aio", true),
+    ("vvfat", true),
     ("host_cdrom", false),
     ("nbd", true),
     ("http", true),
@@ -209,6 +207,11 @@ impl<'a> Opener<'a> {
                 let node = remote::open(driver, keys, common, self.gate, self.secrets)?;
                 Ok(Made::protocol(node))
             }
+            "vvfat" => {
+                let node = folder::vvfat(&mut keys, common)?;
+                keys.finish(driver)?;
+                Ok(Made::protocol(node))
+            }
             "null-co" | "null-aio" => {
                 let size = keys.take_size("size")?.unwrap_or(Null::DEFAULT_SIZE);
                 let zeroes = keys.take_bool("read-zeroes")?.unwrap_or(false);
@@ -385,7 +388,9 @@ impl<'a> Opener<'a> {
     ) -> Result<(), OpenError> {
         for reference in format.references(file, filename)? {
             let role = reference.role;
-            if replaced.contains(&role) {
+            // To look at metadata, the data is not needed.
+            let needed = role != Role::Data || common.purpose == Purpose::Use;
+            if replaced.contains(&role) || !needed {
                 continue;
             }
             let member = match role {
@@ -540,9 +545,6 @@ fn backing_state(common: &Inherited) -> Inherited {
 pub(crate) fn known(driver: &str) -> Option<bool> {
     if format_named(driver).is_some() || crate::open_filters::is_filter(driver) {
         return Some(true);
-    }
-    if WAITING.contains(&driver) {
-        return Some(false);
     }
     PROTOCOLS.iter().find(|(name, _)| *name == driver).map(|(_, ours)| *ours)
 }

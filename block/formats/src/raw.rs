@@ -10,7 +10,7 @@ use graph::{
     Preallocation, Role, SECTOR, ValueKind, WriteFlags, ZeroFlags, check_range,
 };
 
-use crate::format::{CreateRequest, Format, MeasureRequest, OpenRequest};
+use crate::format::{CreateRequest, Format, MeasureRequest, OpenRequest, file_preallocation};
 
 /// The row of `raw` in the table of formats.
 pub struct RawFormat;
@@ -50,18 +50,7 @@ impl Format for RawFormat {
         let size = request.options.number("size").unwrap_or(0);
         let size = size.checked_next_multiple_of(SECTOR).filter(|s| *s <= i64::MAX as u64);
         let size = size.ok_or_else(|| OpenError::Option("Image size is too large".to_owned()))?;
-        let mode = request.options.text("preallocation").unwrap_or("off");
-        let preallocation = match Preallocation::named(mode) {
-            Some(Preallocation::Metadata) => {
-                let text = format!("Unsupported preallocation mode '{mode}'");
-                return Err(OpenError::Option(text));
-            }
-            Some(preallocation) => preallocation,
-            None => {
-                let text = format!("Parameter 'preallocation' does not accept value '{mode}'");
-                return Err(OpenError::Option(text));
-            }
-        };
+        let preallocation = file_preallocation(request.options)?;
         request.with_file(request.path, size, preallocation, |_| Ok(()))
     }
 

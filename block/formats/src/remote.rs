@@ -41,6 +41,9 @@ pub(crate) fn pairs_of(filename: &str) -> Result<Vec<(String, String)>, OpenErro
     if let Some(pairs) = crate::open_filters::pairs_of(filename)? {
         return Ok(pairs);
     }
+    if let Some(folder) = filename.strip_prefix("fat:") {
+        return Ok(crate::folder::pairs_of(folder));
+    }
     let Some(driver) = driver_of(filename) else {
         check_protocol(filename)?;
         return Ok(vec![("file.filename".to_owned(), filename.to_owned())]);

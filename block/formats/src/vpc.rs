@@ -76,17 +76,17 @@ mod kind {
 pub struct VpcFormat;
 
 const CREATE_OPTIONS: &[ImageOption] = &[
-    ImageOption::new(
-        "force_size",
-        ValueKind::Switch,
-        "Force disk size calculation to use the actual size specified, rather than using the \
-         nearest CHS-based calculation",
-    ),
     ImageOption::new("size", ValueKind::Size, "Virtual disk size"),
     ImageOption::new(
         "subformat",
         ValueKind::Text,
         "Type of virtual hard disk format. Supported formats are {dynamic (default) | fixed} ",
+    ),
+    ImageOption::new(
+        "force_size",
+        ValueKind::Switch,
+        "Force disk size calculation to use the actual size specified, rather than using the \
+         nearest CHS-based calculation",
     ),
 ];
 

@@ -73,6 +73,11 @@ impl Compress for Edge {
         unit.unwrap_or(crate::SECTOR)
     }
 
+    fn only(&self) -> bool {
+        let only = self.with(|node| image(node, |image| image.compress().map(|c| Ok(c.only()))));
+        only.unwrap_or(false)
+    }
+
     fn write_compressed(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.change(ChangeKind::Write, offset, data.len() as u64, |node| {
             image(node, |image| image.compress().map(|c| c.write_compressed(offset, data)))

@@ -90,6 +90,11 @@ pub trait Compress: Send + Sync {
     /// Bytes that are compressed together; a power of two.
     fn unit(&self) -> u64;
 
+    /// Whether nothing can be stored but whole units, compressed.
+    fn only(&self) -> bool {
+        false
+    }
+
     /// Stores one whole unit (or what the disk's end leaves of it) compressed, or plain if that is
     /// no longer. Calls for different units may come from several threads and compress in parallel.
     ///

@@ -111,6 +111,9 @@ impl ImageOptions {
                 Some(n) => Value::Number(n),
                 None => return refuse(format!("Parameter '{name}' expects a number")),
             },
+            ValueKind::Size if text.starts_with('-') && parse_size(&text[1..]).is_some() => {
+                return refuse(format!("Value '{text}' is out of range for parameter '{name}'"));
+            }
             ValueKind::Size => match parse_size(text) {
                 Some(n) => Value::Number(n),
                 None => {

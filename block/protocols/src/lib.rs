@@ -4,7 +4,9 @@ mod direct;
 mod file;
 mod lock;
 mod null;
+mod vvfat;
 
 pub use file::{CacheMode, File, FileOptions, Locking};
 pub use lock::Access;
 pub use null::Null;
+pub use vvfat::{FatType, MOST_ENTRIES, Vvfat, VvfatOptions};

@@ -381,6 +381,8 @@ fn copy(
     partial: Option<&Partial>,
 ) -> Result<(), Failure> {
     let mut options = plan.options;
+    let compress = target.node.image().and_then(Image::compress);
+    options.compress |= compress.is_some_and(graph::Compress::only);
     options.target_is_zero = target.is_zero;
     if options.min_sparse != 0 {
         // A part of a small cluster that is left out would be filled up in a write of its own; large ones

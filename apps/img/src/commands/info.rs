@@ -76,6 +76,12 @@ fn allocated(node: &dyn Node) -> Option<u64> {
 /// Drivers that do not tell what the nodes below take.
 const OPAQUE: &[&str] = &["blkdebug", "blkverify"];
 
+/// The length of a node as the tools tell it.
+fn whole_sectors(node: &dyn Node) -> u64 {
+    let size = node.size();
+    size.checked_next_multiple_of(graph::SECTOR).unwrap_or(size)
+}
+
 fn is_protocol(node: &dyn Node) -> bool {
     node.children().is_empty()
 }
@@ -100,7 +106,7 @@ pub fn image_json(node: &dyn Node) -> Value {
     if let Some(format) = &info.backing_format {
         put("backing-filename-format", format.as_str().into());
     }
-    put("virtual-size", node.size().into());
+    put("virtual-size", whole_sectors(node).into());
     put("filename", info.filename.as_str().into());
     if let Some(size) = info.cluster_size {
         put("cluster-size", size.into());
@@ -122,7 +128,10 @@ pub fn image_json(node: &dyn Node) -> Value {
         put("full-backing-filename", image::beside(&info.filename, name).into());
         put("backing-filename", name.as_str().into());
     }
-    put("dirty-flag", info.dirty.into());
+    // The peer's driver for parallels does not tell.
+    if info.driver != "parallels" {
+        put("dirty-flag", info.dirty.into());
+    }
     Value::Object(map)
 }
 
@@ -155,7 +164,7 @@ fn node_lines(text: &mut String, node: &dyn Node, path: &str, top: bool) {
     } else {
         ("image", "file format", "virtual size")
     };
-    let size = node.size();
+    let size = whole_sectors(node);
     text.push_str(&format!("{name}: {}\n{kind}: {}\n", info.filename, info.driver));
     text.push_str(&format!("{length}: {} ({size} bytes)\n", text::size(size)));
     text.push_str(&format!("disk size: {}\n", disk_size(node)));

@@ -185,17 +185,7 @@ pub(crate) fn no_resize() -> io::Error {
 /// # Errors
 /// `Option` when it is beyond any file, or for a preallocation that files do not have.
 pub(crate) fn option_size(options: &ImageOptions) -> Result<u64, OpenError> {
-    let mode = options.text("preallocation").unwrap_or("off");
-    match Preallocation::named(mode) {
-        Some(Preallocation::Metadata) => {
-            return Err(OpenError::Option(format!("Unsupported preallocation mode: {mode}")));
-        }
-        Some(_) => {}
-        None => {
-            let text = format!("Parameter 'preallocation' does not accept value '{mode}'");
-            return Err(OpenError::Option(text));
-        }
-    }
+    crate::format::file_preallocation(options)?;
     let size = options.number("size").unwrap_or(0).checked_next_multiple_of(SECTOR);
     let size = size.filter(|size| *size <= i64::MAX as u64);
     size.ok_or_else(|| OpenError::Option("Image size is too large".to_owned()))

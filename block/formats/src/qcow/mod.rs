@@ -37,8 +37,8 @@ const COMPRESSED: u64 = 1 << 63;
 /// The value of `crypt_method` for AES.
 const CRYPT_AES: u32 = 1;
 
-/// Longest L1 table.
-const MOST_L1: u64 = 32 << 20;
+/// Longest L1 table of a new image: what a signed 32-bit number of bytes holds.
+const MOST_L1: u64 = i32::MAX as u64;
 
 mod at {
     //! Offsets in the header.

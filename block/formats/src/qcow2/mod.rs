@@ -86,6 +86,8 @@ pub struct Qcow2 {
     file: Arc<dyn Node>,
     /// Where guest data is: `file`, or an external data file.
     data: Arc<dyn Node>,
+    /// The external data file is open.
+    has_data: bool,
     crypt: Option<Arc<Crypt>>,
     backing: Option<Arc<dyn Node>>,
     path: String,
@@ -144,7 +146,8 @@ impl Qcow2 {
             let why = "qcow2: Image is corrupt; cannot be opened read/write".to_owned();
             return Err(OpenError::Image { path: path.to_owned(), why });
         }
-        let data = match (&options.data_file, header.external()) {
+        let header_external = header.external();
+        let data = match (&options.data_file, header_external) {
             (Some(data), true) => Arc::clone(data),
             (None, true) if options.repairing || options.purpose == Purpose::Info => {
                 Arc::new(NoData)
@@ -172,6 +175,7 @@ impl Qcow2 {
             unpacker: Unpacker::new(header.compression, layout.cluster),
             packer: Packer::new(header.compression),
             file,
+            has_data: header_external && options.data_file.is_some(),
             data,
             crypt,
             backing: options.backing,
@@ -416,7 +420,7 @@ impl Node for Qcow2 {
     fn children(&self) -> Vec<Child> {
         let child = |role, node: &Arc<dyn Node>| Child { role, node: Arc::clone(node) };
         let mut children = vec![child(Role::File, &self.file)];
-        if self.layout.external {
+        if self.has_data {
             children.push(child(Role::Data, &self.data));
         }
         let backing = self.backing.as_ref().filter(|backing| backing.present());

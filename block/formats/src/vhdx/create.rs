@@ -54,10 +54,10 @@ impl Plan {
         let log_len = options.number("log_size").unwrap_or(MIB);
         let up = |n: u64| n.max(1).checked_next_multiple_of(MIB).unwrap_or(u64::MAX);
         let log_len = if log_len < MIB { up(log_len) } else { log_len };
-        if !log_len.is_multiple_of(MIB)
-            || log_len >= 1 << 32
-            || options.number("log_size") == Some(0)
-        {
+        if log_len >= 1 << 32 {
+            return refuse("Log size must be smaller than 4 GB");
+        }
+        if !log_len.is_multiple_of(MIB) || options.number("log_size") == Some(0) {
             return refuse("Log size must be a multiple of 1 MB");
         }
         let block = match options.number("block_size").unwrap_or(0) {

@@ -73,6 +73,9 @@ impl Plan {
         if compat6 && hw.is_some() {
             return refuse("compat6 cannot be enabled with hwversion set");
         }
+        if options.text("backing_fmt").is_some_and(|format| format != "vmdk") {
+            return refuse("backing_file must be a vmdk image");
+        }
         let parent = options.text("backing_file").filter(|name| !name.is_empty());
         let zeroed_grain = options.switch("zeroed_grain");
         if subformat.flat && parent.is_some() {

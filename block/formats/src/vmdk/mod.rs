@@ -549,6 +549,10 @@ impl Compress for Vmdk {
         self.parts.first().and_then(|part| part.grain).unwrap_or(1)
     }
 
+    fn only(&self) -> bool {
+        true
+    }
+
     fn write_compressed(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         // An extent that compresses does so with every write.
         self.write_at(offset, data, WriteFlags::default())
