@@ -103,7 +103,7 @@ impl Creation {
         if !open {
             return if format.is_some() { Ok(()) } else { Err(Failure::new(without_format)) };
         }
-        let full = image::beside(path, name);
+        let full = formats::beside(path, name);
         let opened = image::open_named(&full, format.as_deref(), secrets);
         let node = opened.map_err(|f| f.followed_by("Could not open backing image."))?;
         if format.is_none() {

@@ -9,7 +9,6 @@ use graph::{CheckReport, Child, Fix, Node, OpenError, Role};
 use options::{Grammar, List};
 use protocols::CacheMode;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) const HELP: &str = "print this help and exit";
@@ -176,16 +175,6 @@ pub(crate) fn stored_in(node: &dyn Node) -> Vec<Child> {
     node.children().into_iter().filter(|child| child.role != Role::Backing).collect()
 }
 
-/// A file that an image names: relative names are relative to the image.
-pub(crate) fn beside(image: &str, name: &str) -> String {
-    let folder = Path::new(image).parent().filter(|folder| !folder.as_os_str().is_empty());
-    let colon = name.split('/').next().is_some_and(|first| first.contains(':'));
-    match folder {
-        Some(folder) if !name.starts_with('/') && !colon => folder.join(name).display().to_string(),
-        _ => name.to_owned(),
-    }
-}
-
 /// Passphrases, keys, credentials and throttle groups from `--object`.
 #[derive(Clone, Default)]
 pub(crate) struct Secrets {
@@ -239,18 +228,5 @@ impl graph::Secrets for Secrets {
 
     fn throttle_group(&self, id: &str) -> Option<Arc<Group>> {
         self.groups.get(id).cloned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn relative_names_are_beside_the_image() {
-        assert_eq!(beside("a/b.qcow2", "c"), "a/c");
-        assert_eq!(beside("b.qcow2", "c"), "c");
-        assert_eq!(beside("a/b.qcow2", "/c"), "/c");
-        assert_eq!(beside("a/b", "nbd:x"), "nbd:x");
     }
 }

@@ -1,7 +1,7 @@
 //! Numbers and lists for people.
 
 use crate::Failure;
-use options::parse_size;
+use options::{SizeProblem, parse_size};
 
 /// A number of bytes with three significant digits and a binary unit: `196 KiB`, `1.5 GiB`.
 pub(crate) fn size(bytes: u64) -> String {
@@ -30,18 +30,14 @@ fn three_digits(value: f64) -> String {
 /// A size from the command line: bytes, or with a suffix `b k K M G T P E`.
 pub(crate) fn parse_bytes(what: &str, text: &str) -> Result<u64, Failure> {
     let refuse = || Failure::new(format!("Invalid {what} specified: '{text}'."));
-    let (digits, negative) = match text.strip_prefix('-') {
-        Some(digits) => (digits, true),
-        None => (text, false),
-    };
-    let bytes = parse_size(digits, b'B').map_err(|_| refuse())?;
-    if negative || bytes > i64::MAX as u64 {
-        return Err(Failure::new(format!(
+    match parse_size(text, b'B') {
+        Ok(bytes) if bytes <= i64::MAX as u64 => Ok(bytes),
+        Ok(_) | Err(SizeProblem::OutOfRange) => Err(Failure::new(format!(
             "Invalid {what} specified. Must be between 0 and {}.",
             i64::MAX
-        )));
+        ))),
+        Err(SizeProblem::NotASize) => Err(refuse()),
     }
-    Ok(bytes)
 }
 
 /// Words in lines of at most `width` columns, two spaces before each line.

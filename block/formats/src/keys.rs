@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use graph::{OpenError, parse_size};
+use graph::OpenError;
+use options::parse_size;
 
 /// Options below a prefix; what is taken is gone, what is left at the end was not understood.
 pub struct Keys {
@@ -81,7 +82,7 @@ impl Keys {
                 ),
             })
         };
-        parse_size(&text).map(Some).ok_or_else(refuse)
+        parse_size(&text, b'B').map(Some).map_err(|_| refuse())
     }
 
     /// One of several names.

@@ -436,7 +436,7 @@ impl<'a> Opener<'a> {
             let why = format!("more than {MAX_CHAIN} backing files; does the chain loop?");
             return Err(OpenError::Image { path: filename.to_owned(), why });
         }
-        let path = beside(filename, &reference.name)?;
+        let path = backing_path(filename, &reference.name)?;
         let common = backing_state(common);
         match self.chain(&path, reference.format.as_deref(), &common, depth + 1) {
             Ok(node) => Ok(node),
@@ -571,14 +571,22 @@ pub(crate) fn check_protocol(filename: &str) -> Result<(), OpenError> {
     }
 }
 
-/// The path of a backing file: relative names are relative to the image that has them.
-pub(crate) fn beside(image: &str, name: &str) -> Result<String, OpenError> {
-    if remote::is_remote_name(name) {
-        return Ok(name.to_owned());
+/// A file that an image names: relative names are relative to the image, names with a protocol are
+/// what they are.
+pub fn beside(image: &str, name: &str) -> String {
+    match protocol_of(name) {
+        Some("file") => beside_path(image, &name["file:".len()..]),
+        Some(_) => name.to_owned(),
+        None => beside_path(image, name),
     }
-    check_protocol(name)?;
-    let name = name.strip_prefix("file:").unwrap_or(name);
-    Ok(beside_path(image, name))
+}
+
+/// The place of a backing file, if it is one that we open.
+pub(crate) fn backing_path(image: &str, name: &str) -> Result<String, OpenError> {
+    if !remote::is_remote_name(name) {
+        check_protocol(name)?;
+    }
+    Ok(beside(image, name))
 }
 
 /// The same for a name that is a path whatever it looks like.
@@ -588,4 +596,23 @@ fn beside_path(image: &str, name: &str) -> String {
     }
     let folder = Path::new(image).parent().unwrap_or(Path::new(""));
     folder.join(name).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_names_are_beside_the_image() {
+        for (image, name, place) in [
+            ("a/b.qcow2", "c", "a/c"),
+            ("b.qcow2", "c", "c"),
+            ("a/b.qcow2", "/c", "/c"),
+            ("a/b.qcow2", "file:c", "a/c"),
+            ("a/b.qcow2", "d/e:f", "a/d/e:f"),
+            ("a/b", "nbd:x", "nbd:x"),
+        ] {
+            assert_eq!(beside(image, name), place, "{name} beside {image}");
+        }
+    }
 }

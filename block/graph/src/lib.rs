@@ -45,7 +45,7 @@ pub use image::{
     Amend, BitmapInfo, Bitmaps, CheckReport, Compact, Compress, Fix, Image, Measured, NoSecrets,
     Overlay, Preallocation, Property, Secrets, SnapshotInfo, Snapshots,
 };
-pub use image_options::{ImageOption, ImageOptions, ValueKind, parse_size};
+pub use image_options::{ImageOption, ImageOptions, ValueKind};
 pub use lists::{GraphEdge, GraphNode, GraphNodeKind, NodeFacts};
 pub use member::{Member, Operation};
 pub use network::{Blocker, Graph, Name, NewMember, valid_node_name};

@@ -101,7 +101,7 @@ fn layers(
 fn same_file(name: &str, image: &str, layer: &str) -> bool {
     let path = |name: &str| std::fs::canonicalize(name).ok();
     let layer = path(layer);
-    layer.is_some() && (path(name) == layer || path(&image::beside(image, name)) == layer)
+    layer.is_some() && (path(name) == layer || path(&formats::beside(image, name)) == layer)
 }
 
 fn commit(

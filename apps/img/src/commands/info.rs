@@ -125,7 +125,7 @@ pub fn image_json(node: &dyn Node) -> Value {
         put("format-specific", Value::Object(specific));
     }
     if let Some(name) = &info.backing_filename {
-        put("full-backing-filename", image::beside(&info.filename, name).into());
+        put("full-backing-filename", formats::beside(&info.filename, name).into());
         put("backing-filename", name.as_str().into());
     }
     // The peer's driver for parallels does not tell.
@@ -198,7 +198,7 @@ fn disk_size(node: &dyn Node) -> String {
 
 fn backing_lines(info: &NodeInfo) -> String {
     let Some(name) = &info.backing_filename else { return String::new() };
-    let full = image::beside(&info.filename, name);
+    let full = formats::beside(&info.filename, name);
     let actual = if full == *name { String::new() } else { format!(" (actual path: {full})") };
     let format = info.backing_format.iter().map(|f| format!("backing file format: {f}\n"));
     format!("backing file: {name}{actual}\n{}", format.collect::<String>())

@@ -110,7 +110,7 @@ fn open_new(
     format: Option<&str>,
 ) -> Result<Arc<dyn Node>, Failure> {
     let opener = image_args.other(format);
-    let full = image::beside(filename, name);
+    let full = formats::beside(filename, name);
     opener.open(&full, |_| {}).map_err(|f| f.reopening(&full))
 }
 

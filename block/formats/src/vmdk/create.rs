@@ -120,7 +120,7 @@ impl Plan {
 
 /// The content identifier of a backing file.
 fn parent_cid(request: &CreateRequest<'_>, parent: &str) -> Result<u32, OpenError> {
-    let path = crate::open::beside(request.path, parent)?;
+    let path = crate::open::backing_path(request.path, parent)?;
     let options =
         FileOptions { read_only: true, access: Access::FORMAT_READ, ..FileOptions::new(&path) };
     let file = request.gate.open(&options, Reason::Named)?;

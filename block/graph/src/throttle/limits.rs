@@ -85,7 +85,7 @@ impl Limits {
         if text.strip_prefix('-').is_some_and(|n| n.parse::<u64>().is_ok()) {
             return refuse("Property values cannot be negative");
         }
-        let value = crate::parse_size(text);
+        let value = options::parse_size(text, b'B').ok();
         let wrong = || OpenError::Option(format!("Parameter '{key}' expects integer"));
         Ok(self.set(name, value.ok_or_else(wrong)?))
     }

@@ -299,7 +299,8 @@ fn date_and_time(time: SystemTime) -> (u16, u16) {
         return (1 << 5 | 1, 0);
     }
     let date = (year - 1980) << 9 | month << 5 | day;
-    let time = rest / 3600 << 11 | rest / 60 % 60 << 5 | rest % 60 / 2;
+    let (hours, minutes, seconds) = (rest / 3600, rest / 60 % 60, rest % 60);
+    let time = hours << 11 | minutes << 5 | (seconds / 2);
     (date as u16, time as u16)
 }
 
