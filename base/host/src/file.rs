@@ -33,6 +33,17 @@ pub fn unlock(file: &File, start: u64, len: u64) -> io::Result<()> {
     set(file, libc::F_UNLCK, start, len)
 }
 
+/// Puts what `other` has open behind the descriptor of `file`, in one step for all threads.
+///
+/// # Errors
+/// As the host reports; then nothing has changed.
+pub fn replace(file: &File, other: &File) -> io::Result<()> {
+    // SAFETY: both descriptors are open for the borrows; dup3 closes what `file` had open and gives
+    // its number, which `file` goes on owning, to the other description, without a moment between.
+    let done = unsafe { libc::dup3(other.as_raw_fd(), file.as_raw_fd(), libc::O_CLOEXEC) };
+    if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Whether another opening of the file holds any lock inside the range.
 ///
 /// # Errors

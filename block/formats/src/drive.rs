@@ -121,7 +121,6 @@ pub fn open_drive(
         discard: options.discard,
         locking: Locking::Auto,
         share: false,
-        below_overlay: options.snapshot,
         ..Inherited::default()
     };
     let mut member = opener.drive(options, &inherited)?;
@@ -138,7 +137,8 @@ pub fn open_drive(
         detect_zeroes: options.detect_zeroes,
         write_cache: options.cache.writeback,
     };
-    let permissions = if read_only { Permissions::READER } else { Permissions::WRITER };
+    let read = read_only || member.node().read_only();
+    let permissions = if read { Permissions::READER } else { Permissions::WRITER };
     let edge = graph.attach(&member, User::Device(String::new()), permissions)?;
     Ok(Opened { disk: Disk::on(edge, policy), warnings: opener.warnings, overlay: file })
 }

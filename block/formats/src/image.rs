@@ -65,7 +65,8 @@ pub fn open_image(
     }
     let member = opener.node(Keys::new(pairs, Style::Drive), &inherited(spec))?;
     let warnings = opener.warnings;
-    let edge = graph.attach(&member, User::Device(String::new()), Permissions::UNUSED)?;
+    let needs = if spec.writable { Permissions::WRITER } else { Permissions::READER };
+    let edge = graph.attach(&member, User::Device(String::new()), needs)?;
     Ok(OpenedImage { node: Arc::clone(&edge) as Arc<dyn Node>, edge, graph, warnings })
 }
 

@@ -48,6 +48,11 @@ impl Keys {
         self.map.remove(key)
     }
 
+    /// What is left, for a second time.
+    pub fn pairs(&self) -> Vec<(String, String)> {
+        self.map.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
     /// The first of several spellings of a key.
     pub fn take_any(&mut self, keys: &[&str]) -> Option<String> {
         keys.iter().find_map(|key| self.take(key))

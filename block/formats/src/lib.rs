@@ -21,6 +21,7 @@ mod qcow;
 pub mod qcow2;
 mod qed;
 mod raw;
+mod recipe;
 mod rehearsal;
 mod remote;
 mod uuid;

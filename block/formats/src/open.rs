@@ -12,6 +12,7 @@ use protocols::{Access, CacheMode, FileOptions, Locking, Null};
 use crate::format::{Format, OpenRequest, Purpose, Reference, format_named};
 use crate::gate::{Gate, Reason};
 use crate::keys::{Keys, Style};
+use crate::recipe::{ImageRecipe, Kept};
 use crate::{Raw, folder, probe, remote};
 
 /// Longest chain of backing files; a longer one is a loop or an attack.
@@ -54,8 +55,6 @@ pub(crate) struct Inherited {
     pub discard: bool,
     pub locking: Locking,
     pub share: bool,
-    /// An overlay is above: the content and the length must stay as they are.
-    pub below_overlay: bool,
     /// What images are opened for.
     pub purpose: Purpose,
     /// Backing files stay closed.
@@ -100,12 +99,14 @@ pub(crate) struct Opener<'a> {
     pub warnings: Vec<String>,
     /// The format of the node that is opened next was found out from its content.
     pub guessed: bool,
+    /// How the image was opened that was opened last.
+    recipe: Option<ImageRecipe>,
 }
 
 impl<'a> Opener<'a> {
     /// An opener of nodes that come into `graph`.
     pub fn new(gate: &'a dyn Gate, graph: &'a Arc<Graph>, secrets: &'a dyn Secrets) -> Self {
-        Self { gate, graph, secrets, warnings: Vec::new(), guessed: false }
+        Self { gate, graph, secrets, warnings: Vec::new(), guessed: false, recipe: None }
     }
 
     /// Opens the node that `keys` describe; `driver` must be among them.
@@ -128,10 +129,16 @@ impl<'a> Opener<'a> {
             Some(false) => return Err(not_yet(&driver)),
             Some(true) => self.driver(&driver, keys, &common, &name)?,
         };
-        if guessed && driver == "raw" {
+        let guessed = guessed && driver == "raw";
+        if guessed {
             made.node = Arc::new(Raw::guessed(made.node));
         }
-        Ok(self.add(name, made, options))
+        let recipe = self.recipe.take();
+        let member = self.add(name, made, options);
+        if let Some(recipe) = recipe {
+            member.set_recipe(Arc::new(ImageRecipe { guessed, ..recipe }));
+        }
+        Ok(member)
     }
 
     fn add(&self, name: Name, made: Made, options: DiskOptions) -> Arc<Member> {
@@ -219,17 +226,12 @@ impl<'a> Opener<'a> {
                 keys.finish(driver)?;
                 Ok(Made::protocol(Arc::new(Null::new(size, zeroes))))
             }
-            _ => Ok(Made::protocol(self.file(keys, common, Access::RAW_WRITE)?)),
+            _ => Ok(Made::protocol(self.file(keys, common)?)),
         }
     }
 
     /// A `file` or `host_device` node.
-    fn file(
-        &mut self,
-        mut keys: Keys,
-        common: &Inherited,
-        access: Access,
-    ) -> Result<Arc<dyn Node>, OpenError> {
+    fn file(&mut self, mut keys: Keys, common: &Inherited) -> Result<Arc<dyn Node>, OpenError> {
         let Some(filename) = keys.take("filename") else {
             return Err(missing(&keys, "filename"));
         };
@@ -241,7 +243,6 @@ impl<'a> Opener<'a> {
             return Err(OpenError::Option(NATIVE_WANTS_DIRECT.to_owned()));
         }
         keys.finish("file")?;
-        let access = if common.read_only { access.read_only() } else { access };
         let options = FileOptions {
             filename,
             read_only: common.read_only,
@@ -249,7 +250,9 @@ impl<'a> Opener<'a> {
             cache: common.cache,
             discard: common.discard,
             locking,
-            access: if common.share { access.sharing() } else { access },
+            // Its users say what they need when they come.
+            access: Access::NONE,
+            share: common.share,
         };
         self.gate.open(&options, Reason::Named)
     }
@@ -260,7 +263,6 @@ impl<'a> Opener<'a> {
         keys: &mut Keys,
         role: &str,
         common: &Inherited,
-        access: Access,
     ) -> Result<Arc<Member>, OpenError> {
         if let Some(name) = keys.take(role) {
             return self.graph.get(&name);
@@ -276,8 +278,11 @@ impl<'a> Opener<'a> {
             return self.node(whole, common);
         }
         let name = self.graph.reserve(below.take("node-name").as_deref())?;
-        let (common, options) = self.common(&mut below, common)?;
-        let made = Made::protocol(self.file(below, &common, access)?);
+        let explicit = below.has("read-only");
+        let (mut common, options) = self.common(&mut below, common)?;
+        // A file that is only read because the image is may be written when that is.
+        common.auto_read_only |= common.read_only && !explicit;
+        let made = Made::protocol(self.file(below, &common)?);
         Ok(self.add(name, made, options))
     }
 
@@ -291,6 +296,16 @@ impl<'a> Opener<'a> {
     ) -> Result<Made, OpenError> {
         let Parts { file, filename, children, edges } =
             self.parts(format, &mut keys, common, name)?;
+        let pairs = keys.pairs();
+        let recipe = ImageRecipe {
+            format,
+            path: filename.clone(),
+            purpose: common.purpose,
+            edges: edges.clone(),
+            secrets: Kept::of(&pairs, self.secrets),
+            pairs,
+            guessed: false,
+        };
         let node = format.open(OpenRequest {
             file,
             path: &filename,
@@ -302,6 +317,7 @@ impl<'a> Opener<'a> {
             secrets: self.secrets,
         })?;
         keys.finish(format.name())?;
+        self.recipe = Some(recipe);
         Ok(Made { node, kind: kind_of(format), edges })
     }
 
@@ -313,12 +329,7 @@ impl<'a> Opener<'a> {
         common: &Inherited,
         name: &Name,
     ) -> Result<Parts, OpenError> {
-        let access = match format.name() {
-            "raw" if !common.below_overlay => Access::RAW_WRITE,
-            "raw" => Access::FORMAT_READ,
-            _ => Access::FORMAT_WRITE,
-        };
-        let file = self.child(keys, "file", common, access)?;
+        let file = self.child(keys, "file", common)?;
         let filename = file.node().info().filename;
         let above = Above { name, kind: kind_of(format), writable: !common.read_only };
         let mut children = Vec::new();
@@ -410,14 +421,14 @@ impl<'a> Opener<'a> {
         filename: &str,
         common: &Inherited,
     ) -> Result<Arc<Member>, OpenError> {
-        let access = if common.read_only { Access::FORMAT_READ } else { Access::FORMAT_WRITE };
         let options = FileOptions {
             read_only: common.read_only,
-            auto_read_only: common.auto_read_only,
+            auto_read_only: common.auto_read_only || common.read_only,
             cache: common.cache,
             discard: common.discard,
             locking: common.locking,
-            access: if common.share { access.sharing() } else { access },
+            access: Access::NONE,
+            share: common.share,
             ..FileOptions::new(&beside_path(filename, &reference.name))
         };
         let node = self.gate.open(&options, Reason::Data)?;
@@ -456,7 +467,10 @@ impl<'a> Opener<'a> {
             read_only: true,
             cache: common.cache,
             locking: common.locking,
-            access: if common.share { Access::FORMAT_READ.sharing() } else { Access::FORMAT_READ },
+            // Whoever writes into it, as a commit does, needs to be able to.
+            auto_read_only: true,
+            access: Access::NONE,
+            share: common.share,
             ..FileOptions::new(path)
         };
         let file = match remote::backing(path, common, self.gate)? {
@@ -492,7 +506,18 @@ impl<'a> Opener<'a> {
             secrets: self.secrets,
         })?;
         let options = DiskOptions { read_only: true, ..DiskOptions::default() };
-        Ok(self.add(name, Made { node, kind: kind_of(format), edges }, options))
+        let recipe = ImageRecipe {
+            format,
+            path: path.to_owned(),
+            purpose: common.purpose,
+            edges: edges.clone(),
+            pairs: Vec::new(),
+            secrets: Kept::default(),
+            guessed: false,
+        };
+        let member = self.add(name, Made { node, kind: kind_of(format), edges }, options);
+        member.set_recipe(Arc::new(recipe));
+        Ok(member)
     }
 
     /// The format that the content of `file` suggests.
@@ -532,13 +557,7 @@ pub(crate) const NATIVE_WANTS_DIRECT: &str =
     "aio=native was specified, but it requires cache.direct=on, which was not specified.";
 
 fn backing_state(common: &Inherited) -> Inherited {
-    Inherited {
-        read_only: true,
-        auto_read_only: false,
-        discard: false,
-        below_overlay: true,
-        ..common.clone()
-    }
+    Inherited { read_only: true, auto_read_only: false, discard: false, ..common.clone() }
 }
 
 /// Whether a driver of that name exists, and whether we have it.

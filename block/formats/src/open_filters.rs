@@ -6,7 +6,6 @@ use std::time::Duration;
 use filters::blkdebug::{Pretended, Refusal, Rules};
 use filters::{CbwOptions, OnCbwError, QuorumOptions, ReadPattern, Steps};
 use graph::{Edge, Member, Name, Node, NodeKind, OpenError, Role, User};
-use protocols::Access;
 
 use crate::keys::{Keys, Style};
 use crate::open::{Inherited, Made, Opener, missing};
@@ -113,7 +112,7 @@ impl Opener<'_> {
         wiring: &mut Wiring<'_>,
         role: Role,
     ) -> Result<Arc<dyn Node>, OpenError> {
-        let member = self.child(keys, &role.name(), wiring.common, Access::RAW_WRITE)?;
+        let member = self.child(keys, &role.name(), wiring.common)?;
         self.wire(wiring, role, &member)
     }
 

@@ -225,3 +225,92 @@ fn lists_show_nodes_users_and_permissions() {
         ]
     );
 }
+
+/// Bytes of `path` that this process has locked: 100 and up what it does, 200 and up what it forbids.
+fn locked(path: &str) -> Vec<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let inode = format!(":{} ", std::fs::metadata(path).unwrap().ino());
+    let text = std::fs::read_to_string("/proc/locks").unwrap();
+    let lines = text.lines().filter(|line| line.contains("OFDLCK") && line.contains(&inode));
+    let mut bytes: Vec<u64> = lines
+        .flat_map(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let at = |n: usize| words[words.len() - n].parse::<u64>().unwrap();
+            at(2)..=at(1)
+        })
+        .collect();
+    bytes.sort_unstable();
+    bytes.dedup();
+    bytes
+}
+
+#[test]
+fn locks_and_the_mode_of_a_file_follow_what_users_do() {
+    let folder = Folder::new("locks");
+    let path = folder.path("image.q");
+    must("qemu-img", &["create", "-q", "-f", "qcow2", &path, "1M"]);
+    let graph = Graph::new();
+    let m = Manager { graph: &graph, gate: &HostFiles, secrets: &NoSecrets };
+    let file = m.add(pairs(&format!("driver=file,node-name=f,filename={path}"))).unwrap();
+    assert!(locked(&path).is_empty(), "nobody uses it");
+    let raw = m.add(pairs("driver=raw,node-name=r,file=f")).unwrap();
+    assert!(locked(&path).is_empty());
+    let device = || User::Device(String::new());
+    let edge = graph.attach(&raw, device(), Permissions::READER).unwrap();
+    assert_eq!(locked(&path), [100, 201]);
+    graph.require(&edge, Permissions::WRITER).unwrap();
+    assert_eq!(locked(&path), [100, 101, 201]);
+    graph.detach(edge);
+    assert!(locked(&path).is_empty());
+    drop((raw, file));
+    graph.remove("r").unwrap();
+    graph.remove("f").unwrap();
+    // An image that is only read, until it is written.
+    let text = format!(
+        "driver=qcow2,node-name=q,read-only=on,file.driver=file,file.node-name=f,file.filename={path}"
+    );
+    let image = m.add(pairs(&text)).unwrap();
+    assert_eq!(locked(&path), [100, 201, 203]);
+    let edge = graph.attach(&image, device(), Permissions::WRITER).unwrap();
+    assert!(edge.write_at(0, &[1; 512], PLAIN).is_err());
+    graph.set_read_only(&image, false).unwrap();
+    assert_eq!(locked(&path), [100, 101, 103, 201, 203]);
+    edge.write_at(0, &[1; 512], PLAIN).unwrap();
+    graph.set_read_only(&image, true).unwrap();
+    assert_eq!(locked(&path), [100, 201, 203]);
+    assert!(graph.named("f").unwrap().node().read_only());
+    let mut now = [0; 512];
+    edge.read_at(0, &mut now).unwrap();
+    assert_eq!(now, [1; 512]);
+    must("qemu-img", &["check", "-q", "-U", &path]);
+    // Another process reads it: it lets nobody write.
+    let mut peer = std::process::Command::new("qemu-io")
+        .args(["-r", "-f", "qcow2", &path])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("install the package qemu-utils");
+    let mut input = peer.stdin.take().unwrap();
+    std::io::Write::write_all(&mut input, b"length\n").unwrap();
+    let mut output = peer.stdout.take().unwrap();
+    let mut answer = Vec::new();
+    while !answer.windows(5).any(|w| w == b"1 MiB") {
+        let mut byte = [0];
+        std::io::Read::read_exact(&mut output, &mut byte).unwrap();
+        answer.push(byte[0]);
+    }
+    let text = refusal(graph.set_read_only(&image, false));
+    let wanted = format!(
+        "Failed to get \"write\" lock\nIs another process using the image [{path}]? It is held by \
+         qemu-io (pid {}).",
+        peer.id()
+    );
+    assert_eq!(text, wanted);
+    assert_eq!(locked(&path), [100, 201, 203], "as it was, and as the peer has it");
+    edge.read_at(0, &mut now).unwrap();
+    assert!(edge.write_at(0, &[2; 512], PLAIN).is_err());
+    drop(input);
+    peer.wait().unwrap();
+    graph.set_read_only(&image, false).unwrap();
+    edge.write_at(0, &[2; 512], PLAIN).unwrap();
+}

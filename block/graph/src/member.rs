@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::hooks::Hooks;
-use crate::{DiskOptions, Edge, Node, NodeKind, Permissions, WriteThreshold};
+use crate::{DiskOptions, Edge, Node, NodeKind, OpenError, Permissions, Recipe, WriteThreshold};
 
 /// A node with everything that all its users share.
 pub struct Member {
@@ -29,6 +29,11 @@ pub(crate) struct Links {
     pub next_block: u64,
     /// What tells of writes beyond an offset.
     pub threshold: Option<Arc<WriteThreshold>>,
+    /// How the node was opened, and the driver's options it has since.
+    pub recipe: Option<Arc<dyn Recipe>>,
+    pub keys: Option<Vec<(String, String)>>,
+    /// What the node was told that its users do and allow.
+    pub granted: Option<Permissions>,
 }
 
 /// Why operations are refused.
@@ -127,8 +132,41 @@ impl Member {
         *self.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
     }
 
+    /// Whether the node is one that its users can write, as far as it is concerned.
+    pub(crate) fn is_writable(&self) -> bool {
+        !self.options().read_only
+    }
+
     pub(crate) fn links(&self) -> MutexGuard<'_, Links> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the node was opened, if it can be opened again.
+    pub fn recipe(&self) -> Option<Arc<dyn Recipe>> {
+        self.links().recipe.clone()
+    }
+
+    /// Says how the node was opened.
+    pub fn set_recipe(&self, recipe: Arc<dyn Recipe>) {
+        self.links().recipe = Some(recipe);
+    }
+
+    pub(crate) fn recipe_keys(&self) -> Option<Vec<(String, String)>> {
+        self.links().keys.clone()
+    }
+
+    pub(crate) fn set_recipe_keys(&self, keys: Vec<(String, String)>) {
+        self.links().keys = Some(keys);
+    }
+
+    /// Tells the node what its users do and allow from now on, unless it knows.
+    pub(crate) fn permit(&self, users: Permissions) -> Result<(), OpenError> {
+        if self.links().granted == Some(users) {
+            return Ok(());
+        }
+        self.node().permit(users)?;
+        self.links().granted = Some(users);
+        Ok(())
     }
 
     /// The edges that lead here.

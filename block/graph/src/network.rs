@@ -411,27 +411,40 @@ impl Graph {
             node.flush().map_err(failed)?;
         }
         drop(node);
-        let before = member.exchange(Arc::new(Memory::new(Vec::new(), true)));
+        let before = member.exchange(Arc::new(Memory::new(Vec::new(), false)));
         if Arc::strong_count(&before) > 1 {
             member.exchange(before);
             let text = format!("Node '{}' is busy: somebody works with it", member.name());
             return Err(OpenError::Option(text));
         }
         drop(before);
-        let opened = open();
-        let (node, result) = match opened {
-            Ok(node) => (Ok(node), Ok(())),
-            Err(refused) => (back(), Err(refused)),
+        let old = member.options();
+        member.set_options(options);
+        // What it needs of its children when it is another, before it is.
+        let result = match self.check(member, None, "").and_then(|()| open()) {
+            Ok(node) => {
+                member.exchange(node);
+                return self.check(member, None, "");
+            }
+            Err(refused) => Err(refused),
         };
-        if let Ok(node) = node {
+        member.set_options(old);
+        self.check(member, None, "")?;
+        if let Ok(node) = back() {
             member.exchange(node);
         }
-        if result.is_ok() {
-            member.set_options(options);
+        result
+    }
+
+    /// Takes an edge away, with all that it needed.
+    pub fn detach(&self, edge: Arc<Edge>) {
+        let _change = self.change();
+        let target = edge.target();
+        drop(edge);
+        if let Some(target) = target {
+            // Less is needed than before: nobody can mind.
+            let _ = self.check(&target, None, "");
         }
-        // Whether it can be written may have changed what it needs of its children.
-        let checked = self.check(member, None, "");
-        result.and(checked)
     }
 
     /// Turns each edge to its new target, while everything above `drained` is drained.
@@ -489,7 +502,7 @@ impl Graph {
             let users = member.parents();
             let users = users.iter().map(|edge| new.of(edge));
             let users = users.fold(Permissions::UNUSED, Permissions::joined);
-            let writable = !member.node().read_only();
+            let writable = member.is_writable();
             let first = !visited.iter().any(|one| Arc::ptr_eq(one, &member));
             for edge in member.children() {
                 let (User::Node(role), Some(target)) = (edge.user(), edge.target()) else {
@@ -523,6 +536,19 @@ impl Graph {
                     who(&other),
                     other.role_text(),
                 )));
+            }
+        }
+        let before: Vec<_> = visited.iter().map(|member| member.links().granted).collect();
+        for (at, member) in visited.iter().enumerate() {
+            let users = member.parents();
+            let users = users.iter().map(|edge| new.of(edge));
+            let users = users.fold(Permissions::UNUSED, Permissions::joined);
+            if let Err(refused) = member.permit(users) {
+                for (member, before) in visited[..at].iter().zip(before) {
+                    // They had it: nobody else can have taken it meanwhile but another process.
+                    let _ = before.map(|users| member.permit(users));
+                }
+                return Err(refused);
             }
         }
         new.0.into_values().for_each(|(edge, needs)| edge.set_permissions(needs));

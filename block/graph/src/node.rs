@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::{Breakpoints, Event, Image, OpenError, Past, Preallocation, Property};
+use crate::{Breakpoints, Event, Image, OpenError, Past, Permissions, Preallocation, Property};
 
 /// What nodes say that have a fixed length.
 pub const FIXED_LENGTH: &str = "this node cannot be resized";
@@ -234,6 +234,15 @@ pub trait Node: Send + Sync {
     /// Whether there is a node at all: an [`crate::Edge`] may lead to nothing.
     fn present(&self) -> bool {
         true
+    }
+
+    /// Told what its users together do and allow, before they do. A file of the host is locked
+    /// accordingly, and opened for writing if it may be and somebody writes.
+    ///
+    /// # Errors
+    /// `Locked` or `Host` when that cannot be; then it is as before.
+    fn permit(&self, _users: Permissions) -> Result<(), OpenError> {
+        Ok(())
     }
 
     /// Begins (`on`) or ends a time in which requests in flight are waited for: a node that holds

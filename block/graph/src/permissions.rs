@@ -71,6 +71,11 @@ impl Access {
         all.iter().filter(|(one, _)| self.has(*one)).map(|(_, word)| *word).collect()
     }
 
+    /// The set as bits; bit n is permission n of the locks of image files.
+    pub const fn bits(self) -> u32 {
+        self.0 as u32
+    }
+
     /// The names of what is in the set.
     pub fn names(self) -> Vec<&'static str> {
         Self::NAMES.iter().filter(|(one, _)| self.has(*one)).map(|(_, name)| *name).collect()
@@ -104,6 +109,12 @@ impl Permissions {
     #[must_use]
     pub const fn sharing_writes(self) -> Self {
         Self { taken: self.taken, shared: self.shared.with(Access::WRITE) }
+    }
+
+    /// The same, and others may do anything (`force-share=on`).
+    #[must_use]
+    pub const fn sharing_all(self) -> Self {
+        Self { taken: self.taken, shared: Access::ALL }
     }
 
     /// What several users of one node do and allow together.

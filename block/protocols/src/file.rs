@@ -8,10 +8,11 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use graph::{
-    Extent, ExtentKind, Limits, Node, NodeInfo, OpenError, Preallocation, RangeLocks, Sharing,
-    WriteFlags, ZeroFlags,
+    Extent, ExtentKind, Limits, Node, NodeInfo, OpenError, Permissions, Preallocation, RangeLocks,
+    Sharing, WriteFlags, ZeroFlags,
 };
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -69,7 +70,7 @@ pub struct FileOptions {
     pub filename: String,
     /// Only read.
     pub read_only: bool,
-    /// Only read if writing is not allowed.
+    /// Only read if writing is not allowed, or with `read_only` as long as nobody writes.
     pub auto_read_only: bool,
     /// Cache mode; `writeback` is the business of the disk above.
     pub cache: CacheMode,
@@ -77,8 +78,10 @@ pub struct FileOptions {
     pub discard: bool,
     /// Whether to lock.
     pub locking: Locking,
-    /// What is done with the file, for the locks.
+    /// What is done with the file at first, for the locks.
     pub access: Access,
+    /// Others may do anything meanwhile, whatever users ask for (`force-share=on`).
+    pub share: bool,
 }
 
 impl FileOptions {
@@ -92,8 +95,16 @@ impl FileOptions {
             discard: false,
             locking: Locking::Auto,
             access: Access::RAW_WRITE,
+            share: false,
         }
     }
+}
+
+/// The locks on a file. They belong to the first opening of it.
+struct Locks {
+    /// That opening, once another one is in use.
+    first: Option<fs::File>,
+    held: Access,
 }
 
 /// An open file or block device.
@@ -101,7 +112,12 @@ pub struct File {
     file: fs::File,
     filename: String,
     driver: &'static str,
-    read_only: bool,
+    read_only: AtomicBool,
+    /// May be opened for writing later, when somebody writes.
+    upgrades: Option<FileOptions>,
+    /// Others may do anything meanwhile.
+    share: bool,
+    locks: Option<Mutex<Locks>>,
     direct: bool,
     no_flush: bool,
     discard: bool,
@@ -137,10 +153,13 @@ impl File {
                 "'file' driver requires '{path}' to be a regular file"
             )));
         }
-        if options.locking != Locking::Off && !stream {
-            let access = if read_only { options.access.read_only() } else { options.access };
-            lock::acquire(&file, path, access)?;
-        }
+        let locks = if options.locking != Locking::Off && !stream {
+            let held = if read_only { options.access.read_only() } else { options.access };
+            lock::change(&file, path, Access::NONE, held)?;
+            Some(Mutex::new(Locks { first: None, held }))
+        } else {
+            None
+        };
         let mut limits = Limits::default();
         let mut size = metadata.len();
         if kind.is_block_device() {
@@ -152,7 +171,10 @@ impl File {
             file,
             filename: path.to_owned(),
             driver: if kind.is_block_device() || stream { "host_device" } else { "file" },
-            read_only,
+            read_only: AtomicBool::new(read_only),
+            upgrades: (options.read_only && options.auto_read_only).then(|| options.clone()),
+            share: options.share,
+            locks,
             direct: options.cache.direct,
             no_flush: options.cache.no_flush,
             discard: options.discard,
@@ -199,7 +221,10 @@ impl File {
             file,
             filename: format!("{name}/(deleted)"),
             driver: "file",
-            read_only: false,
+            read_only: AtomicBool::new(false),
+            upgrades: None,
+            share: false,
+            locks: None,
             direct: false,
             no_flush: true,
             discard: true,
@@ -222,8 +247,33 @@ impl File {
         }
     }
 
+    /// Puts another opening of the same file behind the descriptor, which writes or does not.
+    /// The first opening is kept in `first`, for its locks.
+    fn open_again(
+        &self,
+        options: &FileOptions,
+        write: bool,
+        first: Option<&mut Option<fs::File>>,
+    ) -> Result<(), OpenError> {
+        let path = options.filename.as_str();
+        let options = FileOptions { read_only: !write, auto_read_only: false, ..options.clone() };
+        let (file, _) = open_file(&options)?;
+        let failed = |e| OpenError::host(path, e);
+        let (now, then) = (file.metadata().map_err(failed)?, self.file.metadata().map_err(failed)?);
+        if (now.dev(), now.ino()) != (then.dev(), then.ino()) {
+            let why = "another file has this name now, it cannot be opened for writing".to_owned();
+            return Err(OpenError::Image { path: path.to_owned(), why });
+        }
+        if let Some(first @ None) = first {
+            *first = Some(self.file.try_clone().map_err(failed)?);
+        }
+        host::file::replace(&self.file, &file).map_err(failed)?;
+        self.read_only.store(!write, Ordering::Release);
+        Ok(())
+    }
+
     fn writable(&self) -> io::Result<()> {
-        if self.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
+        if self.read_only() { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
 
     /// Changes the file: the next flush has something to do, even if only a part succeeded.
@@ -366,7 +416,7 @@ impl Node for File {
     }
 
     fn flush(&self) -> io::Result<()> {
-        if self.no_flush || self.read_only {
+        if self.no_flush || self.read_only() {
             return Ok(());
         }
         if self.flush_failed.load(Ordering::Acquire) {
@@ -436,7 +486,38 @@ impl Node for File {
     }
 
     fn read_only(&self) -> bool {
-        self.read_only
+        self.read_only.load(Ordering::Acquire)
+    }
+
+    fn permit(&self, users: Permissions) -> Result<(), OpenError> {
+        let writes = users.taken.has(graph::Access::WRITE);
+        let upgrade = writes && self.read_only() && self.upgrades.is_some();
+        let wanted = Access::of(if self.share { users.sharing_all() } else { users });
+        let wanted = if self.read_only() && !upgrade { wanted.read_only() } else { wanted };
+        let mut locks =
+            self.locks.as_ref().map(|l| l.lock().unwrap_or_else(PoisonError::into_inner));
+        let before = locks.as_ref().map(|locks| locks.held);
+        let relock = |locks: &mut Locks, to| {
+            let file = locks.first.as_ref().unwrap_or(&self.file);
+            lock::change(file, &self.filename, locks.held, to)?;
+            locks.held = to;
+            Ok(())
+        };
+        if let Some(locks) = &mut locks {
+            relock(locks, wanted)?;
+        }
+        // Locks first: nobody else writes when this opening can.
+        let first = locks.as_mut().map(|locks| &mut locks.first);
+        let changed = match &self.upgrades {
+            Some(options) if upgrade => self.open_again(options, true, first),
+            Some(options) if !writes && !self.read_only() => self.open_again(options, false, first),
+            _ => Ok(()),
+        };
+        if let (Err(_), Some(locks), Some(before)) = (&changed, &mut locks, before) {
+            // Only what was held before is taken: nothing can refuse it.
+            let _: Result<(), OpenError> = relock(locks, before);
+        }
+        changed
     }
 
     fn limits(&self) -> Limits {

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::time::Duration;
 
-use graph::OpenError;
+use graph::{OpenError, Permissions};
 
 const USED: u64 = 100;
 const REFUSED: u64 = 200;
@@ -34,6 +34,8 @@ pub struct Access {
 }
 
 impl Access {
+    /// Nothing is done yet, and others may do anything.
+    pub const NONE: Self = Self { used: 0, refused: 0 };
     /// A device or tool that reads a plain file.
     pub const RAW_READ: Self = Self { used: READ, refused: WRITE };
     /// A device that reads and writes a plain file of fixed length.
@@ -46,24 +48,46 @@ impl Access {
     pub const fn sharing(self) -> Self {
         Self { used: self.used, refused: 0 }
     }
+    /// What users of a node do and allow.
+    pub const fn of(users: Permissions) -> Self {
+        let all = graph::Access::ALL;
+        Self { used: users.taken.bits(), refused: all.without(users.shared).bits() }
+    }
     /// The same without writing.
     pub const fn read_only(self) -> Self {
         Self { used: self.used & READ, refused: self.refused }
     }
 }
 
-/// Takes the locks for `access`; they last as long as the open file description.
-pub(crate) fn acquire(file: &File, path: &str, access: Access) -> Result<(), OpenError> {
-    for (bit, _) in bits(access.used) {
+/// Takes the locks that `to` needs and `from` does not have, then gives up those that only `from`
+/// needed. Locks last as long as the open file description. On failure they are as before.
+pub(crate) fn change(file: &File, path: &str, from: Access, to: Access) -> Result<(), OpenError> {
+    let (used, refused) = (to.used & !from.used, to.refused & !from.refused);
+    let taken = take(file, path, used, refused);
+    let (used, refused) = match &taken {
+        Ok(()) => (from.used & !to.used, from.refused & !to.refused),
+        Err(_) => (used, refused),
+    };
+    for (mask, first) in [(used, USED), (refused, REFUSED)] {
+        for (bit, _) in bits(mask) {
+            // A lock that is kept too long only refuses others what they could have.
+            let _ = host::file::unlock(file, first + bit, 1);
+        }
+    }
+    taken
+}
+
+fn take(file: &File, path: &str, used: u32, refused: u32) -> Result<(), OpenError> {
+    for (bit, _) in bits(used) {
         lock(file, path, USED + bit)?;
     }
-    for (bit, _) in bits(access.refused) {
+    for (bit, _) in bits(refused) {
         lock(file, path, REFUSED + bit)?;
     }
-    for (bit, permission) in bits(access.used) {
+    for (bit, permission) in bits(used) {
         check(file, path, REFUSED + bit, permission, false)?;
     }
-    for (bit, permission) in bits(access.refused) {
+    for (bit, permission) in bits(refused) {
         check(file, path, USED + bit, permission, true)?;
     }
     Ok(())

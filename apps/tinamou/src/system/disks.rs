@@ -1,11 +1,13 @@
 //! Drives and block nodes, opened from the plan.
 
 use formats::{DriveOptions, HostFiles, add_blockdev, open_drive};
-use graph::{DetectZeroes, Disk, Executor, Graph, Memory, Node, Statistics, WriteFlags};
+use graph::{
+    DetectZeroes, Disk, Executor, Graph, Memory, Node, Permissions, Statistics, WriteFlags,
+};
 use jobs::{Copy, CopyOptions, Silent, Stack};
 use misc::FlashStore;
 use options::List;
-use plan::{Drive, Interface, Plan};
+use plan::{Device, Drive, Interface, Plan};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -167,6 +169,14 @@ pub fn open(program: &str, plan: &Plan) -> Result<Disks, String> {
         let disk = add_blockdev(given, &HostFiles, &graph)
             .and_then(|_| graph.disk(&node.node_name))
             .map_err(|e| format!("{}: {e}", node.origin))?;
+        if let Some(device) =
+            plan.devices.iter().find(|d| value(d, "drive") == Some(&node.node_name))
+        {
+            let needs = if disk.read_only() { Permissions::READER } else { Permissions::WRITER };
+            let shares = matches!(value(device, "share-rw"), Some("on" | "true" | "yes" | "y"));
+            let needs = if shares { needs.sharing_writes() } else { needs };
+            graph.require(disk.edge(), needs).map_err(|e| format!("{}: {e}", device.origin))?;
+        }
         let disk = Arc::new(disk);
         nodes.push(Open { id: node.node_name.clone(), disk, snapshot: None });
     }
@@ -197,6 +207,11 @@ pub fn flash(plan: &Plan, disks: &Disks) -> [Option<Box<dyn FlashStore>>; 2] {
         let disk = Arc::clone(&disks.find(&drive.id)?.disk);
         Some(Box::new(Flash(disk)) as Box<dyn FlashStore>)
     })
+}
+
+/// The value of a property that was given to a device.
+fn value<'a>(device: &'a Device, name: &str) -> Option<&'a str> {
+    device.properties.iter().find(|p| p.name == name).map(|p| p.value.as_str())
 }
 
 fn pairs(list: &List) -> Vec<(String, String)> {
