@@ -1,7 +1,7 @@
 //! Transactions: several actions that all happen, or none.
 
 use crate::daemon::{Answer, Daemon, done, refusal};
-use crate::jobs_commands::{backup, common};
+use crate::jobs_commands::{backup, common, drive_backup};
 use crate::{bitmaps, snapshots};
 use jobs::job::Group;
 use jobs::site::Common;
@@ -75,15 +75,8 @@ const ACTIONS: &[(&str, bool, Action)] = &[
         let saved = bitmaps::merge(daemon, data)?;
         Ok(Prepared::undone_by(move |daemon| daemon.site.bitmaps.restore(&saved)))
     }),
-    ("blockdev-backup", true, |daemon, data, group| {
-        let common = Common { group, held: true, ..common(data) };
-        backup(daemon, data, &common)?;
-        let id = common.id.unwrap_or_default();
-        let other = id.clone();
-        let commit: Step = Box::new(move |daemon| daemon.site.jobs.start(&id).map_err(refusal));
-        let undone = Prepared::undone_by(move |daemon| daemon.site.jobs.withdraw(&other));
-        Ok(Prepared { commit: Some(commit), ..undone })
-    }),
+    ("blockdev-backup", true, |daemon, data, group| copied(daemon, data, group, backup)),
+    ("drive-backup", true, |daemon, data, group| copied(daemon, data, group, drive_backup)),
     ("blockdev-snapshot", false, |daemon, data, _| {
         let done = snapshots::overlay(daemon, data)?;
         Ok(Prepared::undone_by(move |daemon| done.undo(daemon)))
@@ -99,6 +92,22 @@ const ACTIONS: &[(&str, bool, Action)] = &[
         Ok(Prepared::undone_by(move |_| taken.undo()))
     }),
 ];
+
+/// A backup that is made now and starts when everything else went well.
+fn copied(
+    daemon: &Daemon,
+    data: &Arguments,
+    group: Option<Group>,
+    begin: fn(&Daemon, &Arguments, &Common) -> Result<(), Error>,
+) -> Result<Prepared, Error> {
+    let mut common = Common { group, held: true, ..common(data) };
+    let id = common.id.get_or_insert_with(|| data.text("device").to_owned()).clone();
+    begin(daemon, data, &common)?;
+    let other = id.clone();
+    let commit: Step = Box::new(move |daemon| daemon.site.jobs.start(&id).map_err(refusal));
+    let undone = Prepared::undone_by(move |daemon| daemon.site.jobs.withdraw(&other));
+    Ok(Prepared { commit: Some(commit), ..undone })
+}
 
 fn transaction(daemon: &Daemon, arguments: &Arguments) -> Answer {
     let grouped = arguments.object("properties").text("completion-mode") == "grouped";

@@ -101,7 +101,7 @@ impl Daemon {
 
     /// Does something with the nodes, with the objects as they are now.
     pub fn manage<T>(&self, act: impl FnOnce(&Manager<'_>) -> T) -> T {
-        let secrets = self.objects.secrets();
+        let secrets = self.objects.held();
         act(&Manager { graph: self.graph(), gate: &HostFiles, secrets: &secrets })
     }
 

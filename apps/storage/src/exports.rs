@@ -1,6 +1,7 @@
 //! Exports of block nodes: who offers them to whom.
 
 use crate::daemon::{Answer, Daemon, done, lock, refused};
+use crate::fuse_export;
 use crate::nbd_server::{self, NbdServer};
 use graph::{Access, Edge, Member, Permissions, User};
 use options::identifier;
@@ -24,7 +25,7 @@ type Open = fn(&Daemon, &Arguments, &Arc<Edge>) -> Result<Box<dyn Export>, Error
 /// Kinds of exports.
 const KINDS: &[(&str, Open)] = &[
     ("nbd", nbd_server::open),
-    ("fuse", |_, _, _| Err(Error::not_yet("export type 'fuse'"))),
+    ("fuse", fuse_export::open),
     ("vhost-user-blk", |_, _, _| Err(Error::not_yet("export type 'vhost-user-blk'"))),
     ("vduse-blk", |_, _, _| Err(Error::not_yet("export type 'vduse-blk'"))),
 ];
@@ -101,7 +102,8 @@ fn add(daemon: &Daemon, arguments: &Arguments) -> Answer {
     if writable && (member.node().read_only() || member.options().read_only) {
         return Err(Error::new("Cannot export read-only node as writable"));
     }
-    let edge = edge(daemon, &member, writable)?;
+    let growable = arguments.switch("growable").unwrap_or(false);
+    let edge = edge(daemon, &member, writable, growable)?;
     let export = open(daemon, arguments, &edge)?;
     let (id, kind, node) = (id.to_owned(), kind.to_owned(), node.to_owned());
     lock(&daemon.exports.entries).push(Entry { id, kind, node, edge, export });
@@ -109,9 +111,16 @@ fn add(daemon: &Daemon, arguments: &Arguments) -> Answer {
 }
 
 /// An edge for an export: others may do with the node what they like.
-fn edge(daemon: &Daemon, member: &Arc<Member>, writable: bool) -> Result<Arc<Edge>, Error> {
+fn edge(
+    daemon: &Daemon,
+    member: &Arc<Member>,
+    writable: bool,
+    growable: bool,
+) -> Result<Arc<Edge>, Error> {
     let write = if writable { Access::WRITE } else { Access::NONE };
-    let permissions = Permissions { taken: Access::READ.with(write), shared: Access::ALL };
+    let grow = if growable { Access::RESIZE } else { Access::NONE };
+    let taken = Access::READ.with(write).with(grow);
+    let permissions = Permissions { taken, shared: Access::ALL };
     let user = User::Device(String::new());
     daemon.graph().attach(member, user, permissions).map_err(refused)
 }

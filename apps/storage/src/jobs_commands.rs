@@ -1,7 +1,9 @@
 //! Background jobs.
 
-use crate::daemon::{Answer, Daemon, done, refusal};
+use crate::daemon::{Answer, Daemon, done, refusal, refused};
 use crate::views;
+use formats::{HostFiles, Target, open_target};
+use graph::Member;
 use jobs::Jobs;
 use jobs::job::{OnError, Refusal};
 use jobs::site::{
@@ -9,6 +11,7 @@ use jobs::site::{
     MirrorSync, OnCopyError, StreamOptions,
 };
 use qmp::{Arguments, Command, Error};
+use std::sync::Arc;
 
 pub(crate) static COMMANDS: &[Command<Daemon>] = &[
     Command {
@@ -32,6 +35,11 @@ pub(crate) static COMMANDS: &[Command<Daemon>] = &[
     Command { name: "block-job-change", run: change },
     Command { name: "blockdev-mirror", run: |d, a| mirror(d, a).and_then(|()| done()) },
     Command { name: "blockdev-backup", run: |d, a| backup(d, a, &common(a)).and_then(|()| done()) },
+    Command { name: "drive-mirror", run: |d, a| drive_mirror(d, a).and_then(|()| done()) },
+    Command {
+        name: "drive-backup",
+        run: |d, a| drive_backup(d, a, &common(a)).and_then(|()| done()),
+    },
     Command { name: "block-stream", run: |d, a| stream(d, a).and_then(|()| done()) },
     Command { name: "block-commit", run: |d, a| commit(d, a).and_then(|()| done()) },
 ];
@@ -69,8 +77,11 @@ fn set_speed(daemon: &Daemon, arguments: &Arguments) -> Answer {
 }
 
 fn change(daemon: &Daemon, arguments: &Arguments) -> Answer {
-    daemon.site.jobs.check_block_job(arguments.text("id")).map_err(refusal)?;
-    Err(Error::not_yet("block-job-change"))
+    let id = arguments.text("id");
+    daemon.site.jobs.check_block_job(id).map_err(refusal)?;
+    let along = arguments.text("copy-mode") == "write-blocking";
+    daemon.site.jobs.change_copy_mode(id, along).map_err(refusal)?;
+    done()
 }
 
 /// What all jobs are told. Without a name, a job is called as its device.
@@ -106,6 +117,10 @@ fn without(arguments: &Arguments, waiting: &[&str]) -> Result<(), Error> {
 }
 
 fn mirror(daemon: &Daemon, arguments: &Arguments) -> Result<(), Error> {
+    mirror_to(daemon, arguments, arguments.text("target"))
+}
+
+fn mirror_to(daemon: &Daemon, arguments: &Arguments, target: &str) -> Result<(), Error> {
     let sync = [("full", MirrorSync::Full), ("top", MirrorSync::Top), ("none", MirrorSync::None)];
     let mode = [("background", CopyMode::Background), ("write-blocking", CopyMode::WriteBlocking)];
     let word = arguments.text("sync");
@@ -114,21 +129,67 @@ fn mirror(daemon: &Daemon, arguments: &Arguments) -> Result<(), Error> {
     }
     let options = MirrorOptions {
         device: arguments.text("device").to_owned(),
-        target: arguments.text("target").to_owned(),
+        target: target.to_owned(),
         sync: choose(arguments, "sync", &sync),
         replaces: owned(arguments, "replaces"),
+        keep_zeroes: arguments.switch("unmap") == Some(false),
         granularity: arguments.size("granularity").and_then(|n| u32::try_from(n).ok()),
         buf_size: arguments.int("buf-size").unwrap_or(0),
         copy_mode: choose(arguments, "copy-mode", &mode),
         on_source_error: on_error(arguments, "on-source-error"),
         on_target_error: on_error(arguments, "on-target-error"),
-        ..MirrorOptions::default()
     };
     daemon.site.mirror(&options, &common(arguments)).map_err(refusal)
 }
 
+/// Makes or opens the image that a job writes to. It goes with its last user.
+fn target(daemon: &Daemon, arguments: &Arguments) -> Result<Arc<Member>, Error> {
+    let source = daemon.node(arguments.text("device"))?;
+    let existing = arguments.text("mode") == "existing";
+    let info = source.node().info();
+    let backing = match arguments.text("sync") {
+        // What the job does not copy is read through the backing file.
+        "top" => {
+            let below = daemon.graph().facts(&source).backing;
+            let below = below.and_then(|(name, file)| Some((daemon.graph().named(&name)?, file)));
+            below.map(|(member, file)| (file, member.node().info().driver))
+        }
+        "none" => Some((info.filename.clone(), info.driver)),
+        _ => None,
+    };
+    let format = arguments.text_if("format").or((!existing).then_some(info.driver));
+    let (path, size) = (arguments.text("target"), source.node().size());
+    let node_name = arguments.text_if("node-name");
+    let target = Target { path, format, existing, size, backing, node_name };
+    open_target(&target, &HostFiles, daemon.graph(), &daemon.objects.held()).map_err(refused)
+}
+
+fn drive_mirror(daemon: &Daemon, arguments: &Arguments) -> Result<(), Error> {
+    let target = target(daemon, arguments)?;
+    mirror_to(daemon, arguments, target.name())
+}
+
+/// `drive-backup`, alone or in a transaction.
+pub(crate) fn drive_backup(
+    daemon: &Daemon,
+    arguments: &Arguments,
+    common: &Common,
+) -> Result<(), Error> {
+    let target = target(daemon, arguments)?;
+    backup_to(daemon, arguments, common, target.name())
+}
+
 /// `blockdev-backup`, alone or in a transaction.
 pub(crate) fn backup(daemon: &Daemon, arguments: &Arguments, common: &Common) -> Result<(), Error> {
+    backup_to(daemon, arguments, common, arguments.text("target"))
+}
+
+fn backup_to(
+    daemon: &Daemon,
+    arguments: &Arguments,
+    common: &Common,
+    target: &str,
+) -> Result<(), Error> {
     without(arguments, &["discard-source"])?;
     let sync = [
         ("full", BackupSync::Full),
@@ -149,7 +210,7 @@ pub(crate) fn backup(daemon: &Daemon, arguments: &Arguments, common: &Common) ->
     let perf = arguments.object("x-perf");
     let options = BackupOptions {
         device: arguments.text("device").to_owned(),
-        target: arguments.text("target").to_owned(),
+        target: target.to_owned(),
         sync: choose(arguments, "sync", &sync),
         bitmap: owned(arguments, "bitmap"),
         bitmap_mode: choose(arguments, "bitmap-mode", &mode),

@@ -10,6 +10,7 @@ mod bitmaps;
 mod chardevs;
 mod daemon;
 mod exports;
+mod fuse_export;
 mod jobs_commands;
 mod nbd_server;
 mod nodes;
@@ -26,8 +27,6 @@ const WAITING: &[&str] = &[
     "blockdev-reopen",
     "blockdev-set-active",
     "chardev-change",
-    "drive-backup",
-    "drive-mirror",
     "x-blockdev-set-iothread",
     "x-debug-block-dirty-bitmap-sha256",
 ];

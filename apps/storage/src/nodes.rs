@@ -71,7 +71,7 @@ fn remove(daemon: &Daemon, arguments: &Arguments) -> Answer {
 /// Makes an image, as a job that has nothing to do with any node.
 fn create(daemon: &Daemon, arguments: &Arguments) -> Answer {
     let pairs = pairs(arguments.object("options").members());
-    let (graph, secrets) = (Arc::clone(daemon.graph()), daemon.objects.secrets());
+    let (graph, secrets) = (Arc::clone(daemon.graph()), daemon.objects.held());
     let task =
         Task::new(move |_| create_blockdev(pairs, &HostFiles, &graph, &secrets).map_err(failed));
     daemon.site.task(Kind::Create, arguments.text("job-id"), task).map_err(refusal)?;
@@ -88,7 +88,7 @@ fn amend(daemon: &Daemon, arguments: &Arguments) -> Answer {
     }
     let pairs = pairs(given.members());
     let force = arguments.switch("force").unwrap_or(false);
-    let secrets = daemon.objects.secrets();
+    let secrets = daemon.objects.held();
     let task = Task::new(move |job| {
         let mut progress = |at: u64, of| {
             job.set_total(of);

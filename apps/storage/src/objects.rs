@@ -1,7 +1,9 @@
 //! Objects by their paths: what `object-add` makes, and what else the tree shows.
 
-use crate::daemon::{Answer, Daemon, done, lock};
+use crate::daemon::{Answer, Daemon, done, lock, refused};
 use crypto::{Credentials, Endpoint};
+use graph::throttle::Group;
+use graph::{OpenError, Secrets};
 use options::{Item, List, identifier};
 use qmp::{Arguments, Class, Command, Error};
 use serde_json::{Map, Value, json};
@@ -77,7 +79,7 @@ const KINDS: &[Kind] = &[
     ),
     kind("secret_keyring", "secret_common", &[], false),
     kind("thread-context", "object", &[], false),
-    kind("throttle-group", "object", &[], false),
+    kind("throttle-group", "object", &[("limits", "ThrottleLimits", Default::Nothing)], true),
     kind("tls-creds-anon", "tls-creds", &[], false),
     kind("tls-creds-psk", "tls-creds", &[], false),
     kind(
@@ -121,12 +123,33 @@ pub(crate) struct Objects {
     made: Mutex<BTreeMap<String, Made>>,
     /// Those that hold keys.
     keys: Mutex<crypto::Objects>,
+    groups: Mutex<BTreeMap<String, Arc<Group>>>,
+}
+
+/// What nodes may ask for, as it is at one moment.
+pub(crate) struct Held {
+    keys: crypto::Objects,
+    groups: BTreeMap<String, Arc<Group>>,
+}
+
+impl Secrets for Held {
+    fn secret(&self, id: &str) -> Result<Vec<u8>, OpenError> {
+        Secrets::secret(&self.keys, id)
+    }
+
+    fn client_credentials(&self, id: &str) -> Result<Arc<Credentials>, OpenError> {
+        self.keys.client_credentials(id)
+    }
+
+    fn throttle_group(&self, id: &str) -> Option<Arc<Group>> {
+        self.groups.get(id).cloned()
+    }
 }
 
 impl Objects {
-    /// The secrets as they are now.
-    pub fn secrets(&self) -> crypto::Objects {
-        lock(&self.keys).clone()
+    /// What nodes may ask for, as it is now.
+    pub fn held(&self) -> Held {
+        Held { keys: lock(&self.keys).clone(), groups: lock(&self.groups).clone() }
     }
 
     /// Credentials for an end of connections.
@@ -178,6 +201,10 @@ fn add(daemon: &Daemon, arguments: &Arguments) -> Answer {
         return Err(Error::not_yet(&format!("object type '{}'", kind.name)));
     }
     let mut given = arguments.members().clone();
+    if kind.name == "throttle-group" {
+        let group = Group::parse(id, limits(&given)).map_err(refused)?;
+        lock(&daemon.objects.groups).insert(id.to_owned(), group);
+    }
     if matches!(kind.parent, "secret_common" | "tls-creds") {
         let items = given.iter().map(|(key, value)| Item::new(key, &word(value))).collect();
         let list = List { source: String::new(), items };
@@ -190,6 +217,21 @@ fn add(daemon: &Daemon, arguments: &Arguments) -> Answer {
     done()
 }
 
+/// Properties of a throttle group by their names, those of `limits` with that in front.
+fn limits(given: &Map<String, Value>) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for (key, value) in given {
+        match value {
+            Value::Object(members) => {
+                all.extend(members.iter().map(|(name, of)| (format!("{key}.{name}"), word(of))));
+            }
+            _ if ["qom-type", "id"].contains(&key.as_str()) => {}
+            _ => all.push((key.clone(), word(value))),
+        }
+    }
+    all
+}
+
 fn word(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -200,6 +242,13 @@ fn word(value: &Value) -> String {
 
 fn remove(daemon: &Daemon, arguments: &Arguments) -> Answer {
     let id = arguments.text("id");
+    {
+        let mut groups = lock(&daemon.objects.groups);
+        if groups.get(id).is_some_and(|group| Arc::strong_count(group) > 1) {
+            return Err(Error::new(format!("object '{id}' is in use, can not be deleted")));
+        }
+        groups.remove(id);
+    }
     let gone = lock(&daemon.objects.made).remove(id);
     gone.ok_or_else(|| Error::new(format!("object '{id}' not found")))?;
     lock(&daemon.objects.keys).remove(id);
@@ -292,6 +341,17 @@ fn get(daemon: &Daemon, arguments: &Arguments) -> Answer {
     if name == "type" {
         return Ok(json!(kind.name));
     }
+    if let Some(group) = lock(&daemon.objects.groups).get(&id) {
+        let limits = group.limits().named();
+        let short = name.strip_prefix("x-").unwrap_or_default();
+        if let Some((_, value)) = limits.iter().find(|(known, _)| known == short) {
+            return Ok(json!(value));
+        }
+        if name == "limits" {
+            let members = limits.into_iter().map(|(name, value)| (name, json!(value)));
+            return Ok(Value::Object(members.collect()));
+        }
+    }
     let row = kind.properties.iter().find(|(known, ..)| *known == name);
     let (_, _, default) = row.ok_or_else(|| no_property(kind.name, name))?;
     if SECRET.contains(&name) {
@@ -305,7 +365,7 @@ fn get(daemon: &Daemon, arguments: &Arguments) -> Answer {
     }))
 }
 
-/// Only threads have properties that can be changed later.
+/// Only threads and throttle groups have properties that can be changed later.
 fn set(daemon: &Daemon, arguments: &Arguments) -> Answer {
     let name = arguments.text("property");
     let Place::Object(id) = find(daemon, arguments.text("path"))? else {
@@ -316,6 +376,9 @@ fn set(daemon: &Daemon, arguments: &Arguments) -> Answer {
     let not_writable = || Error::new(format!("Property '{}.{name}' is not writable", kind.name));
     if name == "type" {
         return Err(not_writable());
+    }
+    if let Some(group) = lock(&daemon.objects.groups).get(&id) {
+        return set_limits(group, name, arguments.value("value"));
     }
     if !kind.properties.iter().any(|(known, ..)| *known == name) {
         return Err(no_property(kind.name, name));
@@ -328,6 +391,34 @@ fn set(daemon: &Daemon, arguments: &Arguments) -> Answer {
         Error::new(format!("Invalid parameter type for '{name}', expected: integer"))
     })?;
     given.insert(name.to_owned(), value.clone());
+    done()
+}
+
+/// Changes the limits that are given; all others stay.
+fn set_limits(group: &Group, name: &str, value: Option<&Value>) -> Answer {
+    let mut limits = group.limits();
+    if name != "limits" {
+        let short = name.strip_prefix("x-").unwrap_or_default();
+        return Err(match limits.set(short, 0) {
+            true => Error::new("Property cannot be set after initialization"),
+            false => no_property("throttle-group", name),
+        });
+    }
+    let Some(members) = value.and_then(Value::as_object) else {
+        return Err(Error::new("Invalid parameter type for 'limits', expected: object"));
+    };
+    for (name, value) in members {
+        let Some(number) = value.as_i64() else {
+            let text = format!("Invalid parameter type for 'limits.{name}', expected: integer");
+            return Err(Error::new(text));
+        };
+        let negative = |_| Error::new("Property values cannot be negative");
+        if !limits.set(name, u64::try_from(number).map_err(negative)?) {
+            return Err(Error::new(format!("Parameter 'limits.{name}' is unexpected")));
+        }
+    }
+    limits.check().map_err(refused)?;
+    group.set_limits(limits);
     done()
 }
 

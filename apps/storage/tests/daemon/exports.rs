@@ -11,6 +11,7 @@ pub const TESTS: &[Test] = &[
     ("an_export_in_use_stays", in_use),
     ("a_bitmap_is_told", bitmap),
     ("exports_come_by_options", by_options),
+    ("a_node_is_a_file", mounted),
 ];
 
 const URI: &str = "nbd+unix:///disk?socket=nbd";
@@ -98,4 +99,25 @@ fn by_options() {
     client.call("nbd-server-stop", json!({}));
     assert!(crate::scripts::is_gone(&within.join("nbd")));
     assert_eq!(client.call("query-block-exports", json!({})), json!([]));
+}
+
+/// Who runs the tests may mount, or the host says that nobody may.
+fn mounted() {
+    let within = made("mounted");
+    must(Whose::Peer, "qemu-io", &["-c", "write -P 5 1M 4k", "disk.qcow2"], &within);
+    std::fs::write(within.join("file"), "before").unwrap();
+    let daemon = exporting(&within);
+    let mut client = daemon.client();
+    let place = within.join("file").display().to_string();
+    let fuse =
+        |place: &str| json!({"type": "fuse", "id": "m", "node-name": "disk", "mountpoint": place});
+    let text = client.fails("block-export-add", fuse("/nonexistent"));
+    assert_eq!(text, "Failed to stat '/nonexistent': No such file or directory");
+    client.call("block-export-add", fuse(&place));
+    let content = std::fs::read(&place).unwrap();
+    assert_eq!(content.len(), 8 << 20);
+    assert!(content[1 << 20..(1 << 20) + 4096].iter().all(|byte| *byte == 5));
+    client.call("block-export-del", json!({"id": "m"}));
+    assert_eq!(client.event("BLOCK_EXPORT_DELETED"), json!({"id": "m"}));
+    assert_eq!(std::fs::read(&place).unwrap(), b"before");
 }

@@ -11,6 +11,7 @@ pub const TESTS: &[Test] = &[
     ("a_mirror_follows_and_takes_over", mirror),
     ("layers_are_committed_and_streamed", layers),
     ("a_group_of_jobs_fails_together", group),
+    ("an_image_is_made_and_copied_by_name", by_name),
 ];
 
 fn img(within: &Path, args: &[&str]) -> String {
@@ -158,4 +159,38 @@ fn group() {
     assert!(daemon.ended().success());
     img(&within, &["compare", "disk", "copy"]);
     img(&within, &["compare", "other", "another"]);
+}
+
+/// Jobs that make their images themselves.
+fn by_name() {
+    let within = folder("by-name");
+    image(&within, "disk", "write -P 3 1M 2M");
+    std::fs::write(within.join("made"), "").unwrap();
+    let daemon = Daemon::start(Whose::Ours, &[], &within);
+    let mut client = daemon.client();
+    add(&mut client, "disk", "disk");
+    let wait = |client: &mut crate::client::Client, id: &str| loop {
+        let data = client.event("JOB_STATUS_CHANGE");
+        if data["id"] == id && data["status"] == "concluded" {
+            break;
+        }
+    };
+    let file = json!({"driver": "file", "filename": "made"});
+    client.call("blockdev-add", json!({"driver": "file", "node-name": "f", "filename": "made"}));
+    let options = json!({"driver": "qcow2", "file": "f", "size": 8 << 20});
+    client.call("blockdev-create", json!({"job-id": "c", "options": options}));
+    wait(&mut client, "c");
+    let jobs = client.call("query-jobs", json!({}));
+    assert_eq!((&jobs[0]["id"], jobs[0].get("error")), (&json!("c"), None), "{jobs}");
+    client.call("job-dismiss", json!({"id": "c"}));
+    client.call("blockdev-del", json!({"node-name": "f"}));
+    client.call("blockdev-add", json!({"driver": "qcow2", "node-name": "made", "file": file}));
+    let copy = json!({"job-id": "b", "device": "disk", "target": "copy", "sync": "full"});
+    client.call("drive-backup", copy);
+    wait(&mut client, "b");
+    client.call("quit", json!({}));
+    assert!(daemon.ended().success());
+    img(&within, &["compare", "disk", "copy"]);
+    img(&within, &["check", "-q", "copy"]);
+    img(&within, &["check", "-q", "-f", "qcow2", "made"]);
 }
