@@ -77,7 +77,9 @@ impl Args {
                 args.operands.extend(words.by_ref().cloned());
             } else if let Some(long) = word.strip_prefix("--") {
                 args.given.push(parser.long(long, &mut words)?);
-            } else if word.len() > 1 && word.starts_with('-') {
+            } else if word.starts_with('-') && word[1..].starts_with(|c: char| !c.is_ascii_digit())
+            {
+                // A number below zero is an operand: `resize` takes one.
                 parser.shorts(&word[1..], &mut words, &mut args.given)?;
             } else {
                 args.operands.push(word.clone());

@@ -13,6 +13,7 @@
 //! only qemu-img …              run by ours alone, and has to succeed
 //! copy FROM TO                 copies a file within each folder
 //! fill FILE OFFSET LENGTH BYTE writes to a file by other means; makes it
+//! same FILE OTHER              in each folder both hold the same: nothing was written
 //! theirs FILE                  our folder gets the file that the installed tools made
 //! ours FILE                    theirs gets ours
 //! swap FORMAT FILE             each checks the other's image and finds the same content in both
@@ -170,6 +171,16 @@ fn compare(name: &str, text: &str) -> (usize, Vec<String>) {
                         .unwrap();
                     let bytes = vec![byte.parse().unwrap(); len.parse().unwrap()];
                     file.write_all_at(&bytes, offset.parse().unwrap()).unwrap();
+                }
+            }
+            ["same", file, other] => {
+                for side in [&ours, &theirs] {
+                    let [file, other] = [file, other]
+                        .map(|name| std::fs::read(side.folder.join(name)).unwrap_or_default());
+                    if file != other {
+                        let who = if side.ours { "we" } else { "they" };
+                        differences.push(format!("{line}: {who} wrote"));
+                    }
                 }
             }
             ["theirs", file] => {

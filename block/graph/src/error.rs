@@ -97,6 +97,7 @@ impl fmt::Display for OpenError {
 const KINDS: &[(io::ErrorKind, &str)] = &[
     (io::ErrorKind::FileTooLarge, "File too large"),
     (io::ErrorKind::InvalidInput, "Invalid argument"),
+    (io::ErrorKind::IsADirectory, "Is a directory"),
     (io::ErrorKind::NotConnected, "Cannot send after transport endpoint shutdown"),
     (io::ErrorKind::NotFound, "No such file or directory"),
     (io::ErrorKind::OutOfMemory, "Cannot allocate memory"),

@@ -194,6 +194,9 @@ impl File {
     /// # Errors
     /// As [`File::open`].
     pub fn create(path: &str, size: u64) -> Result<Self, OpenError> {
+        if Path::new(path).is_dir() {
+            return Err(create_error(path, io::ErrorKind::IsADirectory.into()));
+        }
         if !Path::new(path).exists() {
             let made = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path);
             made.map_err(|e| create_error(path, e))?;

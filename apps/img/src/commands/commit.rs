@@ -50,6 +50,8 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     let rate = args.value("rate").map(|r| text::parse_bytes("rate limit", r)).transpose()?;
     let filename = called.one_operand(args, "Expecting one image file name")?;
     let empty = !args.has("drop") && args.value("base").is_none();
+    // What cannot be written is refused before its chain is looked at.
+    drop(image_args.open(filename, |o| (o.writable, o.without_backing) = (true, true))?);
     let (upper, base) = layers(&image_args, filename, args.value("base"))?;
     let top = image_args.open(filename, |o| (o.writable, o.without_backing) = (empty, true))?;
     let mut stack = vec![Arc::clone(&top)];

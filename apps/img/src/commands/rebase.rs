@@ -7,7 +7,6 @@ use crate::args::{Args, NO_SHORT, flag, takes};
 use crate::image::{self, ImageArgs};
 use crate::progress::Meter;
 use crate::{Command, Failure, Invocation};
-use formats::Purpose;
 use graph::{
     Compress, ExtentKind, Image, Node, Overlay, WriteFlags, ZeroFlags, host_text, is_zero,
 };
@@ -56,9 +55,7 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     let meter = called.meter(args)?;
     let node = image_args.open(filename, |o| {
         o.writable = true;
-        if renamed_only {
-            (o.without_backing, o.purpose) = (true, Purpose::Info);
-        }
+        o.without_backing = renamed_only;
     })?;
     let new = match name {
         Some(name) if !renamed_only => Some(open_new(&image_args, filename, name, format)?),

@@ -124,7 +124,9 @@ impl Format for LuksFormat {
         let area = Area { node: &*header_file, start: 0, path: request.path };
         let id = request.options.take("key-secret");
         let passphrase = match (&id, request.purpose) {
-            (Some(id), _) => Some(Zeroizing::new(request.secrets.secret(id)?)),
+            (Some(id), Purpose::Use) => Some(Zeroizing::new(request.secrets.secret(id)?)),
+            // Who only looks at metadata needs none.
+            (Some(id), Purpose::Info) => request.secrets.secret(id).ok().map(Zeroizing::new),
             (None, Purpose::Info) => None,
             (None, Purpose::Use) => {
                 let text = "Parameter 'key-secret' is required for cipher";

@@ -241,6 +241,18 @@ impl<'a> Walk<'a> {
             self.report.compressed_clusters += u64::from(active);
             self.report.allocated_clusters += u64::from(active);
             self.report.fragmented_clusters += u64::from(active);
+            if word & COPIED != 0 {
+                self.report.corruptions += 1;
+                self.list(format!(
+                    "ERROR: coffset={:#x}: copied flag must never be set for compressed clusters",
+                    packed.offset
+                ));
+            }
+            if bitmap != 0 {
+                self.damage(format!(
+                    "compressed cluster with non-zero subcluster allocation bitmap, entry={word:#x}"
+                ));
+            }
             self.refer(packed.offset, packed.len, times);
             return;
         }

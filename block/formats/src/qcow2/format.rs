@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::header::{CRYPT_AES, CRYPT_NONE};
 use super::{Compression, CreateOptions, Encryption, Header, Options, Qcow2, create};
-use crate::format::{CreateRequest, Format, MeasureRequest, OpenRequest, Reference};
+use crate::format::{CreateRequest, Format, MeasureRequest, OpenRequest, Purpose, Reference};
 use crate::luks::{Parameters, passphrase};
 
 /// The row of `qcow2` in the table of formats.
@@ -259,7 +259,9 @@ fn passphrase_for(request: &mut OpenRequest<'_>) -> Result<Option<Zeroizing<Vec<
             "Header reported '{format}' encryption format but options specify '{wanted}'"
         )));
     }
-    id.map(|id| request.secrets.secret(&id).map(Zeroizing::new)).transpose()
+    let secret = id.map(|id| request.secrets.secret(&id).map(Zeroizing::new)).transpose();
+    // Who only looks at metadata needs none.
+    if request.purpose == Purpose::Info { Ok(secret.unwrap_or(None)) } else { secret }
 }
 
 /// How a new image is encrypted, if it is.

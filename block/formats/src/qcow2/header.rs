@@ -177,8 +177,8 @@ impl Header {
         }
         let version = be32(start, 4);
         if version != 2 && version != 3 {
-            let what = format!("qcow2 version {version}");
-            return Err(OpenError::NotSupported { path: path.to_owned(), what });
+            let why = format!("Unsupported qcow2 version {version}");
+            return Err(OpenError::Image { path: path.to_owned(), why });
         }
         let cluster_bits = check.bounded("cluster_bits", be32(start, 20).into(), 9, 21)? as u32;
         let mut padded = start[..start.len().min(1 << cluster_bits)].to_vec();

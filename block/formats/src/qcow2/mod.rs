@@ -224,7 +224,10 @@ impl Qcow2 {
         for snapshot in usable {
             meta.note(snapshot.l1_offset, u64::from(snapshot.l1_size) * 8, Kind::InactiveL1);
         }
-        if let Some(ext) = bitmaps::in_use(header) {
+        // One that cannot be may say that it fills the world.
+        if let Some(ext) = bitmaps::in_use(header)
+            && bitmaps::read_directory(file, &meta.layout, &ext).is_ok()
+        {
             meta.note(ext.directory_offset, ext.directory_size, Kind::Bitmaps);
         }
         Ok(meta)
