@@ -7,6 +7,7 @@
 pub mod bytes;
 pub mod command;
 pub mod disks;
+pub mod filters;
 pub mod guest;
 pub mod image;
 pub mod instructions;

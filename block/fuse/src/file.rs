@@ -92,7 +92,8 @@ impl File {
                 Ok(Answer::default().u64s(&[0]).u32s(&[DIRECT_IO, 0]))
             }
             opcode::RELEASE => {
-                self.opened.fetch_sub(1, Ordering::AcqRel);
+                let less = |n: u64| Some(n.saturating_sub(1));
+                let _before = self.opened.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
                 Ok(Answer::default())
             }
             opcode::READ => self.read(fields),

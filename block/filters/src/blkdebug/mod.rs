@@ -180,11 +180,10 @@ impl Blkdebug {
     /// The range with the alignment that requests must have.
     fn aligned(&self, offset: u64, len: u64) -> (u64, u64) {
         let align = self.pretended.align.max(1);
-        let from = offset - offset % align;
-        (
-            from,
-            (offset + len).next_multiple_of(align).min(self.below.size().max(offset + len)) - from,
-        )
+        let (from, end) = (offset - offset % align, offset + len);
+        // A child whose end is not aligned was refused or is only read.
+        let to = end.checked_next_multiple_of(align).unwrap_or(end);
+        (from, to.min(self.below.size().max(end)) - from)
     }
 }
 
