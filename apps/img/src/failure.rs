@@ -31,6 +31,11 @@ impl Failure {
         Self { text, code: 1, complete: true }
     }
 
+    /// The operation failed; the text begins with the program's name already.
+    pub fn complete(text: String) -> Self {
+        Self { complete: true, ..Self::new(text) }
+    }
+
     /// An I/O error, after what was tried.
     pub fn io(what: impl fmt::Display, error: &io::Error) -> Self {
         Self::new(format!("{what}: {}", graph::host_text(error)))

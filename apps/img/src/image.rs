@@ -72,8 +72,13 @@ pub(crate) struct ImageArgs {
 impl ImageArgs {
     /// From `--format` and the options that go with it.
     pub fn parse(args: &Args) -> Result<Self, Failure> {
+        Self::with_cache(args, "cache option")
+    }
+
+    /// The same for commands that call the cache mode otherwise when it is wrong.
+    pub fn with_cache(args: &Args, what: &str) -> Result<Self, Failure> {
         let mut parsed = Self::with_format(args, args.value("format"))?;
-        parsed.set_cache(args.value("cache"))?;
+        parsed.set_cache(what, args.value("cache"))?;
         Ok(parsed)
     }
 
@@ -92,17 +97,19 @@ impl ImageArgs {
         })
     }
 
+    /// Whether the host's page cache is to be bypassed.
+    pub fn is_direct(&self) -> bool {
+        self.cache.direct
+    }
+
     /// The same for another image of the command, which is a file.
     pub fn other(&self, format: Option<&str>) -> Self {
         Self { format: format.map(str::to_owned), image_opts: false, ..self.clone() }
     }
 
-    /// Takes over the name of a cache mode.
-    pub fn set_cache(&mut self, mode: Option<&str>) -> Result<(), Failure> {
-        if let Some(mode) = mode {
-            let invalid = || Failure::new(format!("Invalid cache option: {mode}"));
-            self.cache = CacheMode::named(mode).ok_or_else(invalid)?;
-        }
+    /// Takes over the name of a cache mode, which messages call `what`.
+    pub fn set_cache(&mut self, what: &str, mode: Option<&str>) -> Result<(), Failure> {
+        self.cache = cache_mode(what, mode)?;
         Ok(())
     }
 
@@ -152,6 +159,12 @@ impl ImageArgs {
             ..ImageSpec::default()
         }
     }
+}
+
+/// The cache mode of that name; without one, the usual.
+pub(crate) fn cache_mode(what: &str, mode: Option<&str>) -> Result<CacheMode, Failure> {
+    let Some(mode) = mode else { return Ok(CacheMode::default()) };
+    CacheMode::named(mode).ok_or_else(|| Failure::new(format!("Invalid {what}: {mode}")))
 }
 
 fn could_not_open(filename: &str, error: OpenError) -> Failure {

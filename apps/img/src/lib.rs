@@ -17,6 +17,7 @@ mod own;
 mod progress;
 mod snapshots;
 mod text;
+mod tracing;
 
 pub use args::{Args, NO_SHORT, Opt, flag, takes};
 use commands::COMMANDS;
@@ -36,6 +37,13 @@ struct Command {
     operands: &'static [(&'static str, &'static str)],
     /// Runs it; the exit code.
     run: fn(&Invocation, &Args) -> Result<u8, Failure>,
+}
+
+impl Command {
+    /// Exit code when what it needs cannot be had.
+    fn unusable(&self) -> u8 {
+        if self.name == "compare" { commands::compare::exit::CANNOT_OPEN } else { 1 }
+    }
 }
 
 /// How the program was called.
@@ -98,8 +106,12 @@ fn dispatch(program: &str, words: &[String]) -> Result<u8, Failure> {
         println!("{}", version(program));
         return Ok(0);
     }
-    if standard.has("trace") {
-        return Err(Failure::new("not supported yet: --trace for image tools"));
+    for text in standard.values("trace").filter(|text| *text != "help" && *text != "?") {
+        tracing::enable(program, text)?.iter().for_each(|line| eprintln!("{line}"));
+    }
+    if standard.values("trace").any(|text| matches!(text, "help" | "?")) {
+        // There are no trace points to be listed.
+        return Ok(0);
     }
     let Some((name, rest)) = after.split_first() else {
         return Err(Failure::usage(format!("{program}: Not enough arguments"), program));
@@ -119,6 +131,8 @@ fn dispatch(program: &str, words: &[String]) -> Result<u8, Failure> {
         print!("{}", help(program, command));
         return Ok(0);
     }
+    // Wrong objects are complained about before anything else.
+    image::Secrets::parse(args.values("object")).map_err(|f| f.coded(command.unusable()))?;
     (command.run)(&invocation, &args)
 }
 

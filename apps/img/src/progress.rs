@@ -101,6 +101,13 @@ impl Meter {
         }
     }
 
+    /// Ends what is shown before the end is reached.
+    pub fn end(&self) {
+        if self.style == Style::Percent {
+            println!();
+        }
+    }
+
     fn pace(&self, shown: &Shown) -> Pace {
         let (done, total) = shown.heard;
         let (elapsed, before) =

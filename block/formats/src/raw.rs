@@ -15,14 +15,8 @@ use crate::format::{CreateRequest, Format, MeasureRequest, OpenRequest, file_pre
 /// The row of `raw` in the table of formats.
 pub struct RawFormat;
 
-const OPTIONS: &[ImageOption] = &[
-    ImageOption::new("size", ValueKind::Size, "Virtual disk size"),
-    ImageOption::new(
-        "preallocation",
-        ValueKind::Text,
-        "Preallocation mode (allowed values: off, falloc, full)",
-    ),
-];
+/// How space is reserved is an option of every file.
+const OPTIONS: &[ImageOption] = &[ImageOption::new("size", ValueKind::Size, "Virtual disk size")];
 
 impl Format for RawFormat {
     fn name(&self) -> &'static str {

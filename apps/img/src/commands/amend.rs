@@ -31,11 +31,11 @@ pub(crate) const COMMAND: Command = Command {
 };
 
 fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
-    let image_args = ImageArgs::parse(args)?;
     let texts: Vec<&str> = args.values("options").collect();
     if texts.is_empty() {
-        return Err(Failure::new("Must specify options (-o)"));
+        return Err(called.usage("Must specify options (-o)"));
     }
+    let image_args = ImageArgs::parse(args)?;
     if let (Some(name), true) = (args.value("format"), wants_help(&texts)) {
         let table = format_named(name).map(|f| f.amend_options()).unwrap_or_default();
         if table.is_empty() {
@@ -55,7 +55,11 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     }
     let mut options = ImageOptions::new(&[table]);
     for text in texts {
-        set_all(&mut options, text)?;
+        set_all(&mut options, text).map_err(|f| explained(f, driver))?;
+    }
+    if options.is_set("backing_file") || options.is_set("backing_fmt") {
+        let text = "Cannot amend the backing file\nYou can use 'qemu-img rebase' instead.";
+        return Err(Failure::new(text));
     }
     let meter = called.meter(args)?;
     let report = &mut |done, total| meter.at(done, total);
@@ -63,6 +67,19 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     node.flush().map_err(|e| Failure::io(filename, &e))?;
     meter.finish();
     Ok(0)
+}
+
+/// Options that only count when an image is made are known, too.
+fn explained(failure: Failure, driver: &str) -> Failure {
+    let text = failure.to_string();
+    let name = text.strip_prefix("Invalid parameter '").and_then(|rest| rest.strip_suffix('\''));
+    let table = format_named(driver).map(|format| format.create_options()).unwrap_or_default();
+    match name {
+        Some(name) if table.iter().any(|row| row.name == name) => {
+            failure.followed_by("This option is only supported for image creation")
+        }
+        _ => failure,
+    }
 }
 
 fn cannot(driver: &str) -> Failure {

@@ -61,27 +61,45 @@ struct Plan {
 }
 
 fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
-    let image_args = ImageArgs::parse(args)?;
+    let image_args = image_args(args)?;
     let plan = plan(args)?;
+    let native = args.has("native") || args.value("aio") == Some("native");
     let filename = called.one_operand(args, "Expecting one image file name")?;
+    if native && !image_args.is_direct() {
+        return Err(Failure::new(format!(
+            "Could not open '{filename}': aio=native was specified, but it requires cache.direct=on, \
+             which was not specified."
+        )));
+    }
     let node = image_args.open(filename, |o| o.writable = plan.write)?;
-    if !args.has("quiet") {
+    // The peer knows the option and prints all the same.
+    let quiet = args.has("quiet") && called.is_own();
+    if !quiet {
         announce(&plan);
     }
     let begun = Instant::now();
     Load { plan: &plan, node: &*node, size: node.size() }.run()?;
-    if !args.has("quiet") {
+    if !quiet {
         println!("Run completed in {:.3} seconds.", begun.elapsed().as_secs_f64());
     }
     Ok(0)
+}
+
+fn image_args(args: &Args) -> Result<ImageArgs, Failure> {
+    let mut image_args = ImageArgs::with_format(args, args.value("format"))?;
+    let cache = image_args.set_cache("", args.value("cache"));
+    cache.map_err(|_| Failure::new("Invalid cache mode"))?;
+    Ok(image_args)
 }
 
 fn plan(args: &Args) -> Result<Plan, Failure> {
     let int = i64::from(i32::MAX) as u64;
     let number = |option, what: &str, bounds: std::ops::RangeInclusive<u64>, default| {
         let Some(value) = args.value(option) else { return Ok(default) };
-        let parsed = value.parse().ok().filter(|n| bounds.contains(n));
-        parsed.ok_or_else(|| {
+        let parsed: u64 = value
+            .parse()
+            .map_err(|_| Failure::new(format!("Invalid {what} specified: '{value}'.")))?;
+        Some(parsed).filter(|n| bounds.contains(n)).ok_or_else(|| {
             let (low, high) = (bounds.start(), bounds.end());
             Failure::new(format!("Invalid {what} specified. Must be between {low} and {high}."))
         })
@@ -136,8 +154,7 @@ fn announce(plan: &Plan) {
         plan.step
     );
     if plan.flush_interval != 0 {
-        let drained = if plan.drain { "" } else { " without draining" };
-        println!("Sending flush every {} requests{drained}", plan.flush_interval);
+        println!("Sending flush every {} requests", plan.flush_interval);
     }
 }
 

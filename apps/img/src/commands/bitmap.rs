@@ -5,6 +5,7 @@ use crate::image::{self, ImageArgs};
 use crate::{Command, Failure, Invocation, text};
 use graph::{Bitmaps, Image, Node, host_text};
 use std::io;
+use std::sync::Arc;
 
 pub(crate) const COMMAND: Command = Command {
     name: "bitmap",
@@ -37,10 +38,6 @@ pub(crate) const COMMAND: Command = Command {
 const OPERATIONS: [&str; 6] = ["add", "remove", "clear", "enable", "disable", "merge"];
 
 fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
-    let image_args = ImageArgs::parse(args)?;
-    let [filename, name] = args.operands.as_slice() else {
-        return Err(called.usage("Expecting filename and bitmap name"));
-    };
     let operations: Vec<(&str, &str)> =
         args.given().filter(|(option, _)| OPERATIONS.contains(option)).collect();
     if operations.is_empty() {
@@ -48,6 +45,10 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
             "Need at least one of --add, --remove, --clear, --enable, --disable, or --merge",
         ));
     }
+    let [filename, name] = args.operands.as_slice() else {
+        return Err(called.usage("Expecting filename and bitmap name"));
+    };
+    let image_args = ImageArgs::parse(args)?;
     let granularity = granularity(args)?;
     if args.value("source-format").is_some() && args.value("source-file").is_none() {
         return Err(Failure::new("-F only supported with -b"));
@@ -57,27 +58,9 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
         .value("source-file")
         .map(|file| image_args.other(args.value("source-format")).open(file, |_| {}));
     let source = source.transpose()?;
-    let bitmaps = facet(&*node, filename)?;
     for (operation, value) in operations {
-        let done = match operation {
-            "add" => bitmaps.add(name, granularity, true),
-            "remove" => bitmaps.remove(name),
-            "clear" => bitmaps.clear(name),
-            "enable" => bitmaps.enable(name, true),
-            "disable" => bitmaps.enable(name, false),
-            _ => {
-                let from = match &source {
-                    Some(node) => facet(&**node, args.value("source-file").unwrap_or_default())?,
-                    None => bitmaps,
-                };
-                merge(from, value, bitmaps, name)
-            }
-        };
-        done.map_err(|e| {
-            let why = match e.kind() {
-                io::ErrorKind::NotFound => format!("Dirty bitmap '{name}' not found"),
-                _ => host_text(&e),
-            };
+        let from = source.as_ref().unwrap_or(&node);
+        perform(operation, (&node, name), (from, value), granularity).map_err(|why| {
             Failure::new(format!("Operation {operation} on bitmap {name} failed: {why}"))
         })?;
     }
@@ -95,15 +78,73 @@ fn granularity(args: &Args) -> Result<u32, Failure> {
         .map_err(|_| Failure::new(format!("Invalid granularity specified: '{text}'.")))
 }
 
-fn facet<'a>(node: &'a dyn Node, filename: &str) -> Result<&'a dyn Bitmaps, Failure> {
-    let lacks = || Failure::new(format!("'{filename}': the format cannot keep dirty bitmaps"));
-    node.image().and_then(Image::bitmaps).ok_or_else(lacks)
+/// A bitmap: the image that keeps it, and its name.
+type Named<'a> = (&'a Arc<dyn Node>, &'a str);
+
+/// Does one operation; `from` is what is merged. The error is in words.
+fn perform(
+    operation: &str,
+    (node, name): Named<'_>,
+    from: Named<'_>,
+    granularity: u32,
+) -> Result<(), String> {
+    let Some(bitmaps) = facet(&**node) else {
+        return Err(match operation {
+            "add" => {
+                let file = node.info().filename;
+                format!("Can't store persistent bitmaps to {file}: Operation not supported")
+            }
+            _ => missing(name),
+        });
+    };
+    let done = match operation {
+        "add" => bitmaps.add(name, granularity, true),
+        "remove" => bitmaps.remove(name),
+        "clear" => bitmaps.clear(name),
+        "enable" => bitmaps.enable(name, true),
+        "disable" => bitmaps.enable(name, false),
+        _ => return merge(from, (node, name)),
+    };
+    done.map_err(|e| in_words(&e, name))
 }
 
-fn merge(from: &dyn Bitmaps, source: &str, to: &dyn Bitmaps, name: &str) -> io::Result<()> {
+fn facet(node: &dyn Node) -> Option<&dyn Bitmaps> {
+    node.image().and_then(Image::bitmaps)
+}
+
+fn missing(name: &str) -> String {
+    format!("Dirty bitmap '{name}' not found")
+}
+
+fn in_words(error: &io::Error, name: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => missing(name),
+        _ => host_text(error),
+    }
+}
+
+/// The facet of an image that has the bitmap.
+fn keeping<'a>(node: &'a Arc<dyn Node>, name: &str) -> Result<&'a dyn Bitmaps, String> {
+    facet(&**node)
+        .filter(|bitmaps| bitmaps.list().iter().any(|bitmap| bitmap.name == name))
+        .ok_or_else(|| missing(name))
+}
+
+fn merge((from, source): Named<'_>, (to, name): Named<'_>) -> Result<(), String> {
+    let bitmaps = keeping(to, name)?;
+    let others = keeping(from, source)?;
+    let (size, other) = (to.size(), from.size());
+    if size != other {
+        return Err(format!(
+            "Bitmaps are of different sizes (destination size is {size}, source size is {other}) and \
+             can't be merged"
+        ));
+    }
     let mut at = 0;
-    while let Some((start, len)) = from.next_dirty(source, at)? {
-        to.set(name, start, len)?;
+    while let Some((start, len)) =
+        others.next_dirty(source, at).map_err(|e| in_words(&e, source))?
+    {
+        bitmaps.set(name, start, len).map_err(|e| in_words(&e, name))?;
         at = start + len;
     }
     Ok(())

@@ -40,7 +40,7 @@ mod exit {
 
 fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     let output = Output::parse(called, args)?;
-    let image_args = ImageArgs::parse(args)?;
+    let image_args = ImageArgs::with_cache(args, "source cache option")?;
     let quiet = args.has("quiet");
     let fix = match args.value("repair") {
         None => Fix::Nothing,

@@ -32,7 +32,7 @@ pub(crate) const COMMAND: Command = Command {
 };
 
 /// Exit codes: scripts act on them.
-mod exit {
+pub(crate) mod exit {
     pub const SAME: u8 = 0;
     pub const DIFFERENT: u8 = 1;
     pub const CANNOT_OPEN: u8 = 2;
@@ -47,7 +47,12 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     let [a, b] = args.operands.as_slice() else {
         return Err(called.usage("Expecting two image file names"));
     };
-    let of = |format| ImageArgs::with_format(args, args.value(format)).map_err(unopened);
+    let of = |format| {
+        let mut image_args = ImageArgs::with_format(args, args.value(format))?;
+        image_args.set_cache("source cache option", args.value("cache"))?;
+        Ok(image_args)
+    };
+    let of = |format| of(format).map_err(unopened);
     let (first, second) = (of("a-format")?, of("b-format")?);
     let quiet = args.has("quiet");
     let say = |text: &str| {
@@ -72,6 +77,7 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     Ok(match found {
         Some(offset) => {
             say(&format!("Content mismatch at offset {offset}!"));
+            meter.end();
             exit::DIFFERENT
         }
         None => {

@@ -103,7 +103,7 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     let plan = plan(args, format)?;
     let mut image_args = ImageArgs::with_format(args, args.value("source-format"))?;
     image_args.image_opts = args.has("source-image-opts") || args.has("image-opts");
-    image_args.set_cache(args.value("source-cache"))?;
+    image_args.set_cache("source cache option", args.value("source-cache"))?;
     let Sources { whole: source, first } = open_sources(&image_args, &plan, args)?;
     if args.has("bitmaps") && bitmaps(&*first).is_none() {
         return Err(Failure::new("Source lacks bitmap support"));
@@ -178,6 +178,12 @@ fn check_combinations(args: &Args) -> Result<(), Failure> {
     }
     if has("compress") && has("copy-range-offloading") {
         return refuse("Cannot enable copy offloading when -c is used");
+    }
+    if has("copy-range-offloading") && has("salvage") {
+        return refuse("Cannot use copy offloading in salvaging mode");
+    }
+    if has("target-image-opts") && args.value("target-format").is_some() {
+        return refuse("--image-opts and --format are mutually exclusive");
     }
     if has("copy-range-offloading") && args.value("sparse-size").is_some() {
         return refuse("Cannot enable copy offloading when -S is used");
@@ -309,7 +315,7 @@ impl Target {
         image_args.force_share = false;
         // Nobody looks at half a copy; but what is said to be copied has to be there.
         let usual = if partial.is_some() { "writeback" } else { "unsafe" };
-        image_args.set_cache(Some(args.value("target-cache").unwrap_or(usual)))?;
+        image_args.set_cache("cache option", Some(args.value("target-cache").unwrap_or(usual)))?;
         if let Some(partial) = partial.filter(|_| resumed) {
             partial.mend(&image_args)?;
         }
@@ -322,6 +328,12 @@ impl Target {
     }
 
     fn check(&self, args: &Args, source: &Arc<dyn Node>) -> Result<(), Failure> {
+        // The peer says so, too, but succeeds.
+        if args.has("target-is-zero") && (self.backing.is_some() || args.has("backing")) {
+            return Err(Failure::new(
+                "Cannot use --target-is-zero when the destination image has a backing file",
+            ));
+        }
         if self.node.size() < source.size() && args.has("no-create") {
             return Err(Failure::new("output file is smaller than input file"));
         }
@@ -330,7 +342,8 @@ impl Target {
             return Err(Failure::new("Compression not supported for this file format"));
         }
         if args.has("bitmaps") && bitmaps(&*self.node).is_none() {
-            return Err(Failure::new("Format driver does not support bitmaps"));
+            let driver = self.node.info().driver;
+            return Err(Failure::new(format!("Format driver '{driver}' does not support bitmaps")));
         }
         Ok(())
     }
@@ -367,7 +380,8 @@ fn describe(
         return Err(Failure::new("Compression and encryption not supported at the same time"));
     }
     if options.text("backing_file").is_some() {
-        creation.size(None, true, &plan.secrets, plan.target)?;
+        // That it can be opened is seen when the target is.
+        creation.size(None, false, &plan.secrets, plan.target)?;
     }
     Ok(creation)
 }

@@ -4,6 +4,7 @@ use crate::args::{Args, NO_SHORT, flag, takes};
 use crate::creation::Creation;
 use crate::image::{self, ImageArgs};
 use crate::{Command, Failure, Invocation, text};
+use formats::format_named;
 use graph::Node;
 use jobs::{Concat, Copy, CopyOptions, Part, Silent};
 use std::sync::Arc;
@@ -44,7 +45,7 @@ struct Blocks<'a> {
     output: &'a str,
 }
 
-fn run(_: &Invocation, args: &Args) -> Result<u8, Failure> {
+fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     let blocks = parse(args)?;
     let image_args = ImageArgs::parse(args)?;
     let input = image_args.open(blocks.input, |_| {})?;
@@ -52,8 +53,14 @@ fn run(_: &Invocation, args: &Args) -> Result<u8, Failure> {
     let start = blocks.skip.saturating_mul(blocks.size).min(whole);
     let wanted = blocks.count.map_or(whole, |count| count.saturating_mul(blocks.size));
     let len = wanted.min(whole - start);
+    if blocks.skip.saturating_mul(blocks.size) > whole {
+        called.warn(&format!("{}: cannot skip to specified offset", blocks.input));
+    }
     let source: Arc<dyn Node> = Arc::new(Concat::new(vec![Part { node: input, start, len }]));
     let format = args.value("output-format").unwrap_or("raw");
+    if format_named(format).is_none() {
+        return Err(Failure::new("Unknown file format"));
+    }
     let mut creation = Creation::new(format)?;
     creation.options_mut().set_number("size", len)?;
     let doing = || format!("{}: error while creating output image of type {format}", blocks.output);
@@ -89,8 +96,9 @@ fn parse(args: &Args) -> Result<Blocks<'_>, Failure> {
 }
 
 fn block_size(text: &str) -> Result<u64, Failure> {
+    let most = i32::MAX as u64;
     match text::parse_bytes("bs", text)? {
-        0 => Err(Failure::new(format!("Invalid bs specified: '{text}'."))),
-        bytes => Ok(bytes),
+        bytes if (1..=most).contains(&bytes) => Ok(bytes),
+        _ => Err(Failure::new(format!("Invalid bs specified. Must be between 1 and {most}."))),
     }
 }

@@ -39,8 +39,8 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     let top = image_args.open(filename, |o| {
         o.purpose = Purpose::Info;
         o.without_backing = !chain_wanted;
-    })?;
-    let mut chain = vec![top];
+    });
+    let mut chain = vec![top.map_err(|failure| about_the_one_below(failure, filename))?];
     while chain_wanted && let Some(next) = chain.last().and_then(|node| backing_of(&**node)) {
         chain.push(next);
     }
@@ -75,6 +75,17 @@ fn allocated(node: &dyn Node) -> Option<u64> {
 
 /// Drivers that do not tell what the nodes below take.
 const OPAQUE: &[&str] = &["blkdebug", "blkverify"];
+/// The images of a chain are shown one by one: a complaint is about the one that cannot be opened.
+fn about_the_one_below(failure: Failure, filename: &str) -> Failure {
+    let text = failure.to_string();
+    let above = format!("Could not open '{filename}': Could not open backing file: ");
+    let below = text.strip_prefix(&above);
+    let name = below.and_then(|text| text.strip_prefix("Could not open '")?.split('\'').next());
+    match (name, below) {
+        (Some(name), Some(below)) => Failure::new(below).within(format!("Could not open '{name}'")),
+        _ => failure,
+    }
+}
 
 /// The length of a node as the tools tell it.
 fn whole_sectors(node: &dyn Node) -> u64 {

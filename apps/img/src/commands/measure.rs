@@ -22,7 +22,7 @@ pub(crate) const COMMAND: Command = Command {
         flag('h', "help", image::HELP),
         takes('O', "target-format", "FMT", "format of the new image (raw)"),
         takes('o', "target-options", "OPTIONS", "options of that format"),
-        takes('s', "size", "SIZE", "measure for an empty disk of this length"),
+        takes(NO_SHORT, "size", "SIZE", "measure for an empty disk of this length"),
         takes('f', "format", "FMT", image::FORMAT),
         flag(NO_SHORT, "image-opts", image::IMAGE_OPTS),
         takes('l', "snapshot", "SNAPSHOT", "measure for this internal snapshot of FILENAME"),
@@ -39,10 +39,6 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     let image_args = ImageArgs::parse(args)?;
     let name = args.value("target-format").unwrap_or("raw");
     let texts: Vec<&str> = args.values("target-options").collect();
-    if creation::wants_help(&texts) {
-        print!("{}", creation::help(name)?);
-        return Ok(0);
-    }
     let size = args.value("size").map(|s| text::parse_bytes("image size", s)).transpose()?;
     let filename = match args.operands.as_slice() {
         [] => None,
@@ -61,6 +57,10 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
             return Err(Failure::new("--size N cannot be used together with a filename."));
         }
         _ => {}
+    }
+    if creation::wants_help(&texts) {
+        print!("{}", creation::help(name)?);
+        return Ok(0);
     }
     let source = filename.map(|filename| image_args.open(filename, |_| {})).transpose()?;
     let bitmaps =

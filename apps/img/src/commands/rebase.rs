@@ -7,10 +7,12 @@ use crate::args::{Args, NO_SHORT, flag, takes};
 use crate::image::{self, ImageArgs};
 use crate::progress::Meter;
 use crate::{Command, Failure, Invocation};
+use formats::format_named;
 use graph::{
     Compress, ExtentKind, Image, Node, Overlay, WriteFlags, ZeroFlags, host_text, is_zero,
 };
 use jobs::{Progress, Run, backing_of, status_above};
+use protocols::CacheMode;
 use std::sync::Arc;
 
 pub(crate) const COMMAND: Command = Command {
@@ -44,38 +46,39 @@ pub(crate) const COMMAND: Command = Command {
 const BUFFER: u64 = 2 << 20;
 
 fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
-    let image_args = ImageArgs::parse(args)?;
     let filename = called.one_operand(args, "Expecting one image file name")?;
     let renamed_only = args.has("backing-unsafe");
     if args.value("backing").is_none() && !renamed_only {
         return Err(called.usage("Must specify backing file (-b) or use unsafe mode (-u)"));
     }
+    let image_args = ImageArgs::parse(args)?;
+    let backing_cache = image::cache_mode("source cache option", args.value("backing-cache"))?;
     let name = args.value("backing").filter(|name| !name.is_empty());
     let format = args.value("backing-format");
+    if let Some(unknown) = format.filter(|format| format_named(format).is_none()) {
+        return Err(Failure::new(format!("Invalid format name: '{unknown}'")));
+    }
     let meter = called.meter(args)?;
     let node = image_args.open(filename, |o| {
         o.writable = true;
         o.without_backing = renamed_only;
     })?;
     let new = match name {
-        Some(name) if !renamed_only => Some(open_new(&image_args, filename, name, format)?),
+        Some(name) if !renamed_only => {
+            Some(open_new(&image_args, filename, (name, format), backing_cache)?)
+        }
         _ => None,
     };
     if name.is_some() && format.is_none() {
         return Err(cannot_change(name, "backing format must be specified"));
     }
+    let compress = node.image().and_then(Image::compress).filter(|_| args.has("compress"));
+    if args.has("compress") && compress.is_none() {
+        return Err(Failure::new("Compression not supported for this file format"));
+    }
     let overlay = node.image().and_then(Image::overlay);
     let overlay = overlay.ok_or_else(|| cannot_change(name, "Operation not supported"))?;
     if !renamed_only {
-        let compress =
-            if args.has("compress") {
-                let facet = node.image().and_then(Image::compress);
-                Some(facet.ok_or_else(|| {
-                    Failure::new("Compression not supported for this file format")
-                })?)
-            } else {
-                None
-            };
         let buffers = Default::default();
         Rebase { node: &node, new, compress, meter: &meter, buffers }.copy_differences()?;
         node.flush().map_err(|e| Failure::io(filename, &e))?;
@@ -103,12 +106,12 @@ fn cannot_change(name: Option<&str>, why: &str) -> Failure {
 fn open_new(
     image_args: &ImageArgs,
     filename: &str,
-    name: &str,
-    format: Option<&str>,
+    (name, format): (&str, Option<&str>),
+    cache: CacheMode,
 ) -> Result<Arc<dyn Node>, Failure> {
     let opener = image_args.other(format);
     let full = formats::beside(filename, name);
-    opener.open(&full, |_| {}).map_err(|f| f.reopening(&full))
+    opener.open(&full, |o| o.cache = cache).map_err(|f| f.reopening(&full))
 }
 
 /// Copies what the image would show differently on its new backing file.

@@ -2,7 +2,7 @@
 
 use crate::args::{Args, NO_SHORT, flag, takes};
 use crate::image::{self, ImageArgs};
-use crate::{Command, Failure, Invocation, text};
+use crate::{Command, Failure, Invocation};
 use graph::Preallocation;
 
 pub(crate) const COMMAND: Command = Command {
@@ -45,14 +45,13 @@ enum Change {
 }
 
 fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
-    let image_args = ImageArgs::parse(args)?;
     let mode = args.value("preallocation").unwrap_or("off");
-    let preallocation = Preallocation::named(mode).ok_or_else(|| {
-        Failure::new(format!("Parameter 'preallocation' does not accept value '{mode}'"))
-    })?;
+    let preallocation = Preallocation::named(mode)
+        .ok_or_else(|| Failure::new(format!("Invalid preallocation mode '{mode}'")))?;
     let [filename, size] = args.operands.as_slice() else {
         return Err(called.usage("Expecting image file name and size"));
     };
+    let image_args = ImageArgs::parse(args)?;
     let change = parse(size)?;
     let node = image_args.open(filename, |o| o.writable = true)?;
     let old = node.size();
@@ -86,10 +85,24 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
 }
 
 fn parse(text: &str) -> Result<Change, Failure> {
-    let bytes = |digits| text::parse_bytes("image size", digits);
+    let bytes = |digits| {
+        options::parse_size(digits, b'B').map_err(|_| match is_number(digits) {
+            true => Failure::new(format!("Value '{digits}' is out of range for parameter 'size'")),
+            false => Failure::new(
+                "Parameter 'size' expects a non-negative number below 2^64\nOptional suffix k, M, G, T, P or \
+                 E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively.",
+            ),
+        })
+    };
     Ok(match (text.strip_prefix('+'), text.strip_prefix('-')) {
         (Some(digits), _) => Change::Longer(bytes(digits)?),
         (_, Some(digits)) => Change::Shorter(bytes(digits)?),
         _ => Change::To(bytes(text)?),
     })
+}
+
+/// Digits, and perhaps one letter behind them.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_suffix(|c| "bBkKMGTPE".contains(c)).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
 }

@@ -51,8 +51,8 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     match action {
         Action::List => print!("{}", snapshot_table(&*node)),
         Action::Create(name) => create(&*node, name)?,
-        Action::Apply(name) => found(&*node, "apply", name, |s| s.apply(name))?,
-        Action::Delete(name) => found(&*node, "delete", name, |s| s.delete(name))?,
+        Action::Apply(name) => found(called, &*node, ("apply", name), |s| s.apply(name))?,
+        Action::Delete(name) => found(called, &*node, ("delete", name), |s| s.delete(name))?,
     }
     if !matches!(action, Action::List) {
         node.flush().map_err(|e| Failure::io(filename, &e))?;
@@ -94,22 +94,26 @@ fn create(node: &dyn Node, name: &str) -> Result<(), Failure> {
     snapshots.create(&info).map_err(|e| failed(&host_text(&e)))
 }
 
-/// Applies or deletes; a name that is not there is answered with those that are.
+/// Applies or deletes; with our own face, a name that is not there is answered with those that are.
 fn found(
+    called: &Invocation,
     node: &dyn Node,
-    verb: &str,
-    name: &str,
+    (verb, name): (&str, &str),
     act: impl FnOnce(&dyn Snapshots) -> io::Result<()>,
 ) -> Result<(), Failure> {
     let failed = |why: &str| Failure::new(format!("Could not {verb} snapshot '{name}': {why}"));
     let snapshots = facet(node).ok_or_else(|| failed("Operation not supported"))?;
     match act(snapshots) {
         Ok(()) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && called.is_own() => {
             let names: Vec<String> = snapshots.list().into_iter().map(|s| s.name).collect();
             let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             Err(failed(&format!("snapshot not found; the image has: {there}")))
         }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(failed(match verb {
+            "apply" => "Failed to load snapshot: No such file or directory",
+            _ => "snapshot not found",
+        })),
         Err(e) => Err(failed(&host_text(&e))),
     }
 }

@@ -232,7 +232,7 @@ impl Bitmaps for Qcow2 {
             given => given,
         };
         if !granularity.is_power_of_two() || granularity < 512 {
-            return refuse("Granularity must be a power of two of at least 512".to_owned());
+            return refuse("Granularity must be power of 2 and at least 512".to_owned());
         }
         if name.is_empty() || name.len() > MAX_NAME {
             return refuse(format!("Bitmap name must have 1 to {MAX_NAME} bytes"));

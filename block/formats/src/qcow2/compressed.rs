@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use flate2::{Compress as Deflate, FlushCompress, Status};
 use graph::{Compress, Node, Sharing, WriteFlags};
-use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
+use zstd::stream::raw::{Decoder, Operation};
 
 use super::Qcow2;
 use super::codec::{damaged, read_padded};
@@ -29,7 +29,7 @@ pub(super) struct Unpacker {
     cluster: u64,
     kept: Mutex<VecDeque<Kept>>,
     /// Decoders that nobody is using.
-    idle: Mutex<Vec<FrameDecoder>>,
+    idle: Mutex<Vec<Decoder<'static>>>,
 }
 
 impl Unpacker {
@@ -102,13 +102,31 @@ impl Unpacker {
     /// A decoder is reused: its tables and its window are larger than a cluster. One that failed is not.
     fn unpack_zstd(&self, packed: &[u8], content: &mut [u8]) -> io::Result<()> {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut decoder = idle().pop().unwrap_or_else(FrameDecoder::new);
-        StreamingDecoder::new_with_decoder(packed, &mut decoder)
-            .map_err(io::Error::other)?
-            .read_exact(content)?;
+        let reused = idle().pop();
+        let mut decoder = reused.map_or_else(new_decoder, Ok)?;
+        decoder.reinit()?;
+        let (mut read, mut written) = (0, 0);
+        while written < content.len() {
+            let step = decoder.run_on_buffers(&packed[read..], &mut content[written..])?;
+            read += step.bytes_read;
+            written += step.bytes_written;
+            let stuck = step.bytes_read == 0 && step.bytes_written == 0;
+            if written < content.len() && (step.remaining == 0 || stuck) {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
         idle().push(decoder);
         Ok(())
     }
+}
+
+/// A frame of one cluster, of at most 2 MiB, needs no larger window; one that claims to is refused.
+const ZSTD_WINDOW_BITS: u32 = 24;
+
+fn new_decoder() -> io::Result<Decoder<'static>> {
+    let mut decoder = Decoder::new()?;
+    decoder.set_parameter(zstd::stream::raw::DParameter::WindowLogMax(ZSTD_WINDOW_BITS))?;
+    Ok(decoder)
 }
 
 /// Window of deflate streams as a power of two: readers provide no more.
