@@ -482,3 +482,74 @@ fn every_sequence_of_verbs_follows_the_table() {
         assert_eq!(did.iter().filter(|d| *d == "j commit" || *d == "j abort").count(), 1);
     }
 }
+
+/// Work that goes on until somebody ends it, and is ready from the tenth round on.
+struct Busy;
+
+impl Work for Busy {
+    fn run(&self, job: &Control) -> Result<(), Failure> {
+        for round in 0.. {
+            let seen = job.bell().rings();
+            job.checkpoint()?;
+            if round == 10 {
+                job.ready();
+            }
+            if job.is_ready() {
+                if job.leave() || job.complete() {
+                    break;
+                }
+                job.sleep(seen, None);
+            }
+        }
+        Ok(())
+    }
+
+    fn completes(&self) -> bool {
+        true
+    }
+}
+
+/// Clients that know nothing of each other never bring a job into a state that cannot be, and the list
+/// always comes to its end.
+#[test]
+fn verbs_from_several_clients_at_once_do_no_harm() {
+    for round in 0..60_u64 {
+        let bench = Bench::new();
+        let group = (round % 2 == 0).then(|| bench.jobs.group());
+        for id in ["a", "b"] {
+            let options = JobOptions { auto_finalize: round % 3 != 0, ..JobOptions::new(id) };
+            bench.jobs.create(Kind::Mirror, options, group, Arc::new(Busy)).unwrap();
+            bench.jobs.start(id).unwrap();
+        }
+        std::thread::scope(|scope| {
+            for client in 0..3_u64 {
+                let jobs = &bench.jobs;
+                scope.spawn(move || {
+                    let mut state = round * 3 + client + 1;
+                    for _ in 0..40 {
+                        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        let id = if state >> 40 & 1 == 0 { "a" } else { "b" };
+                        // Most are refused: what counts is that they all return.
+                        let _ = match state >> 33 & 7 {
+                            0 | 1 => jobs.pause(id),
+                            2 | 3 => jobs.resume(id),
+                            4 => jobs.complete(id),
+                            5 => jobs.finalize(id),
+                            6 => jobs.set_speed(id, 1 << 20),
+                            _ => jobs.block_job_cancel(id, state >> 50 & 1 == 0),
+                        };
+                        jobs.list();
+                    }
+                });
+            }
+        });
+        bench.jobs.shutdown();
+        assert!(bench.jobs.list().iter().all(|job| job.status == Status::Concluded));
+        let heard = bench.heard();
+        for id in ["a", "b"] {
+            let ends = [format!("{id} COMPLETED"), format!("{id} CANCELLED")];
+            let count = heard.iter().filter(|event| ends.contains(event)).count();
+            assert_eq!(count, 1, "round {round}: {heard:?}");
+        }
+    }
+}
