@@ -3,6 +3,7 @@
 use crate::daemon::{Answer, Daemon, done, refusal};
 use crate::jobs_commands::{backup, common, drive_backup};
 use crate::{bitmaps, snapshots};
+use graph::Drained;
 use jobs::job::Group;
 use jobs::site::Common;
 use qmp::{Arguments, Command, Error};
@@ -109,9 +110,20 @@ fn copied(
     Ok(Prepared { commit: Some(commit), ..undone })
 }
 
+/// Holds still the nodes that actions are about, so that all of them happen at the same moment.
+fn hold_still(daemon: &Daemon, arguments: &Arguments) -> Vec<Drained> {
+    let nodes = arguments.objects("actions").flat_map(|action| {
+        let data = action.object("data");
+        let named = ["node", "device", "node-name"].map(|key| data.text(key).to_owned());
+        named.into_iter().filter_map(|name| daemon.graph().named(&name))
+    });
+    nodes.map(|member| daemon.graph().drain(&member)).collect()
+}
+
 fn transaction(daemon: &Daemon, arguments: &Arguments) -> Answer {
     let grouped = arguments.object("properties").text("completion-mode") == "grouped";
     let group = grouped.then(|| daemon.site.jobs.group());
+    let _still = hold_still(daemon, arguments);
     let mut prepared: Vec<Prepared> = Vec::new();
     for action in arguments.objects("actions") {
         let kind = action.text("type");

@@ -8,7 +8,7 @@ use jobs::Jobs;
 use jobs::job::{OnError, Refusal};
 use jobs::site::{
     BackupOptions, BackupSync, BitmapMode, CommitOptions, Common, CopyMode, MirrorOptions,
-    MirrorSync, OnCopyError, StreamOptions,
+    MirrorSync, OnCopyError, StreamOptions, backing_of,
 };
 use qmp::{Arguments, Command, Error};
 use std::sync::Arc;
@@ -161,7 +161,18 @@ fn target(daemon: &Daemon, arguments: &Arguments) -> Result<Arc<Member>, Error> 
     let (path, size) = (arguments.text("target"), source.node().size());
     let node_name = arguments.text_if("node-name");
     let target = Target { path, format, existing, size, backing, node_name };
-    open_target(&target, &HostFiles, daemon.graph(), &daemon.objects.held()).map_err(refused)
+    let made = open_target(&target, &HostFiles, daemon.graph(), &daemon.objects.held());
+    let made = made.map_err(refused)?;
+    let below = match arguments.text("sync") {
+        "top" => backing_of(&source),
+        "none" => Some(source),
+        _ => None,
+    };
+    if let Some(below) = below.filter(|_| !existing) {
+        // It may take the source's place: what was not copied shows through.
+        daemon.graph().set_backing(&made, Some(&below)).map_err(refused)?;
+    }
+    Ok(made)
 }
 
 fn drive_mirror(daemon: &Daemon, arguments: &Arguments) -> Result<(), Error> {

@@ -9,6 +9,7 @@ mod exports;
 mod jobs;
 mod lives;
 mod scripts;
+mod story;
 mod tools;
 
 use std::panic::catch_unwind;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     let ignored = words.iter().any(|word| word == "--ignored");
     let wanted: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
     let mut failed = false;
-    let tables = [scripts::TESTS, exports::TESTS, jobs::TESTS, lives::TESTS];
+    let tables = [scripts::TESTS, exports::TESTS, jobs::TESTS, lives::TESTS, story::TESTS];
     for (name, test) in tables.iter().flat_map(|table| table.iter()) {
         if ignored || !(wanted.is_empty() || wanted.iter().any(|part| name.contains(*part))) {
             continue;
