@@ -1,10 +1,11 @@
 //! The NBD server of the daemon, and exports through it.
 
 use crate::bitmaps::named;
-use crate::daemon::{Answer, Daemon, done, io_failed, lock};
+use crate::daemon::{Answer, Daemon, done, io_failed, lock, refusal};
 use crate::exports::Export;
 use crypto::{Credentials, Endpoint};
 use graph::{Edge, Node};
+use jobs::site::{BitmapName, Loan, backing_of};
 use nbd::{Address, Exports, Listener, Stream};
 use qmp::{Arguments, Error};
 use std::collections::BTreeMap;
@@ -233,27 +234,52 @@ pub(crate) fn open(
     if arguments.switch("allocation-depth") == Some(true) {
         export = export.with_allocation_depth();
     }
+    let mut lent: Vec<Loan> = Vec::new();
     for bitmap in arguments.list("bitmaps").iter().map(named) {
-        let name = &bitmap.name;
-        if bitmap.node.is_some() {
-            return Err(Error::not_yet("bitmaps of other nodes in exports"));
+        let again = |loan: &Loan| loan.name() == bitmap.name;
+        if !lent.iter().any(again) {
+            lent.push(lend(daemon, edge, &bitmap, writable)?);
         }
-        let target = edge.target();
-        let kept =
-            target.is_some_and(|m| daemon.site.bitmaps.list(&m).iter().any(|b| b.name == *name));
-        export = export.with_bitmap(name).map_err(|_| {
-            if kept {
-                Error::not_yet(&format!(
-                    "bitmap '{name}', which the image does not store, in an export"
-                ))
-            } else {
-                Error::new(format!("Bitmap '{name}' is not found"))
-            }
-        })?;
     }
+    let export = lent.into_iter().fold(export, nbd::Export::with_borrowed);
     let export = Arc::new(export);
     exports.push(Arc::clone(&export));
     Ok(Box::new(Offered { shared: Arc::clone(&server.shared), export }))
+}
+
+/// A bitmap that an export shows: of the node that is named with it, else of the exported node or of
+/// one that it lies on.
+fn lend(
+    daemon: &Daemon,
+    edge: &Arc<Edge>,
+    bitmap: &BitmapName,
+    writable: bool,
+) -> Result<Loan, Error> {
+    let (bitmaps, name) = (&daemon.site.bitmaps, &bitmap.name);
+    let loan = match &bitmap.node {
+        Some(node) => {
+            let missing = || Error::new(format!("Node '{node}' not found"));
+            let member = daemon.graph().named(node).ok_or_else(missing)?;
+            let missing = || Error::new(format!("Dirty bitmap '{name}' not found"));
+            bitmaps.borrow(&member, name).map_err(refusal)?.ok_or_else(missing)?
+        }
+        None => {
+            let mut at = edge.target();
+            loop {
+                let missing = || Error::new(format!("Bitmap '{name}' is not found"));
+                let member = at.ok_or_else(missing)?;
+                if let Some(loan) = bitmaps.borrow(&member, name).map_err(refusal)? {
+                    break loan;
+                }
+                at = backing_of(&member);
+            }
+        }
+    };
+    if !writable && loan.recording() && !loan.member().node().read_only() {
+        let text = format!("Enabled bitmap '{name}' incompatible with readonly export");
+        return Err(Error::new(text));
+    }
+    Ok(loan)
 }
 
 impl Offered {

@@ -1,6 +1,7 @@
 //! Metadata contexts: what is known about ranges of an export, beside their content.
 
 use graph::{Bitmaps, ExtentKind, Image, Node};
+use jobs::site::Loan;
 use jobs::status_above;
 use std::io;
 use std::sync::Arc;
@@ -13,14 +14,16 @@ pub(crate) const ZERO: u64 = 2;
 const DIRTY: u64 = 1;
 
 /// A context that a server has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) enum Context {
     /// `base:allocation`
     Allocation,
     /// `qemu:allocation-depth`
     Depth,
-    /// `qemu:dirty-bitmap:NAME`
+    /// `qemu:dirty-bitmap:NAME` of a bitmap that the image has.
     Bitmap(String),
+    /// The same of one that was borrowed.
+    Borrowed(Arc<Loan>),
 }
 
 /// Name of the context that every server has.
@@ -35,6 +38,7 @@ impl Context {
             Self::Allocation => ALLOCATION.to_owned(),
             Self::Depth => DEPTH.to_owned(),
             Self::Bitmap(name) => format!("{BITMAP}{name}"),
+            Self::Borrowed(loan) => format!("{BITMAP}{}", loan.name()),
         }
     }
 
@@ -51,7 +55,11 @@ impl Context {
     /// Whatever the node reports.
     pub fn extent(&self, node: &Arc<dyn Node>, offset: u64, len: u64) -> io::Result<(u64, u64)> {
         match self {
-            Self::Bitmap(name) => bitmap_extent(&**node, name, offset, len),
+            Self::Bitmap(name) => {
+                let bitmaps = bitmaps(&**node).ok_or(io::ErrorKind::Unsupported)?;
+                Ok(dirty_extent(bitmaps.next_dirty(name, offset)?, offset, len))
+            }
+            Self::Borrowed(loan) => Ok(dirty_extent(loan.next_dirty(offset)?, offset, len)),
             Self::Allocation => {
                 let status = status_above(node, None, offset, len)?;
                 let flags = match status.kind {
@@ -78,14 +86,14 @@ pub(crate) fn bitmaps(node: &dyn Node) -> Option<&dyn Bitmaps> {
     node.image().and_then(Image::bitmaps)
 }
 
-fn bitmap_extent(node: &dyn Node, name: &str, offset: u64, len: u64) -> io::Result<(u64, u64)> {
-    let bitmaps = bitmaps(node).ok_or(io::ErrorKind::Unsupported)?;
-    match bitmaps.next_dirty(name, offset)? {
+/// What the next run of set bits says about a range.
+fn dirty_extent(next: Option<(u64, u64)>, offset: u64, len: u64) -> (u64, u64) {
+    match next {
         Some((start, dirty)) if start <= offset => {
-            Ok(((start + dirty).saturating_sub(offset).min(len), DIRTY))
+            ((start + dirty).saturating_sub(offset).min(len), DIRTY)
         }
-        Some((start, _)) => Ok(((start - offset).min(len), 0)),
-        None => Ok((len, 0)),
+        Some((start, _)) => ((start - offset).min(len), 0),
+        None => (len, 0),
     }
 }
 

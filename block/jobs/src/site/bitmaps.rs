@@ -358,15 +358,22 @@ impl Bitmap {
         matches!(self, Self::Stored(_, info) if info.in_use)
     }
 
+    /// The first run of set bits at or behind `from`.
+    fn next(&self, from: u64) -> std::io::Result<Option<(u64, u64)>> {
+        match self {
+            Self::Kept(_, kept) => Ok(kept.hook.bits().next_run(from)),
+            Self::Stored(member, info) => {
+                let node = member.node();
+                let bitmaps = node.image().and_then(Image::bitmaps);
+                bitmaps.ok_or(std::io::ErrorKind::NotFound)?.next_dirty(&info.name, from)
+            }
+        }
+    }
+
     /// The set bits as runs of bytes.
     fn runs(&self) -> Vec<(u64, u64)> {
         let size = self.member().node().size();
-        let next = |at| match self {
-            Self::Kept(_, kept) => kept.hook.bits().next_run(at),
-            Self::Stored(member, info) => {
-                facet(member, |bitmaps| bitmaps.next_dirty(&info.name, at)).ok().flatten()
-            }
-        };
+        let next = |at| self.next(at).ok().flatten();
         let (mut runs, mut at) = (Vec::new(), 0);
         while let Some((start, len)) = next(at).filter(|(start, _)| *start < size) {
             runs.push((start, len.min(size - start)));
@@ -438,6 +445,29 @@ impl Loan {
         self.bitmap.clear();
         self.taken().clone_from(&runs);
         runs
+    }
+
+    /// The bitmap's name.
+    pub fn name(&self) -> &str {
+        self.bitmap.name()
+    }
+
+    /// The node it belongs to.
+    pub fn member(&self) -> &Arc<Member> {
+        self.bitmap.member()
+    }
+
+    /// Whether changes set bits.
+    pub fn recording(&self) -> bool {
+        self.bitmap.recording()
+    }
+
+    /// The first run of set bits at or behind `from`, as start and length in bytes of the disk.
+    ///
+    /// # Errors
+    /// The image no longer has the bitmap.
+    pub fn next_dirty(&self, from: u64) -> std::io::Result<Option<(u64, u64)>> {
+        self.bitmap.next(from)
     }
 
     /// The bits that are set now, as runs of bytes.

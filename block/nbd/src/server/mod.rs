@@ -8,6 +8,7 @@ use crate::meta::{Context, bitmaps};
 use crate::wire::ability;
 use crypto::Credentials;
 use graph::Node;
+use jobs::site::Loan;
 use std::collections::BTreeMap;
 use std::io::{self, BufReader};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -67,6 +68,13 @@ impl Export {
         bitmaps(&*self.node).ok_or(io::ErrorKind::NotFound)?.next_dirty(name, 0)?;
         self.contexts.push(Context::Bitmap(name.to_owned()));
         Ok(self)
+    }
+
+    /// The same of a bitmap that is lent for as long as the export exists.
+    #[must_use]
+    pub fn with_borrowed(mut self, bitmap: Loan) -> Self {
+        self.contexts.push(Context::Borrowed(Arc::new(bitmap)));
+        self
     }
 
     /// The name that clients ask for.
