@@ -76,8 +76,9 @@ fn bitmap() {
     let daemon = exporting(&within);
     let mut client = daemon.client();
     must(Whose::Peer, "qemu-io", &["-f", "raw", "-c", "write 1M 64k", URI], &within);
-    let told =
-        json!({"type": "nbd", "id": "f", "name": "told", "node-name": "disk", "bitmaps": ["b"]});
+    let told = json!({
+        "type": "nbd", "id": "f", "name": "told", "node-name": "disk", "bitmaps": ["b"], "writable": true
+    });
     client.call("block-export-add", told);
     let options = "driver=nbd,server.type=unix,server.path=nbd,export=told,\
                    x-dirty-bitmap=qemu:dirty-bitmap:b";

@@ -18,6 +18,8 @@ pub const TESTS: &[Test] = &[
     ("nodes", || script("nodes", include_str!("scripts/nodes.txt"))),
     ("snapshots", || script("snapshots", include_str!("scripts/snapshots.txt"))),
     ("bitmaps", || script("bitmaps", include_str!("scripts/bitmaps.txt"))),
+    ("job_refusals", || script("jobs", include_str!("scripts/jobs.txt"))),
+    ("exported_bitmaps", || script("lent", include_str!("scripts/lent.txt"))),
     ("offers", || script("offers", include_str!("scripts/offers.txt"))),
     ("chardevs", || script("chardevs", include_str!("scripts/chardevs.txt"))),
     ("command_lines", command_lines),

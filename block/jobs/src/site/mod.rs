@@ -281,7 +281,7 @@ impl Site {
         let refuse = |text: &str| Err(Refusal::new(text));
         let source = self.graph.get(&options.device)?;
         let target = self.graph.get(&options.target)?;
-        let mode = backup_bitmap_mode(options)?;
+        check_bitmap_wanted(options)?;
         let workers = match options.max_workers {
             Some(workers) if !(1..=i64::from(i32::MAX)).contains(&workers) => {
                 return refuse("max-workers must be between 1 and 2147483647");
@@ -297,13 +297,13 @@ impl Site {
                 })?
                 .min(backup::CHUNK),
         };
-        let loan = match (&options.bitmap, mode) {
-            (Some(name), Some(mode)) => {
+        let loan = match &options.bitmap {
+            Some(name) => {
                 let found = self.bitmaps.borrow(&source, name)?;
                 let missing = || Refusal::new(format!("Bitmap '{name}' could not be found"));
-                Some((found.ok_or_else(missing)?, mode))
+                Some((found.ok_or_else(missing)?, backup_bitmap_mode(options)?))
             }
-            _ => None,
+            None => None,
         };
         if Arc::ptr_eq(&source, &target) {
             return refuse("Source and target cannot be the same");
@@ -497,33 +497,40 @@ impl Site {
     }
 }
 
-/// Checks the sync mode and that of the bitmap together, and tells the latter.
-fn backup_bitmap_mode(options: &BackupOptions) -> Result<Option<BitmapMode>, Refusal> {
-    let refuse = |text: String| Err(Refusal::new(text));
-    let sync = options.sync;
-    let name = match sync {
+fn sync_name(sync: BackupSync) -> &'static str {
+    match sync {
         BackupSync::Full => "full",
         BackupSync::Top => "top",
         BackupSync::Incremental => "incremental",
         BackupSync::Bitmap => "bitmap",
         BackupSync::None => "none",
-    };
-    let by_bitmap = matches!(sync, BackupSync::Incremental | BackupSync::Bitmap);
-    if options.bitmap.is_none() {
-        if by_bitmap {
-            return refuse(format!("must provide a valid bitmap name for '{name}' sync mode"));
-        }
-        if options.bitmap_mode.is_some() {
-            return refuse("Cannot specify bitmap sync mode without a bitmap".to_owned());
-        }
-        return Ok(None);
     }
-    let mode = match (sync, options.bitmap_mode) {
-        (BackupSync::Incremental, Some(mode)) if mode != BitmapMode::OnSuccess => {
-            return refuse(format!(
-                "Bitmap sync mode must be 'on-success' when using sync mode '{name}'"
-            ));
+}
+
+/// Refuses sync modes that do not fit to whether a bitmap is named, and to its own mode.
+fn check_bitmap_wanted(options: &BackupOptions) -> Result<(), Refusal> {
+    let refuse = |text: String| Err(Refusal::new(text));
+    let name = sync_name(options.sync);
+    let by_bitmap = matches!(options.sync, BackupSync::Incremental | BackupSync::Bitmap);
+    match (&options.bitmap, options.bitmap_mode) {
+        (None, _) if by_bitmap => {
+            refuse(format!("must provide a valid bitmap name for '{name}' sync mode"))
         }
+        (None, Some(_)) => refuse("Cannot specify bitmap sync mode without a bitmap".to_owned()),
+        (Some(_), Some(mode))
+            if options.sync == BackupSync::Incremental && mode != BitmapMode::OnSuccess =>
+        {
+            refuse(format!("Bitmap sync mode must be 'on-success' when using sync mode '{name}'"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What becomes of the bitmap that is named.
+fn backup_bitmap_mode(options: &BackupOptions) -> Result<BitmapMode, Refusal> {
+    let refuse = |text: String| Err(Refusal::new(text));
+    let (sync, name) = (options.sync, sync_name(options.sync));
+    let mode = match (sync, options.bitmap_mode) {
         (BackupSync::Incremental, _) => BitmapMode::OnSuccess,
         (_, Some(mode)) => mode,
         (_, None) => {
@@ -534,12 +541,12 @@ fn backup_bitmap_mode(options: &BackupOptions) -> Result<Option<BitmapMode>, Ref
     if sync == BackupSync::None {
         return refuse(format!("sync mode '{name}' does not produce meaningful bitmap outputs"));
     }
-    if mode == BitmapMode::Never && !by_bitmap {
+    if mode == BitmapMode::Never && matches!(sync, BackupSync::Full | BackupSync::Top) {
         return refuse(format!(
             "Bitmap sync mode 'never' has no meaningful effect when combined with sync mode '{name}'"
         ));
     }
-    Ok(Some(mode))
+    Ok(mode)
 }
 
 fn quorum_child(member: &Member, wanted: &Arc<Member>) -> bool {
