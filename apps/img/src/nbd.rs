@@ -5,8 +5,8 @@ use crate::args::{Args, NO_SHORT, Opt, flag, takes};
 use crate::image::{self, Secrets};
 use crate::text;
 use crypto::{Credentials, Endpoint};
-use formats::{HostFiles, ImageSpec, open_image};
-use graph::{Image, Node};
+use formats::{Gate, HostFiles, ImageSpec, open_image};
+use graph::Node;
 use host::daemon::{self, Side, Waiting};
 use host::signals::Endings;
 use nbd::{Address, DEFAULT_PORT, Export, ExportInfo, Exports, Listener, Stream, Tls};
@@ -66,8 +66,7 @@ static OPTIONS: &[Opt] = &[
 ];
 
 /// Options that are known and wait.
-const WAITING: &[&str] =
-    &["trace", "selinux-label", "connect", "disconnect", "snapshot", "detect-zeroes"];
+const WAITING: &[&str] = &["trace", "selinux-label", "connect", "disconnect"];
 
 /// Runs the tool under the name `program` with these arguments.
 pub fn run(program: &str, words: &[String]) -> ExitCode {
@@ -105,6 +104,8 @@ fn start(program: &str, words: &[String]) -> Result<ExitCode, Failure> {
         return Err(Failure::usage(format!("{program}: Invalid number of arguments"), program));
     };
     let plan = Plan::parse(&args)?;
+    // The number of this process is told, and the one in the background has another.
+    let handed = handed_over(&args)?;
     let waiting = if args.has("fork") {
         let cannot = |e| Failure::io("Failed to go to the background", &e);
         match daemon::split().map_err(cannot)? {
@@ -114,7 +115,37 @@ fn start(program: &str, words: &[String]) -> Result<ExitCode, Failure> {
     } else {
         None
     };
-    serve(&args, filename, &plan, waiting).map(|()| ExitCode::SUCCESS)
+    serve(&args, filename, &plan, handed, waiting).map(|()| ExitCode::SUCCESS)
+}
+
+/// Options that say where to listen, and what messages call that.
+const PLACES: &[(&str, &str)] = &[
+    ("connect", "NBD device"),
+    ("socket", "Unix socket"),
+    ("bind", "The interface"),
+    ("port", "TCP port number"),
+];
+
+/// The socket that systemd hands over with the first connection (`sd_listen_fds(3)`).
+fn handed_over(args: &Args) -> Result<Option<Listener>, Failure> {
+    /// Where the sockets begin.
+    const FIRST: i32 = 3;
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    let (Some(pid), Some(count)) = (number("LISTEN_PID"), number("LISTEN_FDS")) else {
+        return Ok(None);
+    };
+    if pid != std::process::id() || count == 0 {
+        return Ok(None);
+    }
+    if count > 1 {
+        let text = "qemu-nbd does not support socket activation with LISTEN_FDS > 1";
+        return Err(Failure::new(text));
+    }
+    if let Some((_, what)) = PLACES.iter().find(|(option, _)| args.has(option)) {
+        return Err(Failure::new(format!("{what} can't be set when using socket activation")));
+    }
+    let adopted = host::inherited::adopt(FIRST).and_then(Listener::adopted);
+    adopted.map(Some).map_err(|e| Failure::io("Socket activation failed", &e))
 }
 
 /// What the numbers on the command line say.
@@ -137,6 +168,7 @@ impl Plan {
         let mode =
             if args.has("nocache") { "none" } else { args.value("cache").unwrap_or("writeback") };
         let invalid = || Failure::new(format!("Invalid cache mode `{mode}'"));
+        check_detect_zeroes(args)?;
         let seconds = number("handshake-limit", "handshake limit", 10)?;
         Ok(Self {
             address: address(args)?,
@@ -146,6 +178,23 @@ impl Plan {
             cache: CacheMode::named(mode).ok_or_else(invalid)?,
         })
     }
+}
+
+/// Refuses modes that do not exist, that do not fit, and those that wait.
+fn check_detect_zeroes(args: &Args) -> Result<(), Failure> {
+    let text = match args.value("detect-zeroes") {
+        None | Some("off") => return Ok(()),
+        Some("unmap") if !matches!(args.value("discard"), Some("unmap" | "on")) => {
+            "setting detect-zeroes to unmap is not allowed without setting discard operation to \
+             unmap"
+                .to_owned()
+        }
+        Some(mode @ ("on" | "unmap")) => format!("not supported yet: --detect-zeroes={mode}"),
+        Some(mode) => {
+            format!("Failed to parse detect_zeroes mode: invalid parameter value: {mode}")
+        }
+    };
+    Err(Failure::new(text))
 }
 
 /// Where to listen, or whom to ask.
@@ -167,18 +216,21 @@ fn serve(
     args: &Args,
     filename: &str,
     plan: &Plan,
+    handed: Option<Listener>,
     waiting: Option<Waiting>,
 ) -> Result<(), Failure> {
     let secrets = Secrets::parse(args.values("object"))?;
     let tls = credentials(args, &secrets, Endpoint::Server)?;
-    let node = open(args, filename, plan, &secrets)?;
+    let image = open(args, filename, plan, &secrets)?;
+    let node = window(&image, plan.offset)?;
     let mut export = Export::new(
         args.value("export-name").unwrap_or_default(),
         args.value("description").unwrap_or_default(),
         Arc::clone(&node),
         !args.has("read-only"),
         plan.shared != 1,
-    );
+    )
+    .within(image, plan.offset);
     if args.has("allocation-depth") {
         export = export.with_allocation_depth();
     }
@@ -186,7 +238,7 @@ fn serve(
         let missing = |_| Failure::new(format!("Bitmap '{name}' is not found"));
         export = export.with_bitmap(name).map_err(missing)?;
     }
-    let listener = bind(&plan.address)?;
+    let listener = handed.map_or_else(|| bind(&plan.address), Ok)?;
     if let Some(path) = args.value("pid-file") {
         let written = std::fs::write(path, format!("{}\n", std::process::id()));
         written.map_err(|e| {
@@ -243,7 +295,7 @@ fn open(
         name: filename,
         format: args.value("format"),
         complete: args.has("image-opts"),
-        writable: !args.has("read-only") && snapshot.is_none(),
+        writable: !args.has("read-only") && snapshot.is_none() && !args.has("snapshot"),
         cache: plan.cache,
         ..ImageSpec::default()
     };
@@ -254,22 +306,29 @@ fn open(
         Some(wanted) => crate::commands::convert::snapshot(&*opened.node, wanted)?,
         None => opened.node,
     };
-    if plan.offset == 0 {
-        return Ok(node);
+    if args.has("snapshot") { temporary(node) } else { Ok(node) }
+}
+
+/// An image without a name that takes what clients write.
+fn temporary(below: Arc<dyn Node>) -> Result<Arc<dyn Node>, Failure> {
+    let file = HostFiles.temporary()?;
+    let options = formats::qcow2::CreateOptions::new(below.size());
+    formats::qcow2::create(&file, "temporary overlay", &options)?;
+    Ok(formats::overlay(&file, Some(below))?)
+}
+
+/// The image from `offset` on.
+fn window(image: &Arc<dyn Node>, offset: u64) -> Result<Arc<dyn Node>, Failure> {
+    if offset == 0 {
+        return Ok(Arc::clone(image));
     }
-    if plan.offset >= node.size() {
+    if offset >= image.size() {
         return Err(Failure::new(format!(
-            "Offset ({}) has to be smaller than the image size ({})",
-            plan.offset,
-            node.size()
+            "Offset ({offset}) has to be smaller than the image size ({})",
+            image.size()
         )));
     }
-    if node.image().and_then(Image::overlay).is_some() && jobs::backing_of(&*node).is_some() {
-        return Err(Failure::new(
-            "not supported yet: --offset with an image that has a backing file",
-        ));
-    }
-    Ok(Arc::new(formats::Raw::window(node, plan.offset, None)?))
+    Ok(Arc::new(formats::Raw::window(Arc::clone(image), offset, None)?))
 }
 
 /// Why the server may have to end.

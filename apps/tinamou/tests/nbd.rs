@@ -183,12 +183,69 @@ fn a_backing_file_can_be_on_a_server() {
 }
 
 #[test]
+fn what_clients_write_to_a_snapshot_is_gone_with_it() {
+    let within = folder("snapshot");
+    must(Whose::Ours, "qemu-img", &["create", "-q", "disk", "4M"], &within);
+    must(Whose::Ours, "qemu-io", &["-f", "raw", "-c", "write -P 5 1M 1M", "disk"], &within);
+    let serving = Server::start(Whose::Ours, &["-s", "-x", "disk", "-f", "raw", "disk"], &within);
+    let script = ["-c", "write -P 6 0 2M", "-c", "read -P 6 0 2M"];
+    must(Whose::Peer, "qemu-io", &[&["-f", "raw"], &script[..], &[URI]].concat(), &within);
+    serving.ended();
+    let script = ["-c", "read -P 0 0 1M", "-c", "read -P 5 1M 1M"];
+    must(Whose::Ours, "qemu-io", &[&["-f", "raw"], &script[..], &["disk"]].concat(), &within);
+}
+
+#[test]
+fn a_part_of_an_overlay_tells_what_its_backing_file_has() {
+    let within = folder("offset");
+    must(Whose::Ours, "qemu-img", &["create", "-q", "base", "4M"], &within);
+    must(Whose::Ours, "qemu-io", &["-f", "raw", "-c", "write -P 5 2M 1M", "base"], &within);
+    let overlay = ["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "base", "disk"];
+    must(Whose::Ours, "qemu-img", &overlay, &within);
+    let args = ["-t", "-r", "-o", "1M", "-x", "disk", "-f", "qcow2", "disk"];
+    let _serving = Server::start(Whose::Ours, &args, &within);
+    for whose in [Whose::Peer, Whose::Ours] {
+        must(whose, "qemu-img", &["convert", "-f", "raw", "-O", "raw", URI, "copy"], &within);
+        let script = ["-c", "read -P 0 0 1M", "-c", "read -P 5 1M 1M", "-c", "read -P 0 2M 1M"];
+        let said =
+            must(whose, "qemu-io", &[&["-f", "raw"], &script[..], &["copy"]].concat(), &within);
+        assert!(!said.contains("fail"), "{said}");
+    }
+}
+
+#[test]
+fn a_socket_can_be_handed_over() {
+    let within = folder("activation");
+    must(Whose::Ours, "qemu-img", &["create", "-q", "disk", "1M"], &within);
+    let listener = std::os::unix::net::UnixListener::bind(within.join("socket")).unwrap();
+    // A shell tells its own number and becomes the server; the socket is its descriptor 3.
+    let script = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" nbd \"$@\" 3<&0 0</dev/null";
+    let start = |args: &[&str]| {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", script, env!("CARGO_BIN_EXE_tinamou")]).args(args);
+        shell.current_dir(&within).stderr(std::process::Stdio::piped());
+        let socket = std::os::fd::OwnedFd::from(listener.try_clone().unwrap());
+        shell.stdin(std::process::Stdio::from(socket)).spawn().unwrap()
+    };
+    let refused = start(&["-p", "10809", "-f", "raw", "disk"]).wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(text.contains("TCP port number can't be set when using socket activation"), "{text}");
+    let serving = Server(start(&["-x", "disk", "-f", "raw", "disk"]));
+    must(Whose::Peer, "qemu-io", &["-f", "raw", "-c", "read -P 0 0 1M", URI], &within);
+    serving.ended();
+}
+
+#[test]
 fn complaints() {
     let within = folder("complaints");
     let cases = [
         (&["nope"][..], "Failed to blk_new_open 'nope': Could not open 'nope': No such file"),
         (&["-e", "x", "a"], "Invalid shared device number 'x'"),
         (&["-p", "70000", "a"], "Invalid port '70000'"),
+        (
+            &["--detect-zeroes=unmap", "a"],
+            "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap",
+        ),
         (&["--tls-creds", "x", "a"], "Failed to get TLS creds: No TLS credentials with id 'x'"),
         (&["--tls-hostname", "x", "a"], "--tls-hostname is not permitted without --tls-creds"),
         (&[], "Invalid number of arguments"),

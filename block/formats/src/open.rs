@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use graph::{
     Child, DetectZeroes, DiskOptions, Edge, Graph, Member, Name, NewMember, Node, NodeKind,
@@ -222,9 +223,10 @@ impl<'a> Opener<'a> {
             "null-co" | "null-aio" => {
                 let size = keys.take_size("size")?.unwrap_or(Null::DEFAULT_SIZE);
                 let zeroes = keys.take_bool("read-zeroes")?.unwrap_or(false);
-                keys.take_size("latency-ns")?;
+                let latency = Duration::from_nanos(keys.take_size("latency-ns")?.unwrap_or(0));
                 keys.finish(driver)?;
-                Ok(Made::protocol(Arc::new(Null::new(size, zeroes))))
+                let node = Null::new(size, zeroes).with_latency(latency);
+                Ok(Made::protocol(Arc::new(node)))
             }
             _ => Ok(Made::protocol(self.file(keys, common)?)),
         }

@@ -297,6 +297,19 @@ impl Listener {
         shut.or_else(|e| if e.kind() == io::ErrorKind::NotConnected { Ok(()) } else { Err(e) })
     }
 
+    /// A socket that listens already, from whoever started the process.
+    ///
+    /// # Errors
+    /// It is no socket of a kind that we serve.
+    pub fn adopted(socket: OwnedFd) -> io::Result<Self> {
+        use rustix::net::AddressFamily;
+        match rustix::net::getsockname(&socket)?.address_family() {
+            AddressFamily::INET | AddressFamily::INET6 => Ok(Self::Tcp(socket.into())),
+            AddressFamily::UNIX => Ok(Self::Unix(socket.into())),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Waits for a caller.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! `null-co`: a disk of zeroes that forgets what is written to it.
 
 use std::io;
+use std::time::Duration;
 
 use graph::{Extent, ExtentKind, Node, NodeInfo, WriteFlags, ZeroFlags, check_range};
 
@@ -8,6 +9,7 @@ use graph::{Extent, ExtentKind, Node, NodeInfo, WriteFlags, ZeroFlags, check_ran
 pub struct Null {
     size: u64,
     read_zeroes: bool,
+    latency: Duration,
 }
 
 impl Null {
@@ -16,7 +18,22 @@ impl Null {
 
     /// A disk of `size` bytes; without `read_zeroes` reads leave the buffer as it is.
     pub fn new(size: u64, read_zeroes: bool) -> Self {
-        Self { size, read_zeroes }
+        Self { size, read_zeroes, latency: Duration::ZERO }
+    }
+
+    /// The same, and every request takes so long.
+    #[must_use]
+    pub fn with_latency(self, latency: Duration) -> Self {
+        Self { latency, ..self }
+    }
+
+    /// Lets a request take its time.
+    fn serve(&self, offset: u64, len: u64) -> io::Result<()> {
+        check_range(offset, len, self.size)?;
+        if !self.latency.is_zero() {
+            std::thread::sleep(self.latency);
+        }
+        Ok(())
     }
 }
 
@@ -26,7 +43,7 @@ impl Node for Null {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        check_range(offset, buf.len() as u64, self.size)?;
+        self.serve(offset, buf.len() as u64)?;
         if self.read_zeroes {
             buf.fill(0);
         }
@@ -34,23 +51,23 @@ impl Node for Null {
     }
 
     fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
-        self.read_at(offset, buf).is_ok()
+        self.latency.is_zero() && self.read_at(offset, buf).is_ok()
     }
 
     fn write_at(&self, offset: u64, buf: &[u8], _flags: WriteFlags) -> io::Result<()> {
-        check_range(offset, buf.len() as u64, self.size)
+        self.serve(offset, buf.len() as u64)
     }
 
     fn write_zeroes(&self, offset: u64, len: u64, _flags: ZeroFlags) -> io::Result<()> {
-        check_range(offset, len, self.size)
+        self.serve(offset, len)
     }
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
-        check_range(offset, len, self.size)
+        self.serve(offset, len)
     }
 
     fn flush(&self) -> io::Result<()> {
-        Ok(())
+        self.serve(0, 0)
     }
 
     fn block_status(&self, offset: u64, len: u64) -> io::Result<Extent> {

@@ -128,3 +128,13 @@ fn a_null_disk_has_bounds_and_reads_zeroes_on_request() {
     assert_eq!(buf, [0; 512]);
     assert!(null.write_at(1000, &[0; 100], PLAIN).is_err());
 }
+
+#[test]
+fn a_null_device_takes_its_time() {
+    let slow = Null::new(1024, true).with_latency(std::time::Duration::from_millis(20));
+    let begun = std::time::Instant::now();
+    slow.read_at(0, &mut [1; 512]).unwrap();
+    slow.flush().unwrap();
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(40));
+    assert!(!slow.read_cached(0, &mut [1; 512]), "nothing is there at once");
+}

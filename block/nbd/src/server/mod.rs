@@ -23,6 +23,8 @@ pub struct Export {
     /// Several clients at a time see each other's writes, flushed ones at the latest.
     multiple: bool,
     contexts: Vec<Context>,
+    /// What is asked about ranges, and where the export begins in it.
+    whole: (Arc<dyn Node>, u64),
     clients: Mutex<Clients>,
     left: Condvar,
 }
@@ -50,7 +52,21 @@ impl Export {
         let (name, description) = (name.to_owned(), description.to_owned());
         let contexts = vec![Context::Allocation];
         let (clients, left) = Default::default();
-        Self { name, description, node, writable, multiple, contexts, clients, left }
+        let whole = (Arc::clone(&node), 0);
+        Self { name, description, node, writable, multiple, contexts, whole, clients, left }
+    }
+
+    /// The export is a part of an image: ranges are looked up there, from `start` on. A window onto an
+    /// image cannot tell what comes from the image's backing file.
+    #[must_use]
+    pub fn within(self, image: Arc<dyn Node>, start: u64) -> Self {
+        Self { whole: (image, start), ..self }
+    }
+
+    /// What a context knows from `offset` on.
+    fn extent(&self, context: &Context, offset: u64, len: u64) -> io::Result<(u64, u64)> {
+        let (image, start) = &self.whole;
+        context.extent(image, start + offset, len)
     }
 
     /// Tells which layer of a backing chain has each range (`qemu:allocation-depth`).
@@ -65,7 +81,7 @@ impl Export {
     /// # Errors
     /// `NotFound` if the image has no such bitmap, `InvalidData` if its bits mean nothing.
     pub fn with_bitmap(mut self, name: &str) -> io::Result<Self> {
-        bitmaps(&*self.node).ok_or(io::ErrorKind::NotFound)?.next_dirty(name, 0)?;
+        bitmaps(&*self.whole.0).ok_or(io::ErrorKind::NotFound)?.next_dirty(name, 0)?;
         self.contexts.push(Context::Bitmap(name.to_owned()));
         Ok(self)
     }

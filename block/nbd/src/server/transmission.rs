@@ -220,7 +220,7 @@ impl<T: Write + Send> Connection<'_, T> {
         let end = request.offset + request.len;
         let mut at = request.offset;
         while at < end {
-            let (len, flags) = context.extent(&self.agreed.export.node, at, end - at)?;
+            let (len, flags) = self.agreed.export.extent(context, at, end - at)?;
             at += len;
             let full = extents.len() == most;
             match extents.last_mut() {
