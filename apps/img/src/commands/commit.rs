@@ -79,7 +79,7 @@ fn layers(
     filename: &str,
     wanted: Option<&str>,
 ) -> Result<(Vec<Layer>, Layer), Failure> {
-    let top = image_args.open(filename, |o| (o.purpose, o.writable) = (Purpose::Info, true))?;
+    let top = image_args.open(filename, |o| o.purpose = Purpose::Info)?;
     let mut between = Vec::new();
     let mut next = backing_of(&*top);
     if next.is_none() {
