@@ -7,7 +7,10 @@
 use crate::bytes::Bytes;
 use formats::probe::{PROBE_BYTES, format_of};
 use formats::qcow2::{Compression, CreateOptions, Options, Qcow2, create};
-use graph::{Extent, Fix, Memory, Node, NodeInfo, WriteFlags, ZeroFlags};
+use graph::{
+    Bitmaps, Extent, Fix, Image, Memory, Node, NodeInfo, Preallocation, SnapshotInfo, Snapshots,
+    WriteFlags, ZeroFlags,
+};
 use std::io;
 use std::sync::Arc;
 
@@ -79,7 +82,11 @@ pub fn feed(input: &[u8]) {
         Err(_) => false,
     };
     repair(image);
-    let Ok(disk) = Qcow2::open(Arc::clone(&file), "disk", Options::default()) else { return };
+    let data: Arc<dyn Node> = Arc::new(Growing(Memory::new(vec![7; 30_000], false)));
+    let outside = Options { data_file: Some(data), ..Options::default() };
+    let disk = Qcow2::open(Arc::clone(&file), "disk", Options::default())
+        .or_else(|_| Qcow2::open(Arc::clone(&file), "disk", outside));
+    let Ok(disk) = disk else { return };
     use_disk(&disk, &mut Bytes(ops), sound);
     drop(disk);
     let report = Qcow2::check(&*file, "disk");
@@ -97,12 +104,42 @@ fn repair(image: &[u8]) {
     }
 }
 
+/// Changes the structure of an image that can do it: snapshots, bitmaps, length, content.
+fn restructure(image: &dyn Image, op: u8, place: u64, size: u64) -> io::Result<()> {
+    let missing = || io::Error::from(io::ErrorKind::Unsupported);
+    let snapshots = || image.snapshots().ok_or_else(missing);
+    let bitmaps = || image.bitmaps().ok_or_else(missing);
+    let name = (place % 3).to_string();
+    match op >> 4 {
+        0 | 1 => {
+            snapshots()?.create(&SnapshotInfo { name, icount: Some(place), ..Default::default() })
+        }
+        2 => snapshots()?.apply(&name),
+        3 => snapshots()?.delete(&name),
+        4 => snapshots()?.open(&name).and_then(|old| old.read_at(0, &mut [0; 512])),
+        5 => bitmaps()?.add(&name, 512 << (place % 8), place % 2 == 0),
+        6 => bitmaps()?.remove(&name),
+        7 => bitmaps()?.set(&name, 0, size / 2),
+        8 => bitmaps()?.next_dirty(&name, 0).map(|_| ()),
+        9 => image.resize(place * 512, Preallocation::Off),
+        10 => image.resize(size.saturating_add(place << 12), Preallocation::Metadata),
+        11 => image.overlay().ok_or_else(missing)?.make_empty(),
+        12 => image.overlay().ok_or_else(missing)?.record_backing(Some(&name), Some("raw")),
+        _ => {
+            let compress = image.compress().ok_or_else(missing)?;
+            let unit = compress.unit();
+            let at = (place * 700 / unit * unit).min(size);
+            compress.write_compressed(at, &vec![op; unit.min(size - at).min(1 << 16) as usize])
+        }
+    }
+}
+
 /// Runs operations. On a sound image, what is written is read back.
 pub(crate) fn use_disk(disk: &dyn Node, ops: &mut Bytes<'_>, sound: bool) {
-    let size = disk.size();
     let _info = disk.info();
     let mut buffer = vec![0; 3000];
     while !ops.is_empty() {
+        let size = disk.size();
         let (op, place) = (ops.byte(), u64::from(ops.byte()));
         // Near the start, near the end, or anywhere between.
         let at = match op >> 4 & 3 {
@@ -115,7 +152,7 @@ pub(crate) fn use_disk(disk: &dyn Node, ops: &mut Bytes<'_>, sound: bool) {
         let len = [512, 1, 3000, 70000][usize::from(op >> 6)].min(size - at);
         let bytes = len.min(3000) as usize;
         let zero = ZeroFlags { unmap: place % 2 == 0, ..ZeroFlags::default() };
-        let _failed = match op % 7 {
+        let _failed = match op % 9 {
             0 => disk.read_at(at, &mut buffer[..bytes]),
             1 | 2 => {
                 let data = vec![op ^ place as u8; bytes];
@@ -128,6 +165,7 @@ pub(crate) fn use_disk(disk: &dyn Node, ops: &mut Bytes<'_>, sound: bool) {
             3 => disk.write_zeroes(at, len, zero),
             4 => disk.discard(at, len),
             5 => disk.flush(),
+            7 | 8 => disk.image().map_or(Ok(()), |image| restructure(image, op, place, size)),
             _ => disk.block_status(at, size - at).map(|extent| {
                 assert!(at == size || extent.len > 0 && extent.len <= size - at);
             }),
@@ -138,13 +176,22 @@ pub(crate) fn use_disk(disk: &dyn Node, ops: &mut Bytes<'_>, sound: bool) {
 fn sample(options: &CreateOptions) -> Vec<u8> {
     let file: Arc<dyn Node> = Arc::new(Growing(Memory::new(Vec::new(), false)));
     create(&file, "seed", options).expect("the options are possible");
-    let disk =
-        Qcow2::open(Arc::clone(&file), "seed", Options::default()).expect("it is a good image");
+    let data: Arc<dyn Node> = Arc::new(Growing(Memory::new(Vec::new(), false)));
+    let data_file = options.data_file.as_ref().map(|_| data);
+    let opening = Options { data_file, ..Options::default() };
+    let disk = Qcow2::open(Arc::clone(&file), "seed", opening).expect("it is a good image");
     for at in [0, 5000, 30_000] {
         disk.write_at(at, &[at as u8 + 1; 700], WriteFlags::default()).expect("there is room");
     }
     let unmap = ZeroFlags { unmap: true, ..ZeroFlags::default() };
     disk.write_zeroes(28_000, 10_000, unmap).expect("there is room");
+    // Not every kind can have them.
+    let info = SnapshotInfo { name: "1".into(), ..SnapshotInfo::default() };
+    let _ = Snapshots::create(&disk, &info);
+    if options.version > 2 {
+        let _ = disk.add("0", 4096, true);
+    }
+    disk.write_at(4000, &[9; 1000], WriteFlags::default()).expect("there is room");
     drop(disk);
     let mut bytes = vec![0; file.size() as usize];
     file.read_at(0, &mut bytes).expect("it is in memory");
@@ -161,7 +208,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
         CreateOptions { refcount_bits: 64, lazy_refcounts: true, ..plain.clone() },
         CreateOptions { cluster_size: 16384, extended_l2: true, ..plain.clone() },
         CreateOptions { compression: Compression::Zstd, ..plain.clone() },
-        CreateOptions { backing_file: Some("base".into()), ..plain },
+        CreateOptions { backing_file: Some("base".into()), ..plain.clone() },
+        CreateOptions { data_file: Some("data".into()), ..plain.clone() },
+        CreateOptions { data_file: Some("data".into()), data_file_raw: true, ..plain },
     ];
     let ops: Vec<u8> = (0..40u8).map(|n| n.wrapping_mul(37)).collect();
     kinds.iter().map(|kind| [&[20][..], &sample(kind), &ops].concat()).collect()

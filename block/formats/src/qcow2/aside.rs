@@ -16,14 +16,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::atomic::Ordering;
 
-use graph::{Fix, Node, WriteFlags};
+use graph::{Fix, Node, OpenError, WriteFlags};
 
 use super::Qcow2;
 use super::codec::{read_padded, table_bytes};
 use super::header::Header;
 use super::layout::OFFSET;
 use super::meta::{Kind, Meta};
+use super::snapshots;
 
 /// Where copies go.
 struct Places {
@@ -128,18 +130,27 @@ impl Qcow2 {
     /// After a failure: memory is again what the file has. What was allocated is given back, if
     /// that can be done; otherwise it is leaked.
     pub(super) fn abandon(&self) {
-        let header = self.header().clone();
-        let list = super::lock(&self.snapshots).clone();
-        let loaded = Self::load_meta(&*self.file, &header, &self.path, &list, self.list_len());
-        match loaded {
-            Ok(meta) => {
-                *self.meta() = meta;
-                self.unpacker.clear();
-                // The failure that led here is what the caller hears of.
-                let _ = self.repair(Fix::Leaks);
-            }
+        if self.reload().is_err() {
             // Nothing more is written through tables that may be wrong.
-            Err(_) => self.outdated.store(true, std::sync::atomic::Ordering::Release),
+            self.outdated.store(true, Ordering::Release);
+            return;
         }
+        self.unpacker.clear();
+        // The failure that led here is what the caller hears of.
+        let _ = self.repair(Fix::Leaks);
+    }
+
+    /// Reads header and tables again: a failed write of the header may have come through.
+    fn reload(&self) -> Result<(), OpenError> {
+        let file = &*self.file;
+        let header = Header::read(file, &self.path)?;
+        let (list, list_len) = snapshots::read(file, &header, &self.path)?;
+        let meta = Self::load_meta(file, &header, &self.path, &list, list_len)?;
+        self.size.store(header.size, Ordering::Release);
+        self.list_len.store(list_len, Ordering::Release);
+        *super::lock(&self.snapshots) = list;
+        *self.header() = header;
+        *self.meta() = meta;
+        Ok(())
     }
 }

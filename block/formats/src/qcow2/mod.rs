@@ -233,10 +233,6 @@ impl Qcow2 {
         Ok(meta)
     }
 
-    fn list_len(&self) -> u64 {
-        self.list_len.load(Ordering::Acquire)
-    }
-
     /// Repairs an image that was not closed, and marks stale what we do not know.
     fn prepare_for_writing(&self) -> io::Result<()> {
         let (dirty, stale) = {

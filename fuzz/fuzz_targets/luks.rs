@@ -1,0 +1,5 @@
+//! LUKS volumes.
+
+#![no_main]
+
+fuzz::target!(luks);
