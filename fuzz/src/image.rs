@@ -117,7 +117,7 @@ fn restructure(image: &dyn Image, op: u8, place: u64, size: u64) -> io::Result<(
         2 => snapshots()?.apply(&name),
         3 => snapshots()?.delete(&name),
         4 => snapshots()?.open(&name).and_then(|old| old.read_at(0, &mut [0; 512])),
-        5 => bitmaps()?.add(&name, 512 << (place % 8), place % 2 == 0),
+        5 => bitmaps()?.add(&name, 512 << (place % 8), place.is_multiple_of(2)),
         6 => bitmaps()?.remove(&name),
         7 => bitmaps()?.set(&name, 0, size / 2),
         8 => bitmaps()?.next_dirty(&name, 0).map(|_| ()),
