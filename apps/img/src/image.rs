@@ -3,7 +3,9 @@
 use crate::args::Args;
 use crate::{Failure, Invocation};
 use crypto::Objects;
-use formats::{FORMATS, HostFiles, ImageSpec, Rehearsal, check_image, open_image, rehearse_repair};
+use formats::{
+    FORMATS, Gate, HostFiles, ImageSpec, Rehearsal, check_image, open_image, rehearse_repair,
+};
 use graph::throttle::Group;
 use graph::{CheckReport, Child, Fix, Node, OpenError, Role};
 use options::{Grammar, List};
@@ -181,6 +183,14 @@ pub(crate) fn open_named(
 ) -> Result<Arc<dyn Node>, Failure> {
     let spec = ImageSpec { name, format, ..ImageSpec::default() };
     Ok(open_image(&spec, &HostFiles, secrets)?.node)
+}
+
+/// An image without a name on `below`, which takes what is written.
+pub(crate) fn temporary(below: Arc<dyn Node>) -> Result<Arc<dyn Node>, Failure> {
+    let file = HostFiles.temporary()?;
+    let options = formats::qcow2::CreateOptions::new(below.size());
+    formats::qcow2::create(&file, "temporary overlay", &options)?;
+    Ok(formats::overlay(&file, Some(below))?)
 }
 
 /// The children that hold an image's bytes.

@@ -5,7 +5,7 @@ use crate::args::{Args, NO_SHORT, Opt, flag, takes};
 use crate::image::{self, Secrets};
 use crate::text;
 use crypto::{Credentials, Endpoint};
-use formats::{Gate, HostFiles, ImageSpec, open_image};
+use formats::{HostFiles, ImageSpec, open_image};
 use graph::Node;
 use host::daemon::{self, Side, Waiting};
 use host::signals::Endings;
@@ -306,15 +306,7 @@ fn open(
         Some(wanted) => crate::commands::convert::snapshot(&*opened.node, wanted)?,
         None => opened.node,
     };
-    if args.has("snapshot") { temporary(node) } else { Ok(node) }
-}
-
-/// An image without a name that takes what clients write.
-fn temporary(below: Arc<dyn Node>) -> Result<Arc<dyn Node>, Failure> {
-    let file = HostFiles.temporary()?;
-    let options = formats::qcow2::CreateOptions::new(below.size());
-    formats::qcow2::create(&file, "temporary overlay", &options)?;
-    Ok(formats::overlay(&file, Some(below))?)
+    if args.has("snapshot") { image::temporary(node) } else { Ok(node) }
 }
 
 /// The image from `offset` on.

@@ -86,6 +86,7 @@ pub(crate) trait Filter: Send + Sync {
             driver: self.driver(),
             filename,
             cluster_size: below.cluster_size,
+            vm_state_offset: below.vm_state_offset,
             ..NodeInfo::default()
         }
     }

@@ -28,6 +28,10 @@ pub struct ImageSpec<'a> {
     pub share: bool,
     /// Cache mode.
     pub cache: CacheMode,
+    /// Files are read and written as with `aio=native` unless they say otherwise.
+    pub native_aio: bool,
+    /// Discards do nothing unless the image's options say otherwise.
+    pub ignore_discards: bool,
     /// What for.
     pub purpose: Purpose,
     /// Leave backing files closed: the image shows what it holds itself.
@@ -137,7 +141,8 @@ fn inherited(spec: &ImageSpec<'_>) -> Inherited {
     Inherited {
         read_only: !spec.writable,
         cache: spec.cache,
-        discard: true,
+        native_aio: spec.native_aio,
+        discard: !spec.ignore_discards,
         share: spec.share,
         purpose: spec.purpose,
         without_backing: spec.without_backing,

@@ -40,6 +40,6 @@ pub use gate::{Gate, HostFiles, NewFile, Reason};
 pub use image::{ImageSpec, OpenedImage, check_image, open_image, rehearse_repair};
 pub use keys::{Keys, Style};
 pub use manage::{Manager, SnapshotSync};
-pub use open::beside;
+pub use open::{DISCARD, beside};
 pub use raw::Raw;
 pub use rehearsal::Rehearsal;

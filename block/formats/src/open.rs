@@ -44,7 +44,7 @@ pub(crate) const DETECT_ZEROES: &[(&str, DetectZeroes)] =
     &[("off", DetectZeroes::Off), ("on", DetectZeroes::On), ("unmap", DetectZeroes::Unmap)];
 
 /// Names of `discard=` with whether discards take effect.
-pub(crate) const DISCARD: &[(&str, bool)] =
+pub const DISCARD: &[(&str, bool)] =
     &[("ignore", false), ("off", false), ("unmap", true), ("on", true)];
 
 /// What a node takes over from the one above unless told otherwise.
@@ -53,6 +53,8 @@ pub(crate) struct Inherited {
     pub read_only: bool,
     pub auto_read_only: bool,
     pub cache: CacheMode,
+    /// `aio=native`.
+    pub native_aio: bool,
     pub discard: bool,
     pub locking: Locking,
     pub share: bool,
@@ -241,7 +243,7 @@ impl<'a> Opener<'a> {
         let locking = [("auto", Locking::Auto), ("on", Locking::Auto), ("off", Locking::Off)];
         let locking = keys.take_name("locking", &locking)?.unwrap_or(common.locking);
         let aio = [("threads", false), ("native", true), ("io_uring", false)];
-        if keys.take_name("aio", &aio)? == Some(true) && !common.cache.direct {
+        if keys.take_name("aio", &aio)?.unwrap_or(common.native_aio) && !common.cache.direct {
             return Err(OpenError::Option(NATIVE_WANTS_DIRECT.to_owned()));
         }
         keys.finish("file")?;

@@ -126,6 +126,8 @@ pub struct NodeInfo {
     pub allocated: Option<u64>,
     /// Cluster size in bytes, for formats that have clusters.
     pub cluster_size: Option<u32>,
+    /// Offset at which the image keeps the states of virtual machines, in bytes; 0 if it keeps none.
+    pub vm_state_offset: u64,
     /// Name of the backing file as the image records it.
     pub backing_filename: Option<String>,
     /// Format of the backing file as the image records it.

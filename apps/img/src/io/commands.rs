@@ -1,9 +1,11 @@
 //! The commands of the prompt.
 
 use super::letters::Letters;
+use super::manner::Manner;
 use super::report::bytes;
 use super::session::{OpenOptions, Session};
-use super::transfer;
+use super::{transfer, zones};
+use crate::image::cache_mode;
 use crate::{Failure, text};
 use graph::{Breakpoints, Child, Event, ExtentKind, Node, Preallocation, Role, host_text};
 use std::sync::Arc;
@@ -144,6 +146,23 @@ pub(super) static COMMANDS: &[Command] = &[
         ("CfqrP:", 2, MANY),
         transfer::writev,
     ),
+    row(
+        "zone_append",
+        &["zap"],
+        "offset len [len..]",
+        "writes to the end of a zone",
+        ("", 3, 4),
+        zones::append,
+    ),
+    row("zone_close", &["zc"], "offset len", "closes zones", ("", 2, 2), zones::close),
+    row("zone_finish", &["zf"], "offset len", "marks zones as full", ("", 2, 2), zones::finish),
+    row("zone_open", &["zo"], "offset len", "opens zones", ("", 2, 2), zones::open),
+    row("zone_report", &["zrp"], "offset number", "tells about zones", ("", 2, 2), zones::report),
+    row("zone_reset", &["zrs"], "offset len", "empties zones", ("", 2, 2), zones::reset),
+    Command {
+        needs_image: false,
+        ..row("abort", &[], "", "ends as a crash does", ("", 0, 0), abort)
+    },
     Command {
         needs_image: false,
         ..row("close", &["c"], "", "closes the image", ("", 0, 0), close)
@@ -153,7 +172,7 @@ pub(super) static COMMANDS: &[Command] = &[
         ..row(
             "open",
             &["o"],
-            "[-rnU] [-t cache] [-o options] [path]",
+            "[-rsCnkU] [-t cache] [-d discard] [-i aio] [-o options] [path]",
             "opens an image",
             ("Crsnko:t:d:i:U", 0, 1),
             open,
@@ -186,17 +205,6 @@ const fn row(
     }
 }
 
-/// Commands that are known and wait.
-const WAITING: &[&str] = &[
-    "abort",
-    "zone_append",
-    "zone_close",
-    "zone_finish",
-    "zone_open",
-    "zone_report",
-    "zone_reset",
-];
-
 /// Runs the command called `name`.
 pub(super) fn run(session: &mut Session, name: &str, words: &[&str]) -> Outcome {
     match name {
@@ -206,8 +214,7 @@ pub(super) fn run(session: &mut Session, name: &str, words: &[&str]) -> Outcome 
     }
     let found = COMMANDS.iter().find(|c| c.name == name || c.aliases.contains(&name));
     let done = match found {
-        Some(command) => invoke(session, command, words),
-        None if WAITING.contains(&name) => Err(Refusal(format!("not supported yet: {name}"))),
+        Some(command) => invoke(session, command, name, words),
         None => Err(Refusal(format!("command \"{name}\" not found"))),
     };
     match done {
@@ -221,45 +228,50 @@ pub(super) fn run(session: &mut Session, name: &str, words: &[&str]) -> Outcome 
     }
 }
 
-fn invoke(session: &mut Session, command: &Command, words: &[&str]) -> Done {
+/// Runs a command that was called by this name.
+fn invoke(session: &mut Session, command: &Command, name: &str, words: &[&str]) -> Done {
     if command.needs_image && session.opened().is_none() {
         return Err(Refusal::new("no file open, try 'help open'"));
     }
     let letters = Letters::parse(command.letters, words).map_err(|complaint| {
-        eprintln!("{}: {complaint}", command.name);
-        Refusal(line(command))
+        eprintln!("{name}: {complaint}");
+        Refusal(line(name, command))
     })?;
     let (given, (least, most)) = (letters.arguments.len(), command.arguments);
     if (least..=most).contains(&given) {
         return (command.run)(session, &letters);
     }
+    let with_letters = !command.letters.is_empty();
+    if with_letters && words.len() >= least {
+        return Err(Refusal(line(name, command)));
+    }
     let expected = match (least, most) {
+        (least, _) if with_letters => format!("at least {least} arguments"),
         (least, MANY) => format!("at least {least} arguments"),
         (least, most) if least == most => format!("{least} arguments"),
         (least, most) => format!("between {least} and {most} arguments"),
     };
-    let name = command.name;
     eprintln!("bad argument count {given} to {name}, expected {expected}");
     Err(Refusal::new(""))
 }
 
-/// How a command is used, and what it does.
-fn line(command: &Command) -> String {
+/// How a command that was called by this name is used, and what it does.
+fn line(name: &str, command: &Command) -> String {
     let usage =
         if command.usage.is_empty() { String::new() } else { format!(" {}", command.usage) };
-    format!("{}{usage} -- {}", command.name, command.help)
+    format!("{name}{usage} -- {}", command.help)
 }
 
 fn help(about: Option<&str>) -> Outcome {
     let Some(name) = about else {
-        COMMANDS.iter().for_each(|command| println!("{}", line(command)));
+        COMMANDS.iter().for_each(|command| println!("{}", line(command.name, command)));
         println!("help [command] -- help for one or all commands\nquit -- exit the program");
         println!("\nUse 'help commandname' for extended help.");
         return Outcome::Done;
     };
     match COMMANDS.iter().find(|c| c.name == name || c.aliases.contains(&name)) {
         Some(command) => {
-            println!("{}", line(command));
+            println!("{}", line(name, command));
             Outcome::Done
         }
         None => {
@@ -273,6 +285,12 @@ fn help(about: Option<&str>) -> Outcome {
 pub(super) fn image(session: &Session) -> Result<Arc<dyn Node>, Refusal> {
     let opened = session.opened().ok_or_else(|| Refusal::new("no file open, try 'help open'"))?;
     Ok(Arc::clone(&opened.node))
+}
+
+/// The same without the filter of `-C`.
+fn plain_image(session: &Session) -> Result<Arc<dyn Node>, Refusal> {
+    let opened = session.opened().ok_or_else(|| Refusal::new("no file open, try 'help open'"))?;
+    Ok(Arc::clone(&opened.image))
 }
 
 /// A number of bytes, with a suffix.
@@ -293,17 +311,20 @@ fn flush(session: &mut Session, _: &Letters<'_>) -> Done {
     image(session)?.flush().map_err(|_| Refusal::new(""))
 }
 
+/// The node that holds what a node shows.
+fn stored_below(node: &dyn Node) -> Option<Arc<dyn Node>> {
+    let stored = |child: &Child| child.role == Role::File || child.role == Role::Named("image");
+    node.children().into_iter().find(stored).map(|child| child.node)
+}
+
 /// The topmost node of the image that stops requests.
 fn breakpoints(session: &Session) -> Result<Option<Arc<dyn Breakpoints>>, Refusal> {
-    let below = |node: &Arc<dyn Node>| {
-        let stored = |child: &Child| child.role == Role::File || child.role == Role::Named("image");
-        node.children().into_iter().find(stored).map(|child| child.node)
-    };
-    let mut nodes = std::iter::successors(Some(image(session)?), below);
+    let below = |node: &Arc<dyn Node>| stored_below(&**node);
+    let mut nodes = std::iter::successors(Some(plain_image(session)?), below);
     Ok(nodes.find_map(|node| node.breakpoints()))
 }
 
-const UNSUPPORTED: &str = "Operation not supported";
+pub(super) const UNSUPPORTED: &str = "Operation not supported";
 const NOT_FOUND: &str = "No such file or directory";
 
 fn set_break(session: &mut Session, letters: &Letters<'_>) -> Done {
@@ -396,13 +417,29 @@ fn map(session: &mut Session, _: &Letters<'_>) -> Done {
     Ok(())
 }
 
+/// Drivers whose images do not tell how they are divided.
+const UNTOLD: &[&str] = &["bochs", "cloop", "dmg", "parallels"];
+
+/// The cluster size of an image, and where it keeps states of virtual machines; what lies in a file as it
+/// is has neither.
+fn division(node: &dyn Node) -> Option<(u32, u64)> {
+    let info = node.info();
+    match (info.driver, info.cluster_size) {
+        (driver, _) if UNTOLD.contains(&driver) => None,
+        (_, Some(size)) => Some((size, info.vm_state_offset)),
+        ("file" | "host_device", None) => Some((0, 0)),
+        _ => stored_below(node).and_then(|below| division(&*below)),
+    }
+}
+
 fn info(session: &mut Session, _: &Letters<'_>) -> Done {
-    let node = image(session)?;
+    let node = plain_image(session)?;
     let info = node.info();
     println!("format name: {}", info.driver);
-    if let Some(size) = info.cluster_size {
-        println!("cluster size: {}", bytes(f64::from(size)));
-    }
+    // The peer says nothing more, either; the exit code does.
+    let (cluster, state) = division(&*node).ok_or_else(|| Refusal::new(""))?;
+    println!("cluster size: {}", bytes(f64::from(cluster)));
+    println!("vm state offset: {}", bytes(state as f64));
     if !info.specific.is_empty() {
         print!(
             "Format specific information:\n{}",
@@ -410,6 +447,10 @@ fn info(session: &mut Session, _: &Letters<'_>) -> Done {
         );
     }
     Ok(())
+}
+
+fn abort(_: &mut Session, _: &Letters<'_>) -> Done {
+    std::process::abort()
 }
 
 fn close(session: &mut Session, _: &Letters<'_>) -> Done {
@@ -421,18 +462,10 @@ fn open(session: &mut Session, letters: &Letters<'_>) -> Done {
     if session.opened().is_some() {
         return Err(Refusal::new("file open already, try 'help close'"));
     }
-    for (letter, what) in [('C', "copy-on-read"), ('s', "temporary snapshots")] {
-        if letters.has(letter) {
-            return Err(Refusal(format!("not supported yet: {what}")));
-        }
-    }
-    let options = OpenOptions {
-        read_only: letters.has('r'),
-        share: letters.has('U'),
-        cache: if letters.has('n') { Some("none") } else { letters.value('t') },
-        driver: letters.value('o').into_iter().collect(),
-        ..OpenOptions::default()
-    };
+    let mut manner = Manner::default();
+    letters.given().try_for_each(|(letter, value)| manner.set(letter, value))?;
+    let driver = letters.given().filter(|(l, _)| *l == 'o').map(|(_, options)| options).collect();
+    let options = OpenOptions { manner, driver, ..OpenOptions::default() };
     let path = letters.arguments.first().copied().unwrap_or_default();
     Ok(session.open(path, &options)?)
 }
@@ -446,7 +479,8 @@ fn reopen(session: &mut Session, letters: &Letters<'_>) -> Done {
     }
     let now_read_only = image(session)?.read_only();
     let read_only = letters.has('r') || now_read_only && !letters.has('w');
-    Ok(session.reopen(read_only, letters.value('c'))?)
+    let cache = letters.value('c').map(|mode| cache_mode("cache option", Some(mode)));
+    Ok(session.reopen(read_only, cache.transpose()?)?)
 }
 
 fn sleep(_: &mut Session, letters: &Letters<'_>) -> Done {

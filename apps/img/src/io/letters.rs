@@ -59,6 +59,11 @@ impl<'a> Letters<'a> {
         self.given.iter().any(|(l, _)| *l == letter)
     }
 
+    /// Everything given, in order, with empty values where a letter takes none.
+    pub fn given(&self) -> impl Iterator<Item = (char, &'a str)> {
+        self.given.iter().copied()
+    }
+
     /// The value of a letter.
     pub fn value(&self, letter: char) -> Option<&'a str> {
         self.given.iter().rev().find(|(l, _)| *l == letter).map(|(_, value)| *value)

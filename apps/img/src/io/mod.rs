@@ -5,14 +5,17 @@
 
 mod commands;
 mod letters;
+mod manner;
 mod report;
 mod session;
 mod transfer;
+mod zones;
 
 use crate::Failure;
 use crate::args::{Args, NO_SHORT, Opt, flag, takes};
-use crate::image;
+use crate::{image, tracing};
 use commands::Outcome;
+use manner::Manner;
 use session::{OpenOptions, Session};
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
@@ -60,20 +63,14 @@ fn start(program: &str, words: &[String]) -> Result<bool, Failure> {
         println!("{}", crate::version(program));
         return Ok(true);
     }
-    for option in ["snapshot", "copy-on-read", "trace"] {
-        if args.has(option) {
-            return Err(Failure::new(format!("not supported yet: --{option}")));
-        }
-    }
     let secrets = image::Secrets::parse(args.values("object"))?;
+    let manner = manner(program, &args)?;
     let mut session = Session::new(program, secrets);
     if let [filename] = args.operands.as_slice() {
         let options = OpenOptions {
             format: args.value("format").map(str::to_owned),
             complete: args.has("image-opts"),
-            read_only: args.has("read-only"),
-            cache: if args.has("nocache") { Some("none") } else { args.value("cache") },
-            share: args.has("force-share"),
+            manner,
             ..OpenOptions::default()
         };
         session.open(filename, &options)?;
@@ -84,6 +81,20 @@ fn start(program: &str, words: &[String]) -> Result<bool, Failure> {
     let good = if given.is_empty() { converse(&mut session) } else { obey(&mut session, &given) };
     session.wait_for_all();
     Ok(good)
+}
+
+/// How the image is to be opened. What is wrong is told of the first option that is.
+fn manner(program: &str, args: &Args) -> Result<Manner, Failure> {
+    let mut manner = Manner::default();
+    for (name, value) in args.given() {
+        if name == "trace" {
+            tracing::enable(program, value)?.iter().for_each(|line| eprintln!("{line}"));
+        }
+        if let Some(letter) = OPTIONS.iter().find(|o| o.long == name).and_then(|o| o.short) {
+            manner.set(letter, value)?;
+        }
+    }
+    Ok(manner)
 }
 
 /// Runs the commands of the command line; all of them, whatever becomes of one.

@@ -1,8 +1,9 @@
 //! The image that is open, and requests that are under way.
 
 use super::commands::{self, Outcome};
+use super::manner::Manner;
 use crate::Failure;
-use crate::image::Secrets;
+use crate::image::{self, Secrets};
 use formats::{HostFiles, ImageSpec, open_image};
 use graph::Node;
 use options::{Grammar, List};
@@ -16,9 +17,7 @@ pub(super) struct OpenOptions<'a> {
     pub format: Option<String>,
     /// The name is a list of options.
     pub complete: bool,
-    pub read_only: bool,
-    pub cache: Option<&'a str>,
-    pub share: bool,
+    pub manner: Manner,
     /// Further options of the driver, as `-o` has them.
     pub driver: Vec<&'a str>,
 }
@@ -26,9 +25,12 @@ pub(super) struct OpenOptions<'a> {
 /// An image that is open.
 pub(super) struct Opened {
     pub node: Arc<dyn Node>,
-    pub name: String,
+    /// The image itself: `node`, or what is below its copy-on-read filter.
+    pub image: Arc<dyn Node>,
+    name: String,
     complete: bool,
     format: Option<String>,
+    manner: Manner,
 }
 
 /// What the commands of one run share.
@@ -50,9 +52,7 @@ impl Session {
             true => f.within("can't open"),
             false => f.without(&format!("{name}: ")).within(format!("can't open device {name}")),
         };
-        let mode = options.cache.unwrap_or("writeback");
-        let cache = CacheMode::named(mode)
-            .ok_or_else(|| Failure::new(format!("invalid cache option: {mode}")))?;
+        let manner = options.manner;
         let (description, complete) = if options.driver.is_empty() {
             (name.to_owned(), options.complete)
         } else {
@@ -62,32 +62,58 @@ impl Session {
             name: &description,
             format: options.format.as_deref(),
             complete,
-            writable: !options.read_only,
-            share: options.share,
-            cache,
+            writable: !manner.read_only && !manner.snapshot,
+            share: manner.share,
+            cache: manner.cache,
+            native_aio: manner.native_aio,
+            ignore_discards: manner.ignore_discards,
             ..ImageSpec::default()
         };
+        if manner.share && !manner.read_only && !manner.snapshot {
+            let text = "force-share=on can only be used with read-only images";
+            return Err(failed(Failure::new(text)));
+        }
         self.close();
         let opened = open_image(&spec, &HostFiles, &self.secrets).map_err(|e| failed(e.into()))?;
         opened.warnings.iter().for_each(|line| eprintln!("{line}"));
-        self.opened = Some(Opened {
-            node: opened.node,
-            name: description,
-            complete,
-            format: options.format.clone(),
-        });
+        if manner.copy_on_read && manner.read_only {
+            return Err(failed(Failure::new("Can't use copy-on-read on read-only device")));
+        }
+        // An overlay that nobody can write to shows what is below it.
+        let image = match manner.snapshot && !manner.read_only {
+            true => image::temporary(opened.node).map_err(failed)?,
+            false => opened.node,
+        };
+        let node = match manner.copy_on_read {
+            true => {
+                filters::copy_on_read(Arc::clone(&image), None).map_err(|e| failed(e.into()))?
+            }
+            false => Arc::clone(&image),
+        };
+        let (name, format) = (description, options.format.clone());
+        self.opened = Some(Opened { node, image, name, complete, format, manner });
         Ok(())
     }
 
     /// Opens the same image again in another way.
-    pub fn reopen(&mut self, read_only: bool, cache: Option<&str>) -> Result<(), Failure> {
-        let Some(Opened { node, name, complete, format }) = self.opened.take() else {
+    pub fn reopen(&mut self, read_only: bool, cache: Option<CacheMode>) -> Result<(), Failure> {
+        let Some(Opened { manner, .. }) = &self.opened else {
             return Err(Failure::new("no file open, try 'help open'"));
         };
+        if manner.snapshot {
+            return Err(Failure::new("Could not open a temporary overlay again"));
+        }
+        if manner.copy_on_read && read_only {
+            return Err(Failure::new("Can't set a node to r/o with copy-on-read enabled"));
+        }
+        let manner = Manner { read_only, cache: cache.unwrap_or(manner.cache), ..*manner };
+        self.wait_for_all();
+        let Some(Opened { node, image, name, complete, format, .. }) = self.opened.take() else {
+            return Ok(());
+        };
         node.flush().map_err(|e| Failure::io("flush failed", &e))?;
-        drop(node);
-        let options = OpenOptions { format, complete, read_only, cache, ..OpenOptions::default() };
-        self.open(&name, &options)
+        drop((node, image));
+        self.open(&name, &OpenOptions { format, complete, manner, driver: Vec::new() })
     }
 
     /// Closes the image, when all requests are done.

@@ -462,6 +462,7 @@ impl Node for Qcow2 {
             filename: file.filename,
             allocated: file.allocated,
             cluster_size: Some(self.layout.cluster as u32),
+            vm_state_offset: self.vm_state_at(0),
             backing_filename: header.backing_file.clone(),
             backing_format: header.backing_format.clone(),
             dirty: self.read_only && header.incompatible & header::INCOMPATIBLE_DIRTY != 0,

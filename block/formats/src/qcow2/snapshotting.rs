@@ -285,7 +285,7 @@ impl Qcow2 {
     }
 
     /// Where the virtual machine's state is: behind the L2 tables of the disk.
-    fn vm_state_at(&self, offset: u64) -> u64 {
+    pub(super) fn vm_state_at(&self, offset: u64) -> u64 {
         let covered = self.layout.l2_entries * self.layout.cluster;
         (self.l1_entries(self.disk_size()) * covered).saturating_add(offset)
     }
