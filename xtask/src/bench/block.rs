@@ -9,10 +9,11 @@ use crate::packages;
 use crate::tools::{self, At, Result, Scratch};
 use std::fs;
 use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Bytes of the disk that is copied: a third each of random bytes, text and zeroes.
 const DISK: usize = 384 << 20;
@@ -26,10 +27,31 @@ struct Row {
     before: &'static [&'static str],
     /// What is timed: the tool and its arguments.
     timed: &'static str,
+    /// Runs while it is timed.
+    server: Option<Server>,
+}
+
+/// A server of an image at [`SOCKET`].
+struct Server {
+    image: &'static str,
+    /// It is what is compared, and its client is the peer's; otherwise it is the peer's.
+    compared: bool,
 }
 
 const fn row(name: &'static str, before: &'static [&'static str], timed: &'static str) -> Row {
-    Row { name, before, timed }
+    Row { name, before, timed, server: None }
+}
+
+impl Row {
+    /// Servers are compared: each serves the image to the peer's client.
+    const fn served(self, image: &'static str) -> Self {
+        Self { server: Some(Server { image, compared: true }), ..self }
+    }
+
+    /// Clients are compared: each uses the image behind the peer's server.
+    const fn behind(self, image: &'static str) -> Self {
+        Self { server: Some(Server { image, compared: false }), ..self }
+    }
 }
 
 const ROWS: &[Row] = &[
@@ -134,7 +156,29 @@ const ROWS: &[Row] = &[
         &["cp disk.qcow2 new"],
         "qemu-img bench -q -f qcow2 -w -d 32 -c 20000 new",
     ),
+    row("NBD server, read", &[], NBD_READ).served("disk.raw"),
+    row("NBD server, write", NBD_IMAGE, NBD_WRITE).served("served"),
+    row("NBD server, bench, depth 1", &[], NBD_DEPTH_1).served("disk.raw"),
+    row("NBD server, bench, depth 32", &[], NBD_DEPTH_32).served("disk.raw"),
+    row("NBD server, bench, writes, depth 32", NBD_IMAGE, NBD_WRITES).served("served"),
+    row("NBD client, read", &[], NBD_READ).behind("disk.raw"),
+    row("NBD client, write", NBD_IMAGE, NBD_WRITE).behind("served"),
+    row("NBD client, bench, depth 1", &[], NBD_DEPTH_1).behind("disk.raw"),
+    row("NBD client, bench, depth 32", &[], NBD_DEPTH_32).behind("disk.raw"),
+    row("NBD client, bench, writes, depth 32", NBD_IMAGE, NBD_WRITES).behind("served"),
 ];
+
+/// Socket of a row's server.
+const SOCKET: &str = "socket";
+const NBD_IMAGE: &[&str] = &["cp disk.raw served"];
+const NBD_READ: &str = "qemu-img convert -f raw -O raw nbd+unix:///?socket=socket new";
+const NBD_WRITE: &str = "qemu-img convert -n -f raw -O raw disk.raw nbd+unix:///?socket=socket";
+const NBD_DEPTH_1: &str = "qemu-img bench -q -f raw -d 1 -c 20000 nbd+unix:///?socket=socket";
+const NBD_DEPTH_32: &str = "qemu-img bench -q -f raw -d 32 -c 50000 nbd+unix:///?socket=socket";
+const NBD_WRITES: &str = "qemu-img bench -q -f raw -w -d 32 -c 20000 nbd+unix:///?socket=socket";
+
+/// Longest that a server takes until it listens.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Rows whose memory is of interest: whatever the image's length, a tool takes less than 64 MiB.
 const MEMORY: &[Row] = &[
@@ -148,11 +192,12 @@ const MEMORY: &[Row] = &[
     row("convert, 256 GiB, metadata", &[], "qemu-img convert -f qcow2 -O qcow2 full.qcow2 new"),
 ];
 
-/// `cargo xtask bench block [--write] [--rounds N]`.
+/// `cargo xtask bench block [--write] [--rounds N] [--only TEXT] [--with PROGRAM]`: the rows whose names
+/// have the text; another program in place of the one that is built.
 pub fn run(arguments: &[String]) -> Result<()> {
-    let (write, rounds) = options(arguments)?;
+    let Options { write, rounds, only, with } = options(arguments)?;
     packages::need(&["qemu-utils", "time"])?;
-    let ours = emulator::build()?;
+    let ours = with.map_or_else(emulator::build, Ok)?;
     let folder = Scratch::new(&tools::target(), "bench-block")?;
     let [their_place, our_place] = ["theirs", "ours"].map(|name| folder.path().join(name));
     prepare(&their_place)?;
@@ -160,7 +205,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let mut text = String::from(
         "| measured (milliseconds) | QEMU | Tinamou | QEMU / Tinamou |\n| --- | ---: | ---: | ---: |\n",
     );
-    for row in ROWS {
+    for row in ROWS.iter().filter(|row| row.name.contains(&only)) {
         eprintln!("{}", row.name);
         let (mut their, mut our) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
@@ -170,10 +215,12 @@ pub fn run(arguments: &[String]) -> Result<()> {
         let (their, our) = (median(their), median(our));
         text.push_str(&format!("| {} | {their:.1} | {our:.1} | {:.2} |\n", row.name, their / our));
     }
-    text.push_str(
-        "\n| most memory (MiB) | QEMU | Tinamou | QEMU / Tinamou |\n| --- | ---: | ---: | ---: |\n",
-    );
-    for row in MEMORY {
+    let memory: Vec<_> = MEMORY.iter().filter(|row| row.name.contains(&only)).collect();
+    if !memory.is_empty() {
+        text.push_str("\n| most memory (MiB) | QEMU | Tinamou | QEMU / Tinamou |\n");
+        text.push_str("| --- | ---: | ---: | ---: |\n");
+    }
+    for row in memory {
         eprintln!("{}, memory", row.name);
         let (their, our) = (peak(row, None, &their_place)?, peak(row, Some(&ours), &our_place)?);
         text.push_str(&format!("| {} | {their:.1} | {our:.1} | {:.2} |\n", row.name, their / our));
@@ -190,20 +237,35 @@ pub fn run(arguments: &[String]) -> Result<()> {
     if write { super::keep("Disk images", &report) } else { Ok(()) }
 }
 
-fn options(arguments: &[String]) -> Result<(bool, usize)> {
-    let (mut write, mut rounds) = (false, 5);
+/// What to measure, and what becomes of it.
+struct Options {
+    /// The document gets the report.
+    write: bool,
+    rounds: usize,
+    /// What the names of rows must have.
+    only: String,
+    with: Option<PathBuf>,
+}
+
+fn options(arguments: &[String]) -> Result<Options> {
+    let mut options = Options { write: false, rounds: 5, only: String::new(), with: None };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--write" => write = true,
+            "--write" => options.write = true,
             "--rounds" => {
                 let number = words.next().and_then(|number| number.parse().ok());
-                rounds = number.filter(|&n| n > 0).ok_or("--rounds: how many?")?;
+                options.rounds = number.filter(|&n| n > 0).ok_or("--rounds: how many?")?;
             }
+            "--only" => options.only = words.next().ok_or("--only: which?")?.clone(),
+            "--with" => options.with = Some(words.next().ok_or("--with: which?")?.into()),
             other => return Err(format!("unknown word '{other}'")),
         }
     }
-    Ok((write, rounds))
+    if options.write && !options.only.is_empty() {
+        return Err("--write replaces the whole table: not with --only".to_owned());
+    }
+    Ok(options)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -213,7 +275,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// Makes what a row changes. It is on the disk when the row begins: who syncs first would pay for it.
 fn ready(row: &Row, place: &Path) -> Result<()> {
-    const MADE: [&str; 3] = ["new", "below", "other"];
+    const MADE: [&str; 5] = ["new", "below", "other", "served", SOCKET];
     for name in MADE {
         // Most rows make only one of them.
         let _ = fs::remove_file(place.join(name));
@@ -252,12 +314,46 @@ fn peak(row: &Row, ours: Option<&PathBuf>, place: &Path) -> Result<f64> {
 /// Milliseconds of one run.
 fn once(row: &Row, ours: Option<&PathBuf>, place: &Path) -> Result<f64> {
     ready(row, place)?;
-    let mut timed = command(row.timed, ours, place);
+    let compared = row.server.as_ref().is_some_and(|server| server.compared);
+    let (server, client) = if compared { (ours, None) } else { (None, ours) };
+    let _running = row.server.as_ref().map(|it| Running::start(it, server, place)).transpose()?;
+    let mut timed = command(row.timed, client, place);
     timed.stdout(Stdio::null());
     let begun = Instant::now();
     let status = timed.status().map_err(|e| format!("{}: {e}", row.timed))?;
     let took = begun.elapsed().as_secs_f64() * 1000.0;
     if status.success() { Ok(took) } else { Err(format!("{}: {status}", row.timed)) }
+}
+
+/// A server that ends with its value.
+struct Running(Child);
+
+impl Running {
+    /// Starts a server and waits until it listens.
+    fn start(server: &Server, ours: Option<&PathBuf>, place: &Path) -> Result<Self> {
+        let line =
+            format!("qemu-nbd -t -f raw -k {} {}", place.join(SOCKET).display(), server.image);
+        let child = command(&line, ours, place).spawn().map_err(|e| format!("{line}: {e}"))?;
+        let mut running = Self(child);
+        let deadline = Instant::now() + PATIENCE;
+        // A server that persists does not mind a client that leaves at once.
+        while UnixStream::connect(place.join(SOCKET)).is_err() {
+            let ended = running.0.try_wait().map_err(|e| format!("{line}: {e}"))?;
+            if ended.is_some() || Instant::now() > deadline {
+                return Err(format!("{line}: does not listen"));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(running)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended needs no end.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A command line of words and single quotes.
