@@ -22,6 +22,7 @@ mod hooks;
 mod image;
 mod image_options;
 mod lists;
+mod lost;
 mod member;
 mod network;
 mod node;

@@ -8,9 +8,10 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::drain::{Drained, Drains};
+use crate::lost::Lost;
 use crate::member::Block;
 use crate::{
-    Access, Disk, DiskOptions, Edge, Hook, Member, Memory, Node, NodeKind, OpenError, Operation,
+    Access, Disk, DiskOptions, Edge, Hook, Member, Node, NodeKind, OpenError, Operation,
     Permissions, Preallocation, Role, User, WriteThreshold,
 };
 
@@ -391,7 +392,7 @@ impl Graph {
 
     /// Opens a member again: nothing is in flight in it, its old node is gone when `open` is called, and
     /// the result of that is its new one. When that fails, `back` opens what there was; without even
-    /// that, the member is an empty disk.
+    /// that, the member refuses every request until it is opened again.
     ///
     /// # Errors
     /// Of the flush before; of `open`; `Option` when somebody still works with the node.
@@ -410,8 +411,9 @@ impl Graph {
                 |source| OpenError::Host { operation: "Error flushing drive".to_owned(), source };
             node.flush().map_err(failed)?;
         }
+        let lost = Arc::new(Lost::of(&*node));
         drop(node);
-        let before = member.exchange(Arc::new(Memory::new(Vec::new(), false)));
+        let before = member.exchange(lost);
         if Arc::strong_count(&before) > 1 {
             member.exchange(before);
             let text = format!("Node '{}' is busy: somebody works with it", member.name());

@@ -510,3 +510,41 @@ fn data_survives_any_order_of_requests_and_changes() {
         assert!(store.snapshot()[n * 16384..][..16384] == model, "writer {n}");
     }
 }
+
+#[test]
+fn a_node_that_cannot_be_opened_again_refuses_every_request() {
+    let graph = Graph::new();
+    let member = graph.add(NewMember {
+        name: graph.reserve(Some("disk")).unwrap(),
+        node: Arc::new(Memory::new(vec![7; SIZE], false)),
+        kind: NodeKind::Protocol,
+        options: DiskOptions::default(),
+        children: Vec::new(),
+    });
+    let device = User::Device("guest".to_owned());
+    let edge = graph.attach(&member, device, Permissions::WRITER).unwrap();
+    let missing = |what: &str| Err(OpenError::Option(format!("no {what} node")));
+    let options = DiskOptions::default;
+    let refused = graph.exchange(&member, options(), || missing("new"), || missing("old"));
+    assert_eq!(refused.unwrap_err().to_string(), "no new node");
+
+    let size = SIZE as u64;
+    assert_eq!(edge.size(), size);
+    let mut buf = [0; 512];
+    edge.read_at(0, &mut buf).unwrap_err();
+    edge.read_at(size - 512, &mut buf).unwrap_err();
+    assert!(!edge.read_cached(0, &mut buf));
+    edge.write_at(0, &buf, PLAIN).unwrap_err();
+    edge.write_zeroes(0, 512, ZeroFlags::default()).unwrap_err();
+    edge.discard(0, 512).unwrap_err();
+    edge.flush().unwrap_err();
+    edge.block_status(0, 512).unwrap_err();
+    edge.truncate(2 * size).unwrap_err();
+    assert_eq!(edge.size(), size);
+
+    let again = || -> Result<Arc<dyn Node>, _> { Ok(Arc::new(Memory::new(vec![9; SIZE], false))) };
+    graph.exchange(&member, options(), again, || missing("old")).unwrap();
+    edge.read_at(0, &mut buf).unwrap();
+    assert_eq!(buf, [9; 512]);
+    edge.write_at(0, &[1; 512], PLAIN).unwrap();
+}
