@@ -196,6 +196,59 @@ fn layers_are_committed_and_streamed() {
 }
 
 #[test]
+fn a_commit_writes_read_only_layers_for_its_time() {
+    let folder = Folder::new("read-only");
+    folder.create("zero", None, "cluster_size=64k");
+    for (name, below) in [("one", "zero"), ("two", "one"), ("three", "two")] {
+        folder.create(name, Some(below), "cluster_size=64k");
+    }
+    for (name, write) in
+        [("zero", "write -P 1 0 12M"), ("one", "write -P 2 1M 3M"), ("two", "write -P 3 3M 3M")]
+    {
+        tool("qemu-io", &["-c", write, &folder.path(name)]);
+    }
+    let world = World::new();
+    let graph = &world.site.graph;
+    // The images below are opened as the first one names them: read-only. The first is, too.
+    let keys = [
+        ("driver", "qcow2"),
+        ("node-name", "three"),
+        ("read-only", "on"),
+        ("file.driver", "file"),
+        ("file.filename", &folder.path("three")),
+    ];
+    let keys = keys.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let three = add_blockdev(keys, &HostFiles, graph).unwrap();
+    let below =
+        |name: &str| graph.named(&graph.facts(&graph.get(name).unwrap()).backing.unwrap().0);
+    let two = below("three").unwrap();
+    let one = below(two.name()).unwrap();
+    let zero = below(one.name()).unwrap();
+    assert!([&one, &two, &three].iter().all(|member| member.node().read_only()));
+    let user = graph::User::Device("guest".to_owned());
+    let disk = graph.attach(&three, user, graph::Permissions::READER).unwrap();
+    let before = read_all(&*disk);
+    let commit = CommitOptions {
+        device: "three".to_owned(),
+        top_node: Some(two.name().to_owned()),
+        base_node: Some(one.name().to_owned()),
+        ..CommitOptions::default()
+    };
+    world.site.commit(&commit, &by_hand("c")).unwrap();
+    assert_eq!(world.end("c"), None);
+    assert!([&zero, &one, &three].iter().all(|member| member.node().read_only()));
+    assert_eq!(graph.facts(&three).backing.unwrap().0, one.name());
+    assert!(read_all(&*disk) == before);
+    drop((disk, zero, one, two, three));
+    close(&world, &["three"]);
+    ["zero", "one", "three"].iter().for_each(|name| folder.check(name));
+    folder.holds("one", &before);
+    folder.holds("three", &before);
+    let info = tool("qemu-img", &["info", "--output=json", &folder.path("three")]);
+    assert!(info.contains("one.qcow2\""), "{info}");
+}
+
+#[test]
 fn a_chain_of_incremental_backups_holds_each_moment() {
     let folder = Folder::new("backup");
     folder.create("source", None, "cluster_size=64k");

@@ -95,22 +95,20 @@ fn layers() {
         must(Whose::Peer, "qemu-io", &["-c", "write -P 3 2M 2M", "top"], &within);
         let daemon = Daemon::start(Whose::Ours, &[], &within);
         let mut client = daemon.client();
-        // A layer that is committed into is open for writing.
-        for (node, below) in [("base", None), ("mid", Some("base")), ("top", Some("mid"))] {
-            let file = json!({"driver": "file", "filename": node});
-            client.call(
-                "blockdev-add",
-                json!({"driver": "qcow2", "node-name": node, "file": file, "backing": below}),
-            );
-        }
+        // The layers below are opened as it names them: read-only, but while they are written.
+        add(&mut client, "top", "top");
         let arguments: Value = match job {
-            "block-commit" => {
-                json!({"job-id": "j", "device": "top", "top-node": "mid", "base-node": "base"})
-            }
+            "block-commit" => json!({"job-id": "j", "device": "top", "top": "mid", "base": "base"}),
             _ => json!({"job-id": "j", "device": "top"}),
         };
         client.call(job, arguments);
         assert_eq!(client.event("BLOCK_JOB_COMPLETED").get("error"), None, "{job}");
+        let concluded = json!({"id": "j", "status": "concluded"});
+        assert_eq!(client.event("JOB_STATUS_CHANGE"), concluded);
+        for node in client.call("query-named-block-nodes", json!({})).as_array().unwrap() {
+            let top = node["file"] == "top";
+            assert_eq!(node["ro"], json!(!top), "{job}: {node}");
+        }
         client.call("quit", json!({}));
         assert!(daemon.ended().success());
         let chain = img(&within, &["info", "--output=json", "--backing-chain", "top"]);

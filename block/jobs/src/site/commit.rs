@@ -3,7 +3,7 @@
 //!
 //! Nobody changes these layers, and the one that is written shows nothing that they do not hide.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use graph::{
     Access, Blocker, Edge, ExtentKind, Graph, Image, Member, Node, Permissions, Preallocation,
@@ -11,6 +11,7 @@ use graph::{
 };
 
 use super::stream::record_backing;
+use super::writable::Writable;
 use crate::engine::{
     BUFFER, Layers, Load, Mishap, Outlook, Piece, Policies, Pump, Transfer, ZEROES, drive,
 };
@@ -26,8 +27,9 @@ pub(crate) struct Commit {
     transfer: Arc<Transfer>,
     from: Arc<Edge>,
     into: Arc<Edge>,
-    #[expect(dead_code, reason = "held, not used")]
-    blockers: Vec<Blocker>,
+    blockers: Mutex<Vec<Blocker>>,
+    /// The base and overlays that were read-only.
+    writable: Writable,
 }
 
 impl Commit {
@@ -39,6 +41,8 @@ impl Commit {
         backing_file: Option<String>,
         on_error: OnError,
     ) -> Result<Arc<Self>, graph::OpenError> {
+        let writable = Writable::new(graph);
+        writable.add(base)?;
         let user = || User::Job(id.to_owned());
         let reader = Permissions { taken: Access::READ, shared: Access::ALL };
         let from = graph.attach(top, user(), reader)?;
@@ -47,7 +51,8 @@ impl Commit {
         let reason = "block device is in use by block job: commit";
         let layers = Layers::above(top, Some(base));
         let blocked = layers.members().iter().chain([base]);
-        let blockers = blocked.map(|member| graph.block(member, reason, &[])).collect();
+        let blockers = blocked.map(|member| graph.block(member, reason, &[]));
+        let blockers = Mutex::new(blockers.collect());
         let node = Arc::clone(&into) as Arc<dyn Node>;
         let transfer = Arc::new(Transfer::new(Arc::clone(top), node, false, false));
         Ok(Arc::new(Self {
@@ -60,6 +65,7 @@ impl Commit {
             from,
             into,
             blockers,
+            writable,
         }))
     }
 
@@ -184,9 +190,16 @@ impl Work for Commit {
 
     fn prepare(&self) -> Result<(), Failure> {
         for overlay in self.overlays() {
+            self.writable.add(&overlay).map_err(Refusal::from)?;
             record_backing(&overlay, Some(&self.base), self.backing_file.as_deref())?;
             self.graph.set_backing(&overlay, Some(&self.base)).map_err(Refusal::from)?;
         }
         Ok(())
+    }
+
+    fn clean(&self) {
+        // They would refuse that the base is opened again.
+        self.blockers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.writable.end();
     }
 }

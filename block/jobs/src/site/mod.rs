@@ -9,6 +9,7 @@ mod commit;
 mod mirror;
 mod stream;
 mod task;
+mod writable;
 
 use std::sync::Arc;
 
@@ -442,10 +443,6 @@ impl Site {
         }
         self.check_free(&active, Use::CommitSource)?;
         self.check_free(&base, Use::CommitTarget)?;
-        if base.node().read_only() {
-            let text = "not supported yet: committing into a node that was opened read-only";
-            return refuse(text.to_owned());
-        }
         if !Arc::ptr_eq(&top, &active) {
             let (name, on_error) = (options.backing_file.clone(), options.on_error);
             return self.launch(Kind::Commit, common, |id| {
@@ -455,6 +452,10 @@ impl Site {
         }
         if options.backing_file.is_some() {
             let text = "'backing-file' specified, but 'top' is the active layer";
+            return refuse(text.to_owned());
+        }
+        if base.node().read_only() {
+            let text = "not supported yet: committing the active layer into a read-only node";
             return refuse(text.to_owned());
         }
         let on_error = options.on_error;
