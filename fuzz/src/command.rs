@@ -6,7 +6,7 @@
 use device::{DeviceClass, Property};
 use formats::qcow2::{CreateOptions, create};
 use formats::{DriveOptions, Gate, NewFile, Reason, add_blockdev, open_drive};
-use graph::{Graph, Memory, Node, OpenError};
+use graph::{Graph, Memory, NoSecrets, Node, OpenError};
 use plan::{
     AccelInfo, Catalog, CpuInfo, DeviceInfo, DriveSupport, Environment, Interface, MachineInfo,
     ObjectInfo, Outcome, Plan, PropertyInfo, TopologyLevels, plan,
@@ -51,14 +51,14 @@ fn use_plan(plan: &Plan) {
         let mut given = pairs(&node.options);
         given.push(("driver".into(), node.driver.clone()));
         given.push(("node-name".into(), node.node_name.clone()));
-        let _opened = add_blockdev(given, &InMemory, &graph);
+        let _opened = add_blockdev(given, &InMemory, &graph, &NoSecrets);
     }
     for drive in plan.drives.iter().take(8) {
         let mut given = pairs(&drive.driver_options);
         given.extend(drive.file.iter().map(|file| ("file".to_owned(), file.clone())));
         given.extend(drive.format.iter().map(|format| ("format".to_owned(), format.clone())));
         if let Ok(options) = DriveOptions::parse(given) {
-            let _opened = open_drive(&options, &InMemory, &graph);
+            let _opened = open_drive(&options, &InMemory, &graph, &NoSecrets);
         }
     }
     for device in plan.devices.iter().take(8) {

@@ -1,7 +1,7 @@
 //! Making an image: options from the command line, checked against the format's table.
 
 use crate::Failure;
-use crate::image::{self, Secrets};
+use crate::image::{self, Objects};
 use formats::{CreateRequest, FILE_OPTIONS, Format, HostFiles, format_named};
 use graph::{ImageOption, ImageOptions, OpenError};
 use options::{Grammar, List};
@@ -68,7 +68,7 @@ impl Creation {
         &mut self,
         given: Option<u64>,
         open_backing: bool,
-        secrets: &Secrets,
+        secrets: &Objects,
         path: &str,
     ) -> Result<(), Failure> {
         if let Some(size) = given {
@@ -90,7 +90,7 @@ impl Creation {
         &mut self,
         name: &str,
         open: bool,
-        secrets: &Secrets,
+        secrets: &Objects,
         path: &str,
     ) -> Result<(), Failure> {
         if name == path {
@@ -126,7 +126,7 @@ impl Creation {
     }
 
     /// Makes the image.
-    pub fn run(&self, filename: &str, secrets: &Secrets) -> Result<(), Failure> {
+    pub fn run(&self, filename: &str, secrets: &Objects) -> Result<(), Failure> {
         let path = filename.strip_prefix("file:").unwrap_or(filename);
         let request = CreateRequest { path, options: &self.options, gate: &HostFiles, secrets };
         // Who names the file in the message already need not do so twice.

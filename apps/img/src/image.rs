@@ -2,15 +2,12 @@
 
 use crate::args::Args;
 use crate::{Failure, Invocation};
-use crypto::Objects;
+pub(crate) use formats::Objects;
 use formats::{
     FORMATS, Gate, HostFiles, ImageSpec, Rehearsal, check_image, open_image, rehearse_repair,
 };
-use graph::throttle::Group;
 use graph::{CheckReport, Child, Fix, Node, OpenError, Role};
-use options::{Grammar, List};
 use protocols::CacheMode;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(crate) const HELP: &str = "print this help and exit";
@@ -68,7 +65,7 @@ pub(crate) struct ImageArgs {
     pub image_opts: bool,
     pub force_share: bool,
     cache: CacheMode,
-    secrets: Secrets,
+    secrets: Objects,
 }
 
 impl ImageArgs {
@@ -95,7 +92,7 @@ impl ImageArgs {
             image_opts,
             force_share: args.has("force-share"),
             cache: CacheMode::default(),
-            secrets: Secrets::parse(args.values("object"))?,
+            secrets: objects(args)?,
         })
     }
 
@@ -147,7 +144,7 @@ impl ImageArgs {
     }
 
     /// The secrets that were given.
-    pub fn secrets(&self) -> &Secrets {
+    pub fn secrets(&self) -> &Objects {
         &self.secrets
     }
 
@@ -179,7 +176,7 @@ fn could_not_open(filename: &str, error: OpenError) -> Failure {
 pub(crate) fn open_named(
     name: &str,
     format: Option<&str>,
-    secrets: &Secrets,
+    secrets: &Objects,
 ) -> Result<Arc<dyn Node>, Failure> {
     let spec = ImageSpec { name, format, ..ImageSpec::default() };
     Ok(open_image(&spec, &HostFiles, secrets)?.node)
@@ -198,58 +195,7 @@ pub(crate) fn stored_in(node: &dyn Node) -> Vec<Child> {
     node.children().into_iter().filter(|child| child.role != Role::Backing).collect()
 }
 
-/// Passphrases, keys, credentials and throttle groups from `--object`.
-#[derive(Clone, Default)]
-pub(crate) struct Secrets {
-    objects: Objects,
-    groups: BTreeMap<String, Arc<Group>>,
-}
-
-impl Secrets {
-    /// Reads every `--object`.
-    pub fn parse<'a>(objects: impl Iterator<Item = &'a str>) -> Result<Self, Failure> {
-        let mut secrets = Self::default();
-        for object in objects {
-            let list = List::parse(object, Grammar::strict("qom-type"))
-                .map_err(|e| Failure::new(e.to_string()))?;
-            if list.get("qom-type") == Some("throttle-group") {
-                secrets.add_group(list)?;
-            } else {
-                secrets.objects.add_list(list).map_err(Failure::new)?;
-            }
-        }
-        Ok(secrets)
-    }
-
-    fn add_group(&mut self, mut list: List) -> Result<(), Failure> {
-        list.take("qom-type");
-        let id = list.take("id").ok_or_else(|| Failure::new("Parameter 'id' is missing"))?.value;
-        if self.groups.contains_key(&id) {
-            return Err(Failure::new(format!(
-                "attempt to add duplicate property '{id}' to object (type 'container')"
-            )));
-        }
-        let group = Group::parse(&id, list.items.into_iter().map(|item| (item.key, item.value)))?;
-        self.groups.insert(id, group);
-        Ok(())
-    }
-
-    /// The objects themselves.
-    pub fn objects(&self) -> &Objects {
-        &self.objects
-    }
-}
-
-impl graph::Secrets for Secrets {
-    fn secret(&self, id: &str) -> Result<Vec<u8>, OpenError> {
-        graph::Secrets::secret(&self.objects, id)
-    }
-
-    fn client_credentials(&self, id: &str) -> Result<Arc<crypto::Credentials>, OpenError> {
-        self.objects.client_credentials(id)
-    }
-
-    fn throttle_group(&self, id: &str) -> Option<Arc<Group>> {
-        self.groups.get(id).cloned()
-    }
+/// What `--object` gave.
+pub(crate) fn objects(args: &Args) -> Result<Objects, Failure> {
+    Ok(Objects::parse(args.values("object"))?)
 }

@@ -2,7 +2,7 @@
 
 use crate::Failure;
 use crate::args::{Args, NO_SHORT, Opt, flag, takes};
-use crate::image::{self, Secrets};
+use crate::image::{self, Objects};
 use crate::text;
 use crypto::{Credentials, Endpoint};
 use formats::{HostFiles, ImageSpec, open_image};
@@ -219,7 +219,7 @@ fn serve(
     handed: Option<Listener>,
     waiting: Option<Waiting>,
 ) -> Result<(), Failure> {
-    let secrets = Secrets::parse(args.values("object"))?;
+    let secrets = image::objects(args)?;
     let tls = credentials(args, &secrets, Endpoint::Server)?;
     let image = open(args, filename, plan, &secrets)?;
     let node = window(&image, plan.offset)?;
@@ -276,11 +276,11 @@ fn bind(address: &Address) -> Result<Listener, Failure> {
 /// What `--tls-creds` names.
 fn credentials(
     args: &Args,
-    secrets: &Secrets,
+    secrets: &Objects,
     endpoint: Endpoint,
 ) -> Result<Option<Arc<Credentials>>, Failure> {
     let Some(id) = args.value("tls-creds") else { return Ok(None) };
-    let found = secrets.objects().tls(id, endpoint);
+    let found = secrets.keys().tls(id, endpoint);
     found.map(Some).map_err(|text| Failure::new(format!("Failed to get TLS creds: {text}")))
 }
 
@@ -288,7 +288,7 @@ fn open(
     args: &Args,
     filename: &str,
     plan: &Plan,
-    secrets: &Secrets,
+    secrets: &Objects,
 ) -> Result<Arc<dyn Node>, Failure> {
     let snapshot = args.value("load-snapshot");
     let spec = ImageSpec {
@@ -408,7 +408,7 @@ fn wait_for_the_end(
 
 fn list(args: &Args) -> Result<(), Failure> {
     let address = address(args)?;
-    let secrets = Secrets::parse(args.values("object"))?;
+    let secrets = image::objects(args)?;
     let hostname = args.value("tls-hostname").map(str::to_owned);
     let tls = credentials(args, &secrets, Endpoint::Client)?;
     let tls = tls.map(|credentials| Tls { credentials, hostname });

@@ -39,6 +39,19 @@ fn what_does_not_exist_is_named() {
         (&["-initrd", "/nowhere/rd", "-kernel", "/dev/null"], "/nowhere/rd"),
         (&["-dtb", "/nowhere/dtb"], "-dtb /nowhere/dtb: No such file or directory"),
         (&["-drive", "file=/nowhere/disk,format=raw"], "/nowhere/disk"),
+        (
+            &["-drive", "if=none,file=null-co://,format=raw,bps=9,bps_rd=9"],
+            "bps/iops/max total values and read/write values cannot be used at the same time",
+        ),
+        (
+            &["-drive", "if=none,file=null-co://,format=raw,throttling.bps-total=x"],
+            "Parameter 'throttling.bps-total' expects a number",
+        ),
+        (
+            &["-drive", "if=none,file=null-co://,format=raw,group=g,throttling.group=g"],
+            "'throttling.group' and its alias 'group' can't be used at the same time",
+        ),
+        (&["-object", "secret,id=s"], "Either 'file' or 'data' must be provided"),
         (&["-D", "/nowhere/log", "-d", "int"], "-D /nowhere/log: No such file or directory"),
         (
             &["-object", "rng-random,id=r,filename=/nowhere/r"],

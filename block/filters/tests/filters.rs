@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use filters::{CbwOptions, OnCbwError, QuorumEvent, QuorumOp, QuorumOptions, ReadPattern};
@@ -84,12 +84,14 @@ fn old_content_is_a_point_in_time_while_a_writer_runs() {
     let target = disk(0);
     let node = filters::copy_before_write(source, target, &CbwOptions::default()).unwrap();
     let old = filters::snapshot_access(Arc::clone(&node));
-    let over = AtomicBool::new(false);
+    let (over, begun) = (AtomicBool::new(false), Barrier::new(4));
     std::thread::scope(|scope| {
         for seed in 1..4u64 {
-            let (node, over) = (&node, &over);
+            let (node, over, begun) = (&node, &over, &begun);
             scope.spawn(move || {
                 let mut n = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                write(&**node, seed << 16, &[seed as u8]);
+                begun.wait();
                 while !over.load(Ordering::SeqCst) {
                     n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                     let len = 1 + (n >> 40) % 100_000;
@@ -101,6 +103,7 @@ fn old_content_is_a_point_in_time_while_a_writer_runs() {
                 }
             });
         }
+        begun.wait();
         for _ in 0..20 {
             let now = bytes(&*old, 0, DISK);
             assert!(now.iter().all(|b| *b == 7), "old content was replaced");

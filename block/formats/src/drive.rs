@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use graph::{
-    DetectZeroes, Disk, DiskOptions, Graph, Member, NewMember, NoSecrets, Node, NodeKind,
-    OpenError, Permissions, Role, Secrets, User,
+    DetectZeroes, Disk, DiskOptions, Graph, Member, NewMember, Node, NodeKind, OpenError,
+    Permissions, Role, Secrets, User, throttle,
 };
 use protocols::{CacheMode, File, Locking};
 
 use crate::gate::Gate;
+use crate::image::described_in_json;
 use crate::keys::{Keys, Style};
 use crate::open::{DETECT_ZEROES, DISCARD, Inherited, NATIVE_WANTS_DIRECT, Opener, known, not_yet};
 use crate::qcow2::{self, CreateOptions, Qcow2};
@@ -37,6 +38,10 @@ pub struct DriveOptions {
     pub detect_zeroes: DetectZeroes,
     /// Writes go to a temporary overlay that is gone at the end.
     pub snapshot: bool,
+    /// What is read from backing files is kept in the image.
+    pub copy_on_read: bool,
+    /// The group whose limits hold for its requests.
+    pub throttle: Option<Arc<throttle::Group>>,
     /// Everything else, handed to the drivers (`file.locking`, `l2-cache-size`, …).
     pub other: Vec<(String, String)>,
 }
@@ -111,8 +116,9 @@ pub fn open_drive(
     options: &DriveOptions,
     gate: &dyn Gate,
     graph: &Arc<Graph>,
+    secrets: &dyn Secrets,
 ) -> Result<Opened, OpenError> {
-    let mut opener = Opener::new(gate, graph, &NoSecrets);
+    let mut opener = Opener::new(gate, graph, secrets);
     let read_only = options.read_only == Some(true);
     let inherited = Inherited {
         read_only: read_only || options.snapshot,
@@ -131,6 +137,14 @@ pub fn open_drive(
         member = snapshot_of(&member, &empty, graph)?;
         file = Some(empty);
     }
+    let writable = !member.node().read_only();
+    if options.copy_on_read {
+        member = filter(&member, graph, writable, |below| filters::copy_on_read(below, None))?;
+    }
+    if let Some(group) = &options.throttle {
+        let limited = |below| Ok(filters::throttle(below, group));
+        member = filter(&member, graph, writable, limited)?;
+    }
     let policy = DiskOptions {
         read_only,
         discard: options.discard,
@@ -141,6 +155,20 @@ pub fn open_drive(
     let permissions = if read { Permissions::READER } else { Permissions::WRITER };
     let edge = graph.attach(&member, User::Device(String::new()), permissions)?;
     Ok(Opened { disk: Disk::on(edge, policy), warnings: opener.warnings, overlay: file })
+}
+
+/// Puts a filter above a node.
+fn filter(
+    below: &Arc<Member>,
+    graph: &Arc<Graph>,
+    writable: bool,
+    make: impl FnOnce(Arc<dyn Node>) -> Result<Arc<dyn Node>, OpenError>,
+) -> Result<Arc<Member>, OpenError> {
+    let (name, kind) = (graph.reserve(None)?, NodeKind::Filter);
+    let edge = graph.child(&name, kind, Role::File, Some(below), writable)?;
+    let node = make(Arc::clone(&edge) as Arc<dyn Node>)?;
+    let options = below.options();
+    Ok(graph.add(NewMember { name, node, kind, options, children: vec![edge] }))
 }
 
 /// Adds the image of `snapshot=on` in `file` on top of `below`.
@@ -170,17 +198,9 @@ pub fn add_blockdev(
     pairs: impl IntoIterator<Item = (String, String)>,
     gate: &dyn Gate,
     graph: &Arc<Graph>,
-) -> Result<Arc<Member>, OpenError> {
-    add_blockdev_with(pairs.into_iter().collect(), gate, graph, &NoSecrets)
-}
-
-/// The same with secrets.
-pub(crate) fn add_blockdev_with(
-    pairs: Vec<(String, String)>,
-    gate: &dyn Gate,
-    graph: &Arc<Graph>,
     secrets: &dyn Secrets,
 ) -> Result<Arc<Member>, OpenError> {
+    let pairs: Vec<_> = pairs.into_iter().collect();
     let has = |key: &str| pairs.iter().any(|(k, _)| k == key);
     if has("driver") && !has("node-name") {
         let text = "'node-name' must be specified for the root node";
@@ -214,24 +234,34 @@ impl Opener<'_> {
         options: &DriveOptions,
         inherited: &Inherited,
     ) -> Result<Arc<Member>, OpenError> {
-        if let Some(format) = &options.format {
+        let mut pairs = options.other.clone();
+        let mut format = options.format.clone();
+        if let Some(file) = &options.file {
+            if file.starts_with("null-co://") || file.starts_with("null-aio://") {
+                pairs.push(("file.driver".to_owned(), "null-co".to_owned()));
+            } else if let Some(json) = file.strip_prefix("json:") {
+                let explicit = |key: &str| pairs.iter().any(|(k, _)| k == key);
+                let given = described_in_json(json)?;
+                let (driver, rest): (Vec<_>, Vec<_>) = given
+                    .into_iter()
+                    .filter(|(key, _)| !explicit(key))
+                    .partition(|(key, _)| key == "driver");
+                format = format.or(driver.into_iter().next().map(|(_, driver)| driver));
+                pairs.extend(rest);
+            } else {
+                pairs.extend(remote::pairs_of(file)?);
+            }
+        }
+        if let Some(format) = &format {
             match known(format) {
                 Some(true) => {}
                 Some(false) => return Err(not_yet(format)),
                 None => return Err(OpenError::Option(format!("Unknown driver '{format}'"))),
             }
         }
-        let mut pairs = options.other.clone();
-        if let Some(file) = &options.file {
-            if file.starts_with("null-co://") || file.starts_with("null-aio://") {
-                pairs.push(("file.driver".to_owned(), "null-co".to_owned()));
-            } else {
-                pairs.extend(remote::pairs_of(file)?);
-            }
-        }
         let filename = pairs.iter().find(|(k, _)| k == "file.filename").map(|(_, v)| v.clone());
         let named = pairs.iter().any(|(k, _)| k == "file.driver");
-        let format = match (&options.format, filename) {
+        let format = match (&format, filename) {
             (Some(format), _) => format.clone(),
             (None, _) if remote::is_remote(&pairs) => self.guess_remote(&pairs)?.to_owned(),
             (None, None) if named => "raw".to_owned(),

@@ -171,7 +171,7 @@ impl Opener<'_> {
     /// The driver and its options, and whether the driver was found out from the content.
     fn describe(&mut self, spec: &ImageSpec<'_>) -> Result<(String, Pairs, bool), OpenError> {
         let mut pairs = match spec.name.strip_prefix("json:") {
-            Some(json) if !spec.complete => described(json, Grammar::strict("driver"))?,
+            Some(json) if !spec.complete => described_in_json(json)?,
             None if !spec.complete => remote::pairs_of(spec.name)?,
             _ => described(spec.name, Grammar::strict("driver"))?,
         };
@@ -233,8 +233,25 @@ impl Opener<'_> {
     }
 }
 
+/// What follows `json:` in a file's name, as pairs with dotted keys.
+pub(crate) fn described_in_json(text: &str) -> Result<Pairs, OpenError> {
+    let first = text.trim_start().chars().next();
+    if first.is_some_and(|first| !"{[\"-".contains(first) && !first.is_ascii_digit()) {
+        let word: String =
+            text.trim_start().chars().take_while(char::is_ascii_alphabetic).collect();
+        let text =
+            format!("Could not parse the JSON options: JSON parse error, invalid keyword '{word}'");
+        return Err(OpenError::Option(text));
+    }
+    if first != Some('{') {
+        return Err(OpenError::Option("Invalid JSON object given".to_owned()));
+    }
+    described(text, Grammar::strict("driver"))
+        .map_err(|e| OpenError::Option(format!("Could not parse the JSON options: {e}")))
+}
+
 /// Options in one of the two forms, as pairs with dotted keys.
-fn described(text: &str, grammar: Grammar) -> Result<Pairs, OpenError> {
+pub(crate) fn described(text: &str, grammar: Grammar) -> Result<Pairs, OpenError> {
     let list = List::parse(text, grammar).map_err(|e| OpenError::Option(e.to_string()))?;
     Ok(list.items.into_iter().map(|item| (item.key, item.value)).collect())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use graph::{Graph, ImageOptions, Member, OpenError, Operation, Role, Secrets, host_text};
 
-use crate::drive::{add_blockdev_with, mode_of};
+use crate::drive::{add_blockdev, mode_of};
 use crate::format::{CreateRequest, FILE_OPTIONS, format_named};
 use crate::gate::Gate;
 
@@ -47,7 +47,7 @@ impl Manager<'_> {
     /// # Errors
     /// With QEMU's words where scripts know them.
     pub fn add(&self, pairs: Vec<(String, String)>) -> Result<Arc<Member>, OpenError> {
-        add_blockdev_with(pairs, self.gate, self.graph, self.secrets)
+        add_blockdev(pairs, self.gate, self.graph, self.secrets)
     }
 
     /// `blockdev-del`.

@@ -51,6 +51,7 @@ fn images_are_made_in_nodes_and_known_to_the_peer() {
             pairs(&format!("driver=file,node-name=f,filename={path}")),
             &HostFiles,
             &graph,
+            &NoSecrets,
         )
         .unwrap();
         create(&graph, &format!("{options},file=f")).unwrap_or_else(|e| panic!("{options}: {e}"));
@@ -77,15 +78,20 @@ fn what_cannot_be_made_is_refused_with_the_peers_words() {
     let text = |text: &str| create(&graph, text).unwrap_err().to_string();
     let file = format!("driver=file,filename={path},size=0");
     create(&graph, &file).unwrap();
-    add_blockdev(pairs(&format!("driver=file,node-name=f,filename={path}")), &HostFiles, &graph)
-        .unwrap();
+    add_blockdev(
+        pairs(&format!("driver=file,node-name=f,filename={path}")),
+        &HostFiles,
+        &graph,
+        &NoSecrets,
+    )
+    .unwrap();
     let nowhere = "Cannot find device='no' nor node-name='no'";
     assert_eq!(text("driver=qcow2,file=no,size=512"), nowhere);
     let odd = "Image size must be a multiple of 512 bytes";
     assert_eq!(text("driver=qcow2,file=f,size=513"), odd);
     assert_eq!(text("driver=raw,file=f"), "Driver 'raw' does not support blockdev-create");
     create(&graph, "driver=qcow2,file=f,size=1048576").unwrap();
-    add_blockdev(pairs("driver=qcow2,node-name=q,file=f"), &HostFiles, &graph).unwrap();
+    add_blockdev(pairs("driver=qcow2,node-name=q,file=f"), &HostFiles, &graph, &NoSecrets).unwrap();
     assert_eq!(
         text("driver=qcow2,file=f,size=1048576"),
         "Permission conflict on node 'f': permissions 'write, resize' are both required by an \

@@ -7,8 +7,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use common::*;
-use formats::{DriveOptions, HostFiles, Opened, add_blockdev, open_drive};
-use graph::{Graph, OpenError, WriteFlags};
+use formats::{DriveOptions, HostFiles, Objects, Opened, add_blockdev, open_drive};
+use graph::{Graph, NoSecrets, OpenError, WriteFlags};
 
 fn pairs(text: &str) -> Vec<(String, String)> {
     let pair = |p: &str| p.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).unwrap();
@@ -16,7 +16,7 @@ fn pairs(text: &str) -> Vec<(String, String)> {
 }
 
 fn drive(text: &str) -> Result<Opened, OpenError> {
-    open_drive(&DriveOptions::parse(pairs(text))?, &HostFiles, &Graph::new())
+    open_drive(&DriveOptions::parse(pairs(text))?, &HostFiles, &Graph::new(), &NoSecrets)
 }
 
 fn refusal<T>(result: Result<T, OpenError>) -> String {
@@ -71,7 +71,7 @@ fn refusals_are_worded_as_the_peer_words_them() {
     ];
     for (text, wanted) in cases {
         let pairs = pairs(&text.replace("RAW", &raw));
-        let result = add_blockdev(pairs, &HostFiles, &Graph::new());
+        let result = add_blockdev(pairs, &HostFiles, &Graph::new(), &NoSecrets);
         assert_eq!(refusal(result), wanted, "{text}");
     }
 }
@@ -140,16 +140,16 @@ fn blockdevs_refer_to_each_other_by_name() {
     must("qemu-img", &["create", "-q", "-f", "qcow2", &path, "1M"]);
     let graph = Graph::new();
     let file = format!("driver=file,node-name=f,filename={path},discard=unmap");
-    add_blockdev(pairs(&file), &HostFiles, &graph).unwrap();
+    add_blockdev(pairs(&file), &HostFiles, &graph, &NoSecrets).unwrap();
     let image = "driver=qcow2,node-name=q,file=f,discard=unmap,detect-zeroes=unmap";
-    add_blockdev(pairs(image), &HostFiles, &graph).unwrap();
+    add_blockdev(pairs(image), &HostFiles, &graph, &NoSecrets).unwrap();
     let disk = graph.disk("q").unwrap();
     assert!(disk.discards());
     disk.write_at(0, &[1; 65536], WriteFlags::default()).unwrap();
     disk.write_at(0, &[0; 65536], WriteFlags::default()).unwrap();
     let status = disk.node().block_status(0, 65536).unwrap();
     assert_ne!(status.kind, graph::ExtentKind::Data);
-    let again = add_blockdev(pairs(image), &HostFiles, &graph);
+    let again = add_blockdev(pairs(image), &HostFiles, &graph, &NoSecrets);
     assert_eq!(refusal(again), "Duplicate nodes with node-name='q'");
 }
 
@@ -238,4 +238,67 @@ fn an_image_we_have_open_is_refused_by_the_peer() {
         drop(disk);
         must("qemu-io", &["-f", format, "-c", "write 0 512", &path]);
     }
+}
+
+#[test]
+fn json_names_are_options_and_secrets_open_encrypted_images() {
+    let folder = Folder::new("json-drive");
+    let path = folder.path("secret.q");
+    let object = "secret,id=s,data=correct";
+    let options = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10";
+    let create = ["create", "-q", "--object", object, "-f", "qcow2", "-o", options, &path, "1M"];
+    must("qemu-img", &create);
+    let open = |file: String, object: &str| {
+        let objects = Objects::parse([object].into_iter()).unwrap();
+        let options = DriveOptions { file: Some(file), ..DriveOptions::default() };
+        open_drive(&options, &HostFiles, &Graph::new(), &objects)
+    };
+    let json = format!(
+        r#"json:{{"driver": "qcow2", "file": {{"driver": "file", "filename": "{path}"}}, "encrypt.key-secret": "s"}}"#
+    );
+    let disk = open(json.clone(), object).unwrap().disk;
+    disk.write_at(5000, b"hidden", WriteFlags::default()).unwrap();
+    disk.flush().unwrap();
+    drop(disk);
+    let (mut found, disk) = ([0; 6], open(json.clone(), object).unwrap().disk);
+    disk.read_at(5000, &mut found).unwrap();
+    assert_eq!(&found, b"hidden");
+    drop(disk);
+    for (file, object, wanted) in [
+        (json.as_str(), "secret,id=s,data=wrong", "Invalid password, cannot unlock any keyslot"),
+        (&json, "secret,id=t,data=correct", "No secret with id 's'"),
+        (&path, object, "Parameter 'encrypt.key-secret' is required for cipher"),
+        (
+            "json:x",
+            object,
+            "Could not parse the JSON options: JSON parse error, invalid keyword 'x'",
+        ),
+        ("json:[1]", object, "Invalid JSON object given"),
+        (r#"json:{"driver": "nope"}"#, object, "Unknown driver 'nope'"),
+    ] {
+        assert_eq!(refusal(open(file.to_owned(), object)), wanted, "{file}");
+    }
+}
+
+#[test]
+fn drives_keep_what_they_read_and_wait_for_their_group() {
+    let folder = Folder::new("filtered-drive");
+    let (base, top) = (folder.path("base.q"), folder.path("top.q"));
+    must("qemu-img", &["create", "-q", "-f", "qcow2", &base, "1M"]);
+    must("qemu-io", &["-f", "qcow2", "-c", "write -P 5 0 128k", &base]);
+    must("qemu-img", &["create", "-q", "-f", "qcow2", "-b", &base, "-F", "qcow2", &top]);
+    let mut limits = graph::throttle::Limits::default();
+    assert!(limits.set("iops-total", 1_000_000));
+    let group = graph::throttle::Group::new("g", limits);
+    let mut options = DriveOptions::parse(pairs(&format!("file={top}"))).unwrap();
+    (options.copy_on_read, options.throttle) = (true, Some(group));
+    let disk = open_drive(&options, &HostFiles, &Graph::new(), &NoSecrets).unwrap().disk;
+    assert_eq!(disk.node().info().driver, "throttle");
+    let mut read = vec![0; 4096];
+    disk.read_at(65536, &mut read).unwrap();
+    assert_eq!(read, [5; 4096]);
+    drop(disk);
+    let map = must("qemu-img", &["map", "--output=json", &top]);
+    assert!(map.contains(r#""start": 65536, "length": 65536, "depth": 0"#), "{map}");
+    assert!(map.contains(r#""start": 0, "length": 65536, "depth": 1"#), "{map}");
 }

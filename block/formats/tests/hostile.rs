@@ -105,7 +105,7 @@ fn bad_fields_are_named() {
     };
     let field = |name: &str, rest: &str| format!("x.qcow2: qcow2 header field {name} is {rest}");
     assert_eq!(with(0, b"RIFF"), "Image is not in qcow2 format");
-    assert_eq!(with(7, &[4]), "x.qcow2: not supported yet: qcow2 version 4");
+    assert_eq!(with(7, &[4]), "x.qcow2: Unsupported qcow2 version 4");
     assert_eq!(with(20, &[0, 0, 0, 8]), field("cluster_bits", "0x8: too small"));
     assert_eq!(with(20, &[0, 0, 0, 40]), field("cluster_bits", "0x28: too large"));
     assert_eq!(with(36, &[0xff; 4]), field("l1_size", "0x7fffffff8: too large"));

@@ -21,6 +21,8 @@ pub struct Member {
 pub(crate) struct Links {
     /// Edges that lead here.
     pub parents: Vec<Weak<Edge>>,
+    /// There was such an edge at some time.
+    pub was_used: bool,
     /// Edges that the node uses.
     pub children: Vec<Weak<Edge>>,
     /// Why certain operations are refused now.
@@ -186,7 +188,15 @@ impl Member {
     }
 
     pub(crate) fn adopt(&self, edge: &Arc<Edge>) {
-        self.links().parents.push(Arc::downgrade(edge));
+        let mut links = self.links();
+        links.parents.push(Arc::downgrade(edge));
+        links.was_used = true;
+    }
+
+    /// Whether its last user has gone. Who looks at the graph just now may still hold the node.
+    pub(crate) fn is_left(&self) -> bool {
+        let links = self.links();
+        links.was_used && links.parents.iter().all(|edge| edge.strong_count() == 0)
     }
 
     pub(crate) fn abandon(&self, edge: &Edge) {

@@ -105,7 +105,8 @@ impl Graph {
 
     /// The node called `name`, if there is one.
     pub fn named(&self, name: &str) -> Option<Arc<Member>> {
-        self.members().into_iter().find(|member| member.name() == name)
+        // The newest: an older one of that name is about to go.
+        self.members().into_iter().rev().find(|member| member.name() == name)
     }
 
     /// The node called `name`.
@@ -123,7 +124,10 @@ impl Graph {
     /// # Errors
     /// `Option` with QEMU's text for a name that is malformed or taken.
     pub fn reserve(self: &Arc<Self>, name: Option<&str>) -> Result<Name, OpenError> {
-        let taken: Vec<_> = self.members().iter().map(|m| m.name().to_owned()).collect();
+        // A node that its last user has left goes as soon as nobody looks at it; its name is free.
+        let present = self.members();
+        let present = present.iter().filter(|m| !m.is_left() || self.is_kept(m));
+        let taken: Vec<_> = present.map(|m| m.name().to_owned()).collect();
         let mut names = self.names();
         let text = match name {
             Some(name) if !valid_node_name(name) => {

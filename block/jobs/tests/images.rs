@@ -89,7 +89,7 @@ fn open(world: &World, folder: &Folder, name: &str, backing: Option<&str>) {
         ("file.filename".to_owned(), folder.path(name)),
     ];
     keys.extend(backing.map(|node| ("backing".to_owned(), node.to_owned())));
-    add_blockdev(keys, &HostFiles, &world.site.graph).unwrap();
+    add_blockdev(keys, &HostFiles, &world.site.graph, &graph::NoSecrets).unwrap();
 }
 
 fn by_hand(id: &str) -> Common {
@@ -218,7 +218,7 @@ fn a_commit_writes_read_only_layers_for_its_time() {
         ("file.filename", &folder.path("three")),
     ];
     let keys = keys.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    let three = add_blockdev(keys, &HostFiles, graph).unwrap();
+    let three = add_blockdev(keys, &HostFiles, graph, &graph::NoSecrets).unwrap();
     let below =
         |name: &str| graph.named(&graph.facts(&graph.get(name).unwrap()).backing.unwrap().0);
     let two = below("three").unwrap();

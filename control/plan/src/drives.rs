@@ -28,11 +28,26 @@ impl DriveOption {
 }
 
 /// Keys that older releases spelled differently.
-const OLD_KEYS: &[(&str, &str)] = &[("readonly", "read-only")];
+const OLD_KEYS: &[(&str, &str)] = &[
+    ("readonly", "read-only"),
+    ("bps", "throttling.bps-total"),
+    ("bps_rd", "throttling.bps-read"),
+    ("bps_wr", "throttling.bps-write"),
+    ("bps_max", "throttling.bps-total-max"),
+    ("bps_rd_max", "throttling.bps-read-max"),
+    ("bps_wr_max", "throttling.bps-write-max"),
+    ("iops", "throttling.iops-total"),
+    ("iops_rd", "throttling.iops-read"),
+    ("iops_wr", "throttling.iops-write"),
+    ("iops_max", "throttling.iops-total-max"),
+    ("iops_rd_max", "throttling.iops-read-max"),
+    ("iops_wr_max", "throttling.iops-write-max"),
+    ("iops_size", "throttling.iops-size"),
+    ("group", "throttling.group"),
+];
 
-/// Keys of throttling and statistics, which are not there yet.
-const LATER: &[&str] =
-    &["bps", "iops", "throttling", "stats-", "group", "bps_rd", "bps_wr", "iops_rd", "iops_wr"];
+/// Keys of statistics, which are not there yet.
+const LATER: &[&str] = &["stats-"];
 
 /// Plans all drives: places, ids, and the devices they imply.
 pub(crate) fn plan(
@@ -58,7 +73,11 @@ fn one(
 ) -> Result<(Drive, Option<Device>)> {
     let mut list = option.list.clone();
     for item in &mut list.items {
-        if let Some((_, new)) = OLD_KEYS.iter().find(|(old, _)| *old == item.key) {
+        if let Some((old, new)) = OLD_KEYS.iter().find(|(old, _)| *old == item.key) {
+            if option.list.get(new).is_some() {
+                let text = format!("'{new}' and its alias '{old}' can't be used at the same time");
+                return Err(Refusal::new(text));
+            }
             (*new).clone_into(&mut item.key);
         }
         if LATER.iter().any(|later| item.key.starts_with(later)) {

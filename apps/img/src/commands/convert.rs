@@ -2,7 +2,7 @@
 
 use crate::args::{Args, NO_SHORT, flag, takes};
 use crate::creation::{self, Creation};
-use crate::image::{self, ImageArgs, Secrets};
+use crate::image::{self, ImageArgs, Objects};
 use crate::own::{Checkpoints, Partial};
 use crate::{Command, Failure, Invocation, text};
 use formats::{HostFiles, format_named};
@@ -87,7 +87,7 @@ struct Plan<'a> {
     target: &'a str,
     target_format: &'a str,
     options: CopyOptions,
-    secrets: Secrets,
+    secrets: Objects,
 }
 
 fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
@@ -216,7 +216,7 @@ fn plan<'a>(args: &'a Args, target_format: &'a str) -> Result<Plan<'a>, Failure>
     let Some((target, sources)) = args.operands.split_last() else {
         return Err(Failure::new("Must specify image file name"));
     };
-    let secrets = Secrets::parse(args.values("object"))?;
+    let secrets = image::objects(args)?;
     Ok(Plan { sources, target, target_format, options, secrets })
 }
 

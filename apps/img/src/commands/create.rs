@@ -2,7 +2,7 @@
 
 use crate::args::{Args, NO_SHORT, flag, takes};
 use crate::creation::{self, Creation};
-use crate::image::{self, Secrets};
+use crate::image;
 use crate::{Command, Failure, Invocation, text};
 
 pub(crate) const COMMAND: Command = Command {
@@ -51,7 +51,7 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     let Some((filename, rest)) = args.operands.split_first() else {
         return Err(called.usage("Expecting image file name"));
     };
-    let secrets = Secrets::parse(args.values("object"))?;
+    let secrets = image::objects(args)?;
     let size = rest.first().map(|size| text::parse_bytes("image size", size)).transpose()?;
     if let Some(extra) = rest.get(1) {
         return Err(called.usage(format!("Unexpected argument: {extra}")));

@@ -3,7 +3,7 @@
 use super::commands::{self, Outcome};
 use super::manner::Manner;
 use crate::Failure;
-use crate::image::{self, Secrets};
+use crate::image::{self, Objects};
 use formats::{HostFiles, ImageSpec, open_image};
 use graph::Node;
 use options::{Grammar, List};
@@ -36,13 +36,13 @@ pub(super) struct Opened {
 /// What the commands of one run share.
 pub(super) struct Session {
     program: String,
-    secrets: Secrets,
+    secrets: Objects,
     opened: Option<Opened>,
     under_way: Vec<JoinHandle<()>>,
 }
 
 impl Session {
-    pub fn new(program: &str, secrets: Secrets) -> Self {
+    pub fn new(program: &str, secrets: Objects) -> Self {
         Self { program: program.to_owned(), secrets, opened: None, under_way: Vec::new() }
     }
 

@@ -68,12 +68,46 @@ impl Catalog for Riscv64 {
             ObjectInfo { name: "iothread".into(), properties: iothread() },
             ObjectInfo { name: "rng-builtin".into(), properties: Vec::new() },
             ObjectInfo { name: "rng-random".into(), properties: vec![file] },
+            ObjectInfo { name: "secret".into(), properties: secret() },
+            ObjectInfo { name: "throttle-group".into(), properties: throttle_group() },
+            ObjectInfo { name: "tls-creds-x509".into(), properties: credentials() },
         ]
     }
 
     fn product(&self) -> String {
         format!("Tinamou {}", env!("CARGO_PKG_VERSION"))
     }
+}
+
+/// A passphrase or key: given, or in a file; encrypted with another one if that is named.
+fn secret() -> Vec<PropertyInfo> {
+    let property = |name, kind| PropertyInfo::new(name, kind, "");
+    vec![
+        property("data", "string"),
+        property("file", "string"),
+        property("format", "QCryptoSecretFormat"),
+        property("iv", "string"),
+        property("keyid", "string"),
+    ]
+}
+
+/// Limits that several disks share.
+fn throttle_group() -> Vec<PropertyInfo> {
+    let limits = graph::throttle::Limits::default().named();
+    limits.iter().map(|(name, _)| PropertyInfo::new(format!("x-{name}"), "int", "")).collect()
+}
+
+/// Certificates and keys of a TLS connection.
+fn credentials() -> Vec<PropertyInfo> {
+    let property = |name, kind| PropertyInfo::new(name, kind, "");
+    vec![
+        property("dir", "string"),
+        property("endpoint", "QCryptoTLSCredsEndpoint"),
+        property("passwordid", "string"),
+        property("priority", "string"),
+        property("sanity-check", "bool"),
+        property("verify-peer", "bool"),
+    ]
 }
 
 /// Tuning that QEMU's event loops have; threads here wait for work without polling.

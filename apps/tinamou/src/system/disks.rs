@@ -1,13 +1,15 @@
 //! Drives and block nodes, opened from the plan.
 
-use formats::{DriveOptions, HostFiles, add_blockdev, open_drive};
+use formats::{DriveOptions, HostFiles, Objects, add_blockdev, open_drive};
 use graph::{
     DetectZeroes, Disk, Executor, Graph, Memory, Node, Permissions, Statistics, WriteFlags,
+    throttle,
 };
 use jobs::{Copy, CopyOptions, Silent, Stack};
 use misc::FlashStore;
-use options::List;
+use options::{Item, List};
 use plan::{Device, Drive, Interface, Plan};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,6 +31,8 @@ pub struct Disks {
     empty: Vec<String>,
     /// All their nodes.
     _graph: Arc<Graph>,
+    /// What images need to be opened.
+    objects: Objects,
     executor: Arc<Executor>,
     cpus: u16,
 }
@@ -89,7 +93,8 @@ impl Disks {
         if device == "all" {
             for open in &self.open {
                 if let Some(snapshot) = &open.snapshot {
-                    commit(&open.disk, snapshot).map_err(|why| failed(&open.id, why))?;
+                    commit(&open.disk, snapshot, &self.objects)
+                        .map_err(|why| failed(&open.id, why))?;
                 }
             }
             return Ok(());
@@ -99,7 +104,9 @@ impl Disks {
         }
         let open = self.find(device).ok_or_else(|| format!("Device '{device}' not found"))?;
         match &open.snapshot {
-            Some(snapshot) => commit(&open.disk, snapshot).map_err(|why| failed(device, why)),
+            Some(snapshot) => {
+                commit(&open.disk, snapshot, &self.objects).map_err(|why| failed(device, why))
+            }
             None if jobs::backing_of(&*open.disk.node()).is_some() => {
                 let why = "not supported yet but for snapshot=on; 'qemu-img commit' does it while \
                            no machine uses the image";
@@ -115,23 +122,26 @@ impl Disks {
 fn commit(
     disk: &Disk,
     (options, file): &(DriveOptions, Mutex<Arc<dyn Node>>),
+    objects: &Objects,
 ) -> Result<(), String> {
     let text = |error: graph::OpenError| error.to_string();
     let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
     disk.flush().map_err(|e| e.to_string())?;
     // Only the file with the writes stays open.
     disk.replace_node(Arc::new(Memory::new(Vec::new(), true)));
-    let written = write_back(options, &file);
+    let written = write_back(options, &file, objects);
     let graph = Graph::new();
     let next = match &written {
-        Ok(()) => open_drive(options, &HostFiles, &graph).map_err(text).and_then(|opened| {
-            let fresh = opened.overlay.ok_or("there is no snapshot")?;
-            *file = fresh;
-            Ok(opened.disk.node())
-        }),
+        Ok(()) => {
+            open_drive(options, &HostFiles, &graph, objects).map_err(text).and_then(|opened| {
+                let fresh = opened.overlay.ok_or("there is no snapshot")?;
+                *file = fresh;
+                Ok(opened.disk.node())
+            })
+        }
         Err(_) => {
             let below = DriveOptions { snapshot: false, read_only: Some(true), ..options.clone() };
-            let below = open_drive(&below, &HostFiles, &graph).map_err(text);
+            let below = open_drive(&below, &HostFiles, &graph, objects).map_err(text);
             below.and_then(|below| formats::overlay(&file, Some(below.disk.node())).map_err(text))
         }
     };
@@ -139,10 +149,14 @@ fn commit(
     written
 }
 
-fn write_back(options: &DriveOptions, file: &Arc<dyn Node>) -> Result<(), String> {
+fn write_back(
+    options: &DriveOptions,
+    file: &Arc<dyn Node>,
+    objects: &Objects,
+) -> Result<(), String> {
     let text = |error: graph::OpenError| error.to_string();
     let below = DriveOptions { snapshot: false, ..options.clone() };
-    let below = open_drive(&below, &HostFiles, &Graph::new()).map_err(text)?;
+    let below = open_drive(&below, &HostFiles, &Graph::new(), objects).map_err(text)?;
     let base = below.disk.node();
     if below.disk.read_only() {
         return Err("Permission denied".to_owned());
@@ -161,12 +175,14 @@ fn write_back(options: &DriveOptions, file: &Arc<dyn Node>) -> Result<(), String
 /// A drive cannot be opened: the option and what is wrong.
 pub fn open(program: &str, plan: &Plan) -> Result<Disks, String> {
     let graph = Graph::new();
+    let objects = objects(plan)?;
+    let mut groups = Groups::new();
     let (mut open, mut empty, mut nodes) = (Vec::new(), Vec::new(), Vec::new());
     for node in &plan.blockdevs {
         let mut given = pairs(&node.options);
         given.push(("driver".into(), node.driver.clone()));
         given.push(("node-name".into(), node.node_name.clone()));
-        let disk = add_blockdev(given, &HostFiles, &graph)
+        let disk = add_blockdev(given, &HostFiles, &graph, &objects)
             .and_then(|_| graph.disk(&node.node_name))
             .map_err(|e| format!("{}: {e}", node.origin))?;
         if let Some(device) =
@@ -181,11 +197,12 @@ pub fn open(program: &str, plan: &Plan) -> Result<Disks, String> {
         nodes.push(Open { id: node.node_name.clone(), disk, snapshot: None });
     }
     for drive in &plan.drives {
-        let Some(options) = drive_options(drive) else {
+        let options = drive_options(drive, &mut groups);
+        let Some(options) = options.map_err(|e| format!("{}: {e}", drive.origin))? else {
             empty.push(drive.id.clone());
             continue;
         };
-        let opened = open_drive(&options, &HostFiles, &graph)
+        let opened = open_drive(&options, &HostFiles, &graph, &objects)
             .map_err(|e| format!("{}: {e}", drive.origin))?;
         for warning in opened.warnings {
             eprintln!("{program}: {warning}");
@@ -196,7 +213,7 @@ pub fn open(program: &str, plan: &Plan) -> Result<Disks, String> {
     let executor = Executor::new("block", WORKERS);
     open.extend(nodes);
     let cpus = u16::try_from(plan.smp.cpus).unwrap_or(u16::MAX);
-    Ok(Disks { open, empty, _graph: graph, executor, cpus })
+    Ok(Disks { open, empty, _graph: graph, objects, executor, cpus })
 }
 
 /// The contents of the flash banks.
@@ -218,11 +235,68 @@ fn pairs(list: &List) -> Vec<(String, String)> {
     list.items.iter().map(|item| (item.key.clone(), item.value.clone())).collect()
 }
 
+/// The objects that images and connections need.
+fn objects(plan: &Plan) -> Result<Objects, String> {
+    let mut objects = Objects::default();
+    for object in &plan.objects {
+        if !matches!(object.kind.as_str(), "secret" | "throttle-group" | "tls-creds-x509") {
+            continue;
+        }
+        let own = [("qom-type", object.kind.as_str()), ("id", object.id.as_str())];
+        let given = object.properties.iter().map(|p| (p.name.as_str(), p.value.as_str()));
+        let items = own.into_iter().chain(given).map(|(key, value)| Item::new(key, value));
+        let list = List { source: object.origin.clone(), items: items.collect() };
+        objects.add(list).map_err(|e| e.to_string())?;
+    }
+    Ok(objects)
+}
+
+/// Throttle groups of drives by their names.
+type Groups = BTreeMap<String, Arc<throttle::Group>>;
+
+/// Takes the limits out of a drive's options, and finds the group that they are for: the drive's
+/// own unless it names another. The last drive of a group sets its limits.
+fn throttled(
+    drive: &Drive,
+    options: &mut Vec<(String, String)>,
+    groups: &mut Groups,
+) -> Result<Option<Arc<throttle::Group>>, String> {
+    let (mut limits, mut name) = (throttle::Limits::default(), drive.id.clone());
+    let mut problem = None;
+    options.retain(|(key, value)| {
+        let Some(short) = key.strip_prefix("throttling.") else { return true };
+        if short == "group" {
+            name.clone_from(value);
+            return false;
+        }
+        let number = match value.parse() {
+            Ok(number) => number,
+            Err(_) if value.parse::<i64>().is_ok() => u64::MAX,
+            Err(_) => {
+                problem = Some(format!("Parameter '{key}' expects a number"));
+                0
+            }
+        };
+        !limits.set(short, number)
+    });
+    if let Some(problem) = problem {
+        return Err(problem);
+    }
+    limits.check().map_err(|e| e.to_string())?;
+    if !limits.any() {
+        return Ok(None);
+    }
+    let group = groups.entry(name).or_insert_with_key(|name| throttle::Group::new(name, limits));
+    group.set_limits(limits);
+    Ok(Some(Arc::clone(group)))
+}
+
 /// What the block layer opens; nothing for an empty tray.
-fn drive_options(drive: &Drive) -> Option<DriveOptions> {
-    let other = pairs(&drive.driver_options);
+fn drive_options(drive: &Drive, groups: &mut Groups) -> Result<Option<DriveOptions>, String> {
+    let mut other = pairs(&drive.driver_options);
+    let throttle = throttled(drive, &mut other, groups)?;
     if drive.file.is_none() && other.is_empty() {
-        return None;
+        return Ok(None);
     }
     let mut options = DriveOptions {
         file: drive.file.clone(),
@@ -235,6 +309,8 @@ fn drive_options(drive: &Drive) -> Option<DriveOptions> {
             plan::DetectZeroes::Unmap => DetectZeroes::Unmap,
         },
         snapshot: drive.snapshot,
+        copy_on_read: drive.copy_on_read,
+        throttle,
         other,
         ..DriveOptions::default()
     };
@@ -242,7 +318,7 @@ fn drive_options(drive: &Drive) -> Option<DriveOptions> {
     options.cache.direct = drive.cache.direct;
     options.cache.no_flush = drive.cache.no_flush;
     options.aio_native = drive.aio == plan::Aio::Native;
-    Some(options)
+    Ok(Some(options))
 }
 
 /// A flash bank's contents on a disk.

@@ -121,7 +121,7 @@ pub fn open_named(path: &str, format: &str, read_only: bool) -> Arc<dyn Node> {
         discard: true,
         ..DriveOptions::default()
     };
-    let opened = open_drive(&options, &HostFiles, &Graph::new());
+    let opened = open_drive(&options, &HostFiles, &Graph::new(), &NoSecrets);
     opened.unwrap_or_else(|e| panic!("{path}: {e}")).disk.node()
 }
 

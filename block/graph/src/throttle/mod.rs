@@ -173,6 +173,12 @@ pub struct Group {
     changed: Condvar,
 }
 
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 impl Group {
     /// A group on the host's clock.
     pub fn new(name: &str, limits: Limits) -> Arc<Self> {
