@@ -87,6 +87,11 @@ impl ImageArgs {
         if image_opts && format.is_some() {
             return Err(Failure::new("--image-opts and --format are mutually exclusive"));
         }
+        Self::described(args, format, image_opts)
+    }
+
+    /// For the image of a command that has options of its own for it.
+    pub fn described(args: &Args, format: Option<&str>, image_opts: bool) -> Result<Self, Failure> {
         Ok(Self {
             format: format.map(str::to_owned),
             image_opts,

@@ -310,8 +310,8 @@ impl Target {
                 || format!("{}: error while converting {}", plan.target, plan.target_format);
             creation.run(&path, &plan.secrets).map_err(|f| f.within(doing()))?;
         }
-        let mut image_args = ImageArgs::with_format(args, Some(plan.target_format))?;
-        image_args.image_opts = args.has("target-image-opts");
+        let whole = args.has("target-image-opts");
+        let mut image_args = ImageArgs::described(args, Some(plan.target_format), whole)?;
         image_args.force_share = false;
         // Nobody looks at half a copy; but what is said to be copied has to be there.
         let usual = if partial.is_some() { "writeback" } else { "unsafe" };
