@@ -71,16 +71,18 @@ pub(crate) fn broken(what: &str) -> io::Error {
 
 /// Reads a packet: its kind and its body.
 pub(crate) fn read_packet(from: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
-    let mut header = [0; 5];
-    from.read_exact(&mut header)?;
-    let [a, b, c, d, kind] = header;
-    let len = u32::from_be_bytes([a, b, c, d]);
+    let mut len = [0; 4];
+    from.read_exact(&mut len)?;
+    let len = u32::from_be_bytes(len);
+    // Looked at first: nothing follows an empty packet, and who waits for more waits for good.
     if len == 0 || len > MAX_PACKET {
         return Err(broken("a packet has an impossible length"));
     }
+    let mut kind = [0];
+    from.read_exact(&mut kind)?;
     let mut body = vec![0; len as usize - 1];
     from.read_exact(&mut body)?;
-    Ok((kind, body))
+    Ok((kind[0], body))
 }
 
 /// What a packet after the greeting says: to which request, and what.
@@ -196,6 +198,9 @@ mod tests {
         let attributes = Reply::Attributes { size: Some(9), mode: Some(0o644) };
         assert_eq!(parse(kind, body).expect("it is one"), (1, attributes));
         assert!(read_packet(&mut [0, 0, 0, 0, 1].as_slice()).is_err());
+        // A packet without anything in it is refused before more is waited for.
+        let refused = read_packet(&mut [0, 0, 0, 0].as_slice()).expect_err("it is empty");
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
         assert!(read_packet(&mut [0xff, 0, 0, 0, 1].as_slice()).is_err());
         assert!(parse(kind::DATA, vec![0, 0, 0, 1, 0, 0, 0, 5, 1]).is_err());
     }
