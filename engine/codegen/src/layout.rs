@@ -117,6 +117,8 @@ pub struct Consts {
     pub flags: [u8; 64],
     /// For vectors.
     pub vector: VectorConsts,
+    /// Flags as `FlagsGet` answers them where the rules know of denormal operands.
+    pub all_flags: [u8; 64],
 }
 
 /// Constants of vector operations.
@@ -215,14 +217,17 @@ impl Default for Consts {
             nan16: 0xffff_ffff_ffff_7e00,
             half_range64: 0x43e0_0000_0000_0000,
             half_range32: 0x5f00_0000,
-            flags: std::array::from_fn(|mxcsr| {
-                // IE, DE, ZE, OE, UE, PE from bit 0 up; a denormal operand is no flag elsewhere.
-                let bit = |from: usize, to: usize| (mxcsr >> from & 1) << to;
-                (bit(0, 4) | bit(2, 3) | bit(3, 2) | bit(4, 1) | bit(5, 0)) as u8
-            }),
+            flags: std::array::from_fn(|mxcsr| flags(mxcsr) & 0x1f),
+            all_flags: std::array::from_fn(flags),
             vector: VectorConsts::default(),
         }
     }
+}
+
+/// Flags as `FlagsGet` answers them: from IE, DE, ZE, OE, UE, PE, bit 0 up.
+fn flags(mxcsr: usize) -> u8 {
+    let bit = |from: usize, to: usize| (mxcsr >> from & 1) << to;
+    (bit(0, 4) | bit(1, 5) | bit(2, 3) | bit(3, 2) | bit(4, 1) | bit(5, 0)) as u8
 }
 
 /// What generated code needs of a virtual processor. The ISA's state follows it.

@@ -1,12 +1,17 @@
 //! Floating-point operations, by softfloat.
 
-use ir::{Effects, FpCond, Op, OpKind, Type};
-use isa::{FpFlags, HostRounding};
-use softfloat::{Env, F16, F32, F64, Flags, Float, Inexact, MulAdd, Rounding, riscv};
+use ir::{Effects, FloatRules, FpCond, Op, OpKind, Type};
+use isa::{FloatControl, FpFlags, HostRounding};
+use softfloat::{
+    Env, Extremum, ExtremumRule, F16, F32, F64, Flags, Float, FlushToZero, Inexact, MulAdd,
+    Relation, Rounding, riscv,
+};
 
 /// The floating-point unit while a unit runs.
 pub(crate) struct FloatUnit {
     pub(crate) env: Env,
+    /// What minimum and maximum do.
+    pub(crate) extremum: ExtremumRule,
 }
 
 /// A format as values of the IR hold it.
@@ -54,13 +59,26 @@ pub(crate) fn fixed_rounding(rounding: ir::Rounding) -> Option<Rounding> {
 }
 
 impl FloatUnit {
-    /// A unit without flags. Its rules are those of the table of operations.
-    pub(crate) fn new(rounding: HostRounding) -> Self {
-        Self { env: Env::riscv(rounding_of(rounding)) }
+    /// A unit without flags.
+    pub(crate) fn new(rules: FloatRules, control: FloatControl) -> Self {
+        let (env, extremum) = match rules {
+            FloatRules::Canonical => (Env::riscv(Rounding::default()), ExtremumRule::Number),
+            FloatRules::Propagate => {
+                (Env::x86_sse(Rounding::default()), ExtremumRule::SecondOperand)
+            }
+        };
+        let mut unit = Self { env, extremum };
+        unit.set_control(control);
+        unit
     }
 
-    pub(crate) fn set_rounding(&mut self, rounding: HostRounding) {
-        self.env.rounding = rounding_of(rounding);
+    pub(crate) fn set_control(&mut self, control: FloatControl) {
+        self.env.rounding = rounding_of(control.rounding);
+        self.env.denormals_are_zero = control.denormals_are_zero;
+        self.env.flush_to_zero = match control.flush_to_zero {
+            true => FlushToZero::UnderflowInexact,
+            false => FlushToZero::Off,
+        };
     }
 
     /// The flags since the last call.
@@ -72,6 +90,7 @@ impl FloatUnit {
             overflow: flags.contains(Flags::OVERFLOW),
             underflow: flags.contains(Flags::UNDERFLOW),
             inexact: flags.contains(Flags::INEXACT),
+            denormal: flags.contains(Flags::INPUT_DENORMAL),
         }
     }
 
@@ -95,8 +114,8 @@ impl FloatUnit {
             OpKind::FBox => riscv::box_f32(a as u32),
             OpKind::FUnbox if op.float_aux() == 16 => riscv::box_f16(riscv::unbox_f16(a)),
             OpKind::FUnbox => u64::from(riscv::unbox_f32(a)),
-            OpKind::FFromHalf => u64::from(F16::convert::<F32>(&mut self.env, a as u16)),
-            OpKind::FToHalf => riscv::box_f16(F32::convert::<F16>(&mut self.env, a as u32)),
+            OpKind::FFromHalf => u64::from(half_to_single(&mut self.env, a as u16)),
+            OpKind::FToHalf => riscv::box_f16(single_to_half(&mut self.env, a as u32)),
             OpKind::FConvert if op.ty == Type::F64 => F32::convert::<F64>(&mut self.env, a as u32),
             OpKind::FConvert => u64::from(F64::convert::<F32>(&mut self.env, a)),
             _ if op.ty == Type::F32 => self.arithmetic::<F32>(op, args),
@@ -112,8 +131,8 @@ impl FloatUnit {
             OpKind::FSub => F::sub(env, a, b),
             OpKind::FMul => F::mul(env, a, b),
             OpKind::FDiv => F::div(env, a, b),
-            OpKind::FMin => F::minimum_number(env, a, b),
-            OpKind::FMax => F::maximum_number(env, a, b),
+            OpKind::FMin => F::extremum(env, a, b, Extremum::Min, self.extremum),
+            OpKind::FMax => F::extremum(env, a, b, Extremum::Max, self.extremum),
             OpKind::FSqrt => F::sqrt(env, a),
             OpKind::FMulAdd => F::fma(env, a, b, c, form(op.float_aux())),
             OpKind::FRound => F::round_to_integral(env, a, None, inexact(op.float_aux())),
@@ -124,10 +143,31 @@ impl FloatUnit {
             OpKind::FCompare => {
                 return u64::from(compare::<F>(env, FpCond::from_code(op.aux), a, b));
             }
+            OpKind::FRelate => return relate::<F>(env, op.aux != 0, a, b),
             OpKind::FToInt | OpKind::FToUInt => return to_int::<F>(env, op, a),
             other => unreachable!("{other:?} is no floating-point operation"),
         })
     }
+}
+
+/// Binary16 operands are never taken for zeros, nor told to be denormal.
+fn half_to_single(env: &mut Env, a: u16) -> u32 {
+    let mut apart =
+        Env { denormals_are_zero: false, flush_to_zero: FlushToZero::Off, ..env.clone() };
+    apart.flags = Flags::empty();
+    let value = F16::convert::<F32>(&mut apart, a);
+    if apart.flags.contains(Flags::INVALID) {
+        env.flags |= Flags::INVALID;
+    }
+    value
+}
+
+/// Binary16 results are never flushed.
+fn single_to_half(env: &mut Env, a: u32) -> u16 {
+    let flush = std::mem::replace(&mut env.flush_to_zero, FlushToZero::Off);
+    let value = F32::convert::<F16>(env, a);
+    env.flush_to_zero = flush;
+    value
 }
 
 pub(crate) fn form(aux: u16) -> MulAdd {
@@ -135,12 +175,23 @@ pub(crate) fn form(aux: u16) -> MulAdd {
 }
 
 pub(crate) fn compare<F: Bits>(env: &mut Env, cond: FpCond, a: F::Bits, b: F::Bits) -> bool {
-    match cond {
-        FpCond::EqQuiet => F::eq(env, a, b),
-        FpCond::LtSignal => F::lt(env, a, b),
-        FpCond::LeSignal => F::le(env, a, b),
-        FpCond::LtQuiet => F::lt_quiet(env, a, b),
-        FpCond::LeQuiet => F::le_quiet(env, a, b),
+    cond.holds()[relation::<F>(env, cond.signals(), a, b) as usize]
+}
+
+/// How two numbers relate, as an index of [`FpCond::holds`].
+fn relation<F: Bits>(env: &mut Env, signalling: bool, a: F::Bits, b: F::Bits) -> Relation {
+    match signalling {
+        true => F::compare_signalling(env, a, b),
+        false => F::compare(env, a, b),
+    }
+}
+
+fn relate<F: Bits>(env: &mut Env, signalling: bool, a: F::Bits, b: F::Bits) -> u64 {
+    match relation::<F>(env, signalling, a, b) {
+        Relation::Less => 1,
+        Relation::Equal => 64,
+        Relation::Greater => 0,
+        Relation::Unordered => 69,
     }
 }
 

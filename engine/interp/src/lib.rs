@@ -59,7 +59,7 @@ impl Interpreter {
             self.vectors.resize(self.temps.len(), [0; 32]);
         }
         self.find_labels(unit);
-        let float = FloatUnit::new(G::rounding(cpu.state));
+        let float = FloatUnit::new(unit.float, G::float_control(cpu.state));
         let (temps, vectors) = (&mut *self.temps, &mut *self.vectors);
         let mut run = Run { unit, cpu, temps, vectors, float, pc: unit.pc };
         let mut at = 0;
@@ -204,7 +204,7 @@ impl<G: Guest> Run<'_, '_, G> {
         }
         let result = (helper.run)(self.cpu, args);
         if helper.float {
-            self.float.set_rounding(G::rounding(self.cpu.state));
+            self.float.set_control(G::float_control(self.cpu.state));
         }
         result
     }

@@ -70,7 +70,7 @@ pub(crate) fn get(v: &VectorBytes, lane: Lane, index: usize) -> u64 {
 }
 
 /// Sets lane `index` to the low bits of `value`.
-fn set(v: &mut VectorBytes, lane: Lane, index: usize, value: u64) {
+pub(crate) fn set(v: &mut VectorBytes, lane: Lane, index: usize, value: u64) {
     let size = lane.bytes();
     v[index * size..(index + 1) * size].copy_from_slice(&value.to_le_bytes()[..size]);
 }
@@ -114,7 +114,12 @@ fn evaluate(op: &Op, [a, b]: [u64; 2], [x, y, z]: [&VectorBytes; 3]) -> VectorBy
     };
     match op.kind {
         OpKind::VSplat | OpKind::VSplatF => each(op, |_| a),
-        OpKind::VInsert => {
+        OpKind::VFromF => {
+            let mut result = ZERO;
+            set(&mut result, lane, 0, a);
+            result
+        }
+        OpKind::VInsert | OpKind::VInsertF => {
             let mut result = *x;
             set(&mut result, lane, op.lane_aux().into(), b);
             result

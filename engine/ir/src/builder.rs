@@ -7,11 +7,11 @@
 //! An operand that names a guest register means its value *when the operation runs*: compute all
 //! results before setting the registers they read.
 
-use crate::ops::{AmoOp, Cond, Effects, FpCond, MemOp, OpKind, Rounding, Type};
+use crate::ops::{AmoOp, Cond, Effects, FloatRules, FpCond, MemOp, OpKind, Rounding, Type};
 use crate::unit::{
     Const, ExitKind, GuestReg, HelperId, Hint, Label, Op, Operand, Temp, Unit, Value,
 };
-use crate::vector::Lane;
+use crate::vector::{EXACTLY, Lane};
 
 /// Appends operations to a unit.
 pub struct Builder<'a> {
@@ -55,6 +55,11 @@ impl<'a> Builder<'a> {
         self.unit
     }
 
+    /// The unit's floating-point operations follow these rules.
+    pub fn float_rules(&mut self, rules: FloatRules) {
+        self.unit.float = rules;
+    }
+
     /// Guest instructions so far.
     pub fn insns(&self) -> u32 {
         self.unit.insns
@@ -67,6 +72,7 @@ impl<'a> Builder<'a> {
         self.unit.consts.clone_from(&other.consts);
         (self.unit.temps, self.unit.labels) = (other.temps, other.labels);
         (self.unit.len, self.unit.insns) = (other.len, other.insns);
+        self.unit.float = other.float;
     }
 
     /// Begins the guest instruction at `pc`, `len` bytes long. Faults of the operations that
@@ -382,6 +388,11 @@ impl<'a> Builder<'a> {
         self.emit(OpKind::FCompare, ty, cond as u16, [a, b, Operand::NONE])
     }
 
+    /// How floats relate: 0 greater, 1 less, 64 equal, 69 unordered. `signalling`: any NaN is invalid.
+    pub fn frelate(&mut self, ty: Type, signalling: bool, a: Operand, b: Operand) -> Operand {
+        self.emit(OpKind::FRelate, ty, signalling.into(), [a, b, Operand::NONE])
+    }
+
     /// Converts to `ty` from the other of F32 and F64.
     pub fn fconvert(&mut self, ty: Type, rounding: Rounding, a: Operand) -> Operand {
         self.emit(OpKind::FConvert, ty, rounding.aux(), [a, Operand::NONE, Operand::NONE])
@@ -592,6 +603,52 @@ impl<'a> Builder<'a> {
         self.emit(OpKind::VFCompare, ty, lane.with(cond as u16), [a, b, Operand::NONE])
     }
 
+    /// The lowest lanes compared as floats; the other lanes of `a`.
+    pub fn vfcompare_low(&mut self, lane: Lane, cond: FpCond, a: Operand, b: Operand) -> Operand {
+        let aux = lane.with(cond as u16);
+        self.emit(OpKind::VFCompareLow, Type::V128, aux, [a, b, Operand::NONE])
+    }
+
+    /// Floats rounded to integral values; whether inexact is told says `inexact`.
+    pub fn vfround(
+        &mut self,
+        (ty, lane): (Type, Lane),
+        (rounding, inexact): (Rounding, bool),
+        a: Operand,
+    ) -> Operand {
+        let aux = lane.with(integral(rounding, inexact));
+        self.emit(OpKind::VFRound, ty, aux, [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// The lowest lane of `b` rounded alike; the other lanes of `a`.
+    pub fn vfround_low(
+        &mut self,
+        lane: Lane,
+        (rounding, inexact): (Rounding, bool),
+        a: Operand,
+        b: Operand,
+    ) -> Operand {
+        let aux = lane.with(integral(rounding, inexact));
+        self.emit(OpKind::VFRoundLow, Type::V128, aux, [a, b, Operand::NONE])
+    }
+
+    /// Floats of 64 bits as signed integers of 32, in the low half.
+    pub fn vfto_int32(&mut self, ty: Type, rounding: Rounding, a: Operand) -> Operand {
+        let aux = Lane::B64.with(rounding as u16);
+        self.emit(OpKind::VFToInt32, ty, aux, [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// A vector with a float in lane `index`.
+    pub fn vinsert_float(
+        &mut self,
+        (ty, lane): (Type, Lane),
+        index: u16,
+        a: Operand,
+        value: Operand,
+    ) -> Operand {
+        self.emit(OpKind::VInsertF, ty, lane.with(index), [a, value, Operand::NONE])
+    }
+
     /// Floats as integers of the same width.
     pub fn vfto_int(
         &mut self,
@@ -726,6 +783,11 @@ impl<'a> Builder<'a> {
     fn push(&mut self, kind: OpKind, ty: Type, aux: u16, dst: Operand, [a, b, c]: [Operand; 3]) {
         self.unit.ops.push(Op { kind, ty, aux, dst, a, b, c });
     }
+}
+
+/// What says how to round to integral values.
+fn integral(rounding: Rounding, inexact: bool) -> u16 {
+    rounding as u16 | if inexact { EXACTLY } else { 0 }
 }
 
 /// The value of an operation on constants, for those worth folding.

@@ -19,7 +19,7 @@ mod unit;
 mod vector;
 
 pub use builder::{Builder, fold};
-pub use ops::{AmoOp, Cond, Effects, FpCond, MemOp, OpKind, Rounding, Type};
+pub use ops::{AmoOp, Cond, Effects, FloatRules, FpCond, MemOp, OpKind, Rounding, Type};
 pub use parse::ParseError;
 pub use unit::{
     Const, ExitKind, GuestReg, HelperId, Hint, Label, Op, Operand, RegClass, RegInfo, Temp, Unit,

@@ -217,8 +217,9 @@ operations! {
     /// Low half of a if its upper half is all ones, else the default NaN; F32 only. With `aux` = 16
     /// the same of the low quarter, a binary16, and still boxed.
     FUnbox "funbox" 1 NONE;
-    /// a + b. Like all that follow: rounded as the `Rounding` in `aux` from bit 8 on says, a NaN
-    /// result is the default NaN (positive, quiet, no payload), tininess is detected after rounding.
+    /// a + b. Like all that follow: rounded as the `Rounding` in `aux` from bit 8 on says, tininess is
+    /// detected after rounding. What is said of NaNs, extrema and integers here and below is what
+    /// [`FloatRules::Canonical`] says: a NaN result is the default NaN (positive, quiet, no payload).
     FAdd "fadd" 2 FLAGS;
     /// a − b
     FSub "fsub" 2 FLAGS;
@@ -237,6 +238,9 @@ operations! {
     FMulAdd "fmuladd" 3 FLAGS;
     /// 1 if a `aux: FpCond` b, else 0; integer result.
     FCompare "fcompare" 2 FLAGS;
+    /// How a relates to b, an integer: 0 for greater, 1 for less, 64 for equal, 69 for unordered. With
+    /// `aux` = 1 any NaN is invalid, else a signalling one.
+    FRelate "frelate" 2 FLAGS;
     /// Converts between F32 and F64: to the operation's type from the other; NaN to the default NaN.
     FConvert "fconvert" 1 FLAGS;
     /// Signed integer (`aux` = 32 or 64 bits) to float.
@@ -256,8 +260,8 @@ operations! {
     FToHalf "ftohalf" 1 FLAGS;
 
     /// Exception flags that the host's units collected since they were last taken away, as an
-    /// integer: invalid 16, division by zero 8, overflow 4, underflow 2, inexact 1. An executor that
-    /// puts flags into the state at once answers 0.
+    /// integer: invalid 16, division by zero 8, overflow 4, underflow 2, inexact 1 and, where the rules
+    /// know it, denormal operand 32. An executor that puts flags into the state at once answers 0.
     FlagsGet "flagsget" 0 FLAGS;
     /// Takes away what `FlagsGet` answers.
     FlagsClear "flagsclear" 0 FLAGS;
@@ -411,6 +415,41 @@ operations! {
     /// invalid.
     VFToUInt "vftouint" 1 FLAGS ROUND;
 
+    /// To the integral value that the `Rounding` in `aux` says; inexact if that changes it and bit 7
+    /// is set there.
+    VFRound "vfround" 1 FLAGS INTEGRAL;
+    /// The signed 32-bit integers in the low half of a as binary64.
+    VFFromInt32 "vffromhalfint" 1 FLAGS DOUBLE1;
+    /// Binary64 to signed 32-bit integers in the low half, as `VFToInt`; the high half is zero.
+    VFToInt32 "vftohalfint" 1 FLAGS DOUBLE_ROUND;
+    /// Vector a with float b in one lane.
+    VInsertF "vinsertf" 2 NONE INSERT_FLOAT;
+    /// Float a in the lowest lane, zeros above.
+    VFromF "vfromf" 1 NONE FROM_FLOAT;
+
+    // The lowest lanes alone; all others are those of a. Only with `FloatRules::Propagate` and of 128
+    // bits: ISAs that keep the others keep such rules.
+    /// a + b
+    VFAddLow "vfaddlow" 2 FLAGS LOW;
+    /// a − b
+    VFSubLow "vfsublow" 2 FLAGS LOW;
+    /// a · b
+    VFMulLow "vfmullow" 2 FLAGS LOW;
+    /// a / b
+    VFDivLow "vfdivlow" 2 FLAGS LOW;
+    /// The lesser.
+    VFMinLow "vfminlow" 2 FLAGS LOW;
+    /// The greater.
+    VFMaxLow "vfmaxlow" 2 FLAGS LOW;
+    /// √b
+    VFSqrtLow "vfsqrtlow" 2 FLAGS LOW;
+    /// All ones if the condition holds, else zero.
+    VFCompareLow "vfcomparelow" 2 FLAGS LOW_COMPARE;
+    /// Converts the lowest lane of b, which is of the other width.
+    VFConvertLow "vfconvertlow" 2 FLAGS LOW;
+    /// b as `VFRound` makes it.
+    VFRoundLow "vfroundlow" 2 FLAGS LOW_INTEGRAL;
+
     /// Begins guest instruction at pc a (a constant); `aux` is its length in bytes. What follows in
     /// the list belongs to it, wherever control comes from.
     Insn "insn" 1 CONTROL;
@@ -540,18 +579,122 @@ impl Cond {
 }
 
 packed_enum! {
-    /// Floating-point comparison; false when unordered.
+    /// Floating-point comparison. Signalling: any NaN is invalid; else a signalling one is.
     FpCond {
-        /// a = b; a signalling NaN is invalid.
+        /// a = b
         EqQuiet "eq",
-        /// a < b; any NaN is invalid.
+        /// a < b; signalling.
         LtSignal "lt",
-        /// a ≤ b; any NaN is invalid.
+        /// a ≤ b; signalling.
         LeSignal "le",
-        /// a < b; a signalling NaN is invalid.
+        /// a < b
         LtQuiet "ltq",
-        /// a ≤ b; a signalling NaN is invalid.
+        /// a ≤ b
         LeQuiet "leq",
+        /// a = b; signalling.
+        EqSignal "eqs",
+        /// Unordered.
+        Un "un",
+        /// Unordered; signalling.
+        UnSignal "uns",
+        /// Not a = b.
+        Ne "ne",
+        /// Not a = b; signalling.
+        NeSignal "nes",
+        /// Not a < b.
+        NotLt "nlt",
+        /// Not a < b; signalling.
+        NotLtSignal "nlts",
+        /// Not a ≤ b.
+        NotLe "nle",
+        /// Not a ≤ b; signalling.
+        NotLeSignal "nles",
+        /// Not unordered.
+        Ord "ord",
+        /// Not unordered; signalling.
+        OrdSignal "ords",
+        /// a = b or unordered.
+        EqUn "equ",
+        /// a = b or unordered; signalling.
+        EqUnSignal "equs",
+        /// a < b or a > b.
+        LtGt "ltgt",
+        /// a < b or a > b; signalling.
+        LtGtSignal "ltgts",
+        /// Never.
+        Never "never",
+        /// Never; signalling.
+        NeverSignal "nevers",
+        /// Always.
+        Always "always",
+        /// Always; signalling.
+        AlwaysSignal "alwayss",
+    }
+}
+
+impl FpCond {
+    /// Whether any NaN is invalid.
+    pub fn signals(self) -> bool {
+        use FpCond as C;
+        matches!(
+            self,
+            C::LtSignal
+                | C::LeSignal
+                | C::EqSignal
+                | C::UnSignal
+                | C::NeSignal
+                | C::NotLtSignal
+                | C::NotLeSignal
+                | C::OrdSignal
+                | C::EqUnSignal
+                | C::LtGtSignal
+                | C::NeverSignal
+                | C::AlwaysSignal
+        )
+    }
+
+    /// Whether it holds of a number and one that it is less than, equal to, or greater than, or
+    /// of two numbers that are unordered.
+    pub fn holds(self) -> [bool; 4] {
+        use FpCond as C;
+        let bits = match self {
+            C::EqQuiet | C::EqSignal => 0b0100,
+            C::LtQuiet | C::LtSignal => 0b1000,
+            C::LeQuiet | C::LeSignal => 0b1100,
+            C::Un | C::UnSignal => 0b0001,
+            C::Ne | C::NeSignal => 0b1011,
+            C::NotLt | C::NotLtSignal => 0b0111,
+            C::NotLe | C::NotLeSignal => 0b0011,
+            C::Ord | C::OrdSignal => 0b1110,
+            C::EqUn | C::EqUnSignal => 0b0101,
+            C::LtGt | C::LtGtSignal => 0b1010,
+            C::Never | C::NeverSignal => 0,
+            C::Always | C::AlwaysSignal => 0b1111,
+        };
+        [bits & 8 != 0, bits & 4 != 0, bits & 2 != 0, bits & 1 != 0]
+    }
+}
+
+packed_enum! {
+    /// What an ISA decides of floating-point operations where the standard leaves it open; of a unit.
+    FloatRules {
+        /// As the table of operations says: NaN results are the default NaN, minimum and maximum are
+        /// those of IEEE 754-2019 and prefer numbers, conversions to integers saturate.
+        Canonical "canonical",
+        /// NaN results are the first operand that is a NaN (of multiply-adds: a, b, c), quieted, or else
+        /// the negative quiet NaN without a payload; infinity times zero plus a quiet NaN is not
+        /// invalid. Minimum and maximum are b if a NaN, which is invalid even when quiet, or two
+        /// zeros take part. Conversions to integers that do not fit give the most negative integer;
+        /// there are none to unsigned ones. Operands that are denormal raise a flag of their own,
+        /// but in conversions to integers, in roundings to integral values, and from binary16.
+        Propagate "propagate",
+    }
+}
+
+#[expect(clippy::derivable_impls, reason = "the macro of packed enums has no default variant")]
+impl Default for FloatRules {
+    fn default() -> Self {
+        Self::Canonical
     }
 }
 

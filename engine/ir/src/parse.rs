@@ -1,8 +1,8 @@
 //! Units from their listings, for tests: the reverse of [`Unit::listing`].
 
 use crate::{
-    AmoOp, Cond, Const, Effects, ExitKind, FpCond, GuestReg, Hint, MemOp, Op, OpKind, Operand,
-    RegInfo, Rounding, Temp, Type, Unit, Value,
+    AmoOp, Cond, Const, Effects, ExitKind, FloatRules, FpCond, GuestReg, Hint, MemOp, Op, OpKind,
+    Operand, RegInfo, Rounding, Temp, Type, Unit, Value,
 };
 use std::fmt;
 
@@ -44,6 +44,11 @@ impl Unit {
     fn parse_line(&mut self, line: &str, regs: &[RegInfo]) -> Result<(), String> {
         if let Some(insn) = line.strip_prefix("---- ") {
             return self.parse_insn(insn);
+        }
+        if let Some(name) = line.strip_prefix("==== float ") {
+            let rules = FloatRules::ALL.iter().find(|rules| rules.name() == name);
+            self.float = *rules.ok_or_else(|| format!("`{name}` are no rules"))?;
+            return Ok(());
         }
         let (dst, rest) = line.split_once(" = ").unwrap_or(("-", line));
         let (head, operands) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -149,6 +154,11 @@ fn aux_of(kind: OpKind, text: &str) -> Option<u16> {
     match kind {
         OpKind::SetCond | OpKind::BranchIf | OpKind::ExitIf => code!(Cond, bare?),
         OpKind::FCompare => code!(FpCond, bare?),
+        OpKind::FRelate => match text {
+            "" => Some(0),
+            "_signal" => Some(1),
+            _ => None,
+        },
         OpKind::Exit | OpKind::ExitIndirect => code!(Hint, bare?),
         OpKind::ExitLoop => code!(ExitKind, bare?),
         OpKind::Load | OpKind::Store | OpKind::Cas => Some(mem_of(bare?)?.code()),

@@ -1,8 +1,8 @@
 //! Listings of units (`-d op`).
 
 use crate::{
-    Cond, Effects, ExitKind, FpCond, GuestReg, Hint, MemOp, Op, OpKind, Operand, RegInfo, Rounding,
-    Unit, Value,
+    Cond, Effects, ExitKind, FloatRules, FpCond, GuestReg, Hint, MemOp, Op, OpKind, Operand,
+    RegInfo, Rounding, Unit, Value,
 };
 use std::fmt::{self, Write};
 
@@ -19,6 +19,9 @@ impl Unit {
         helper: impl Fn(u16) -> Option<&'static str>,
     ) -> String {
         let mut text = String::new();
+        if self.float != FloatRules::default() {
+            text.push_str(&format!(" ==== float {}\n", self.float.name()));
+        }
         for op in &self.ops {
             let name = if op.kind == OpKind::Call { helper(op.aux) } else { None };
             let _infallible = self.print(op, regs, name, &mut text);
@@ -99,6 +102,7 @@ fn qualifier(op: &Op) -> String {
         OpKind::Sext | OpKind::Zext | OpKind::ToInt => op.aux.to_string(),
         OpKind::Call | OpKind::VCopyIn | OpKind::VCopyOut | OpKind::Label => format!("_{}", op.aux),
         OpKind::VCopySomeIn | OpKind::VCopySomeOut => format!("_{}", op.aux),
+        OpKind::FRelate if op.aux != 0 => "_signal".to_owned(),
         kind if kind.effects().has(Effects::FLAGS) || kind == OpKind::FUnbox => float(op),
         _ => String::new(),
     }

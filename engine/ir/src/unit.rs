@@ -1,7 +1,7 @@
 //! Operands, operations and units.
 
-use crate::ops::{Cond, MemOp, OpKind, Rounding, Type, packed_enum};
-use crate::vector::{Aux, Lane, Slot};
+use crate::ops::{Cond, FloatRules, MemOp, OpKind, Rounding, Type, packed_enum};
+use crate::vector::{Aux, EXACTLY, Lane, Slot};
 use std::fmt;
 
 /// A guest register, by its row in the ISA's register table.
@@ -137,7 +137,7 @@ impl Op {
             K::Mov => self.ty.is_float(),
             K::Store => index == 2 && self.ty.is_float(),
             K::ToInt | K::FBox | K::FUnbox | K::FAdd | K::FSub | K::FMul | K::FDiv => true,
-            K::FMin | K::FMax => true,
+            K::FMin | K::FMax | K::FRelate => true,
             K::FSqrt | K::FMulAdd | K::FCompare | K::FConvert | K::FToInt => true,
             K::FToUInt | K::FRound | K::FFromHalf | K::FToHalf => true,
             _ => false,
@@ -175,6 +175,10 @@ impl Op {
     /// What `aux` of a vector operation holds beside the width of the lanes.
     pub fn lane_aux(&self) -> u16 {
         self.aux >> Lane::SHIFT
+    }
+    /// How a vector operation rounds to integral values, and whether it tells inexact ones.
+    pub fn integral(&self) -> (Rounding, bool) {
+        (Rounding::from_code(self.lane_aux() & !EXACTLY), self.lane_aux() & EXACTLY != 0)
     }
     /// The operand that names the label it branches to.
     fn target(&self) -> Option<Operand> {
@@ -265,6 +269,8 @@ pub struct Unit {
     pub mmu: u8,
     /// `Mode::flags` that it was made for.
     pub flags: u32,
+    /// What floating-point operations do where the table leaves it to the ISA.
+    pub float: FloatRules,
 }
 
 impl Unit {
@@ -292,6 +298,17 @@ impl Unit {
         }
     }
 
+    /// What is wrong with an operation under the unit's floating-point rules.
+    fn rules_problem(&self, op: &Op) -> Option<&'static str> {
+        let low = op.kind.form().is_some_and(|form| form.low);
+        let unsigned = matches!(op.kind, OpKind::FToUInt | OpKind::VFToUInt);
+        let fits = match self.float {
+            FloatRules::Canonical => !low,
+            FloatRules::Propagate => !unsigned,
+        };
+        (!fits).then_some("operation is for other rules of floating point")
+    }
+
     /// Checks what builders guarantee and generators rely on: temporaries are assigned once and
     /// before use, none lives across a label; constants exist, labels are placed once; the end is an
     /// exit; vectors are temporaries, of the type of the operations on them.
@@ -303,7 +320,7 @@ impl Unit {
         let mut placed = vec![false; usize::from(self.labels)];
         for (index, op) in self.ops.iter().enumerate() {
             let fail = |problem| Err(VerifyError { index, problem });
-            if let Some(problem) = vector_problem(op) {
+            if let Some(problem) = vector_problem(op).or_else(|| self.rules_problem(op)) {
                 return fail(problem);
             }
             for (index, operand) in op.operands().enumerate() {
@@ -409,9 +426,13 @@ fn vector_problem(op: &Op) -> Option<&'static str> {
         Aux::WhichHalf if op.lane_aux() > 1 => Some("half does not exist"),
         _ if !consts => Some("operand is no constant"),
         aux if aux.is_float() && op.lane().bits() < 32 => Some("lanes are no floats"),
-        Aux::Rounding if op.lane_aux() > Rounding::TowardZero as u16 => {
+        Aux::Doubles | Aux::DoublesRounding if op.lane() != Lane::B64 => {
+            Some("lanes are not of 64 bits")
+        }
+        Aux::Rounding | Aux::DoublesRounding if op.lane_aux() > Rounding::TowardZero as u16 => {
             Some("lanes do not round like that")
         }
+        _ if form.low && op.ty != Type::V128 => Some("one lane is of 128 bits"),
         Aux::Index | Aux::FloatIndex if usize::from(op.lane_aux()) >= lanes => {
             Some("lane does not exist")
         }

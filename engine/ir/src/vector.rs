@@ -92,13 +92,32 @@ pub enum Aux {
     Negate,
     /// A [`Rounding`] above that: the processor's, or towards zero.
     Rounding,
+    /// A [`Lane`] of 64 bits.
+    Doubles,
+    /// Above that a [`Rounding`]: the processor's, or towards zero.
+    DoublesRounding,
+    /// Above that any [`Rounding`], and bit 7 to tell inexact results.
+    Integral,
 }
+
+/// What tells inexact results among what `aux` has beside the lanes.
+pub(crate) const EXACTLY: u16 = 1 << 7;
 
 impl Aux {
     /// Whether lanes are floating-point values.
     pub fn is_float(self) -> bool {
         use Aux as A;
-        matches!(self, A::Floats | A::FloatIndex | A::FloatCond | A::Negate | A::Rounding)
+        matches!(
+            self,
+            A::Floats
+                | A::FloatIndex
+                | A::FloatCond
+                | A::Negate
+                | A::Rounding
+                | A::Doubles
+                | A::DoublesRounding
+                | A::Integral
+        )
     }
 }
 
@@ -111,11 +130,13 @@ pub struct Form {
     pub operands: [Slot; 3],
     /// What qualifies it.
     pub aux: Aux,
+    /// Whether it works on the lowest lane alone.
+    pub low: bool,
 }
 
 impl Form {
     const fn new(result: Slot, a: Slot, b: Slot, c: Slot, aux: Aux) -> Self {
-        Self { result, operands: [a, b, c], aux }
+        Self { result, operands: [a, b, c], aux, low: false }
     }
 }
 
@@ -171,6 +192,17 @@ impl Form {
         Self::new(Slot::Vector, Slot::Vector, Slot::Vector, Slot::None, Aux::FloatCond);
     pub(crate) const ROUND: Self =
         Self::new(Slot::Vector, Slot::Vector, Slot::None, Slot::None, Aux::Rounding);
+    pub(crate) const INTEGRAL: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::None, Slot::None, Aux::Integral);
+    pub(crate) const DOUBLE1: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::None, Slot::None, Aux::Doubles);
+    pub(crate) const DOUBLE_ROUND: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::None, Slot::None, Aux::DoublesRounding);
+    pub(crate) const INSERT_FLOAT: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::Float, Slot::None, Aux::FloatIndex);
+    pub(crate) const LOW: Self = Self { low: true, ..Self::FLOAT2 };
+    pub(crate) const LOW_COMPARE: Self = Self { low: true, ..Self::FLOAT_COMPARE };
+    pub(crate) const LOW_INTEGRAL: Self = Self { low: true, aux: Aux::Integral, ..Self::FLOAT2 };
     pub(crate) const BELOW: Self =
         Self::new(Slot::Vector, Slot::Int, Slot::Const, Slot::None, Aux::Lanes);
 }
@@ -182,11 +214,19 @@ impl Aux {
         let more = aux >> Lane::SHIFT;
         match self {
             Self::None => String::new(),
-            Self::Lanes | Self::Wider | Self::Narrower | Self::Floats => lane().to_owned(),
+            Self::Lanes | Self::Wider | Self::Narrower | Self::Floats | Self::Doubles => {
+                lane().to_owned()
+            }
             Self::WhichHalf => format!("_{more}"),
             Self::Index | Self::FloatIndex | Self::Negate => format!("{}_{more}", lane()),
             Self::FloatCond => format!("{}_{}", lane(), FpCond::from_code(more).name()),
-            Self::Rounding => format!("{}_{}", lane(), Rounding::from_code(more).name()),
+            Self::Rounding | Self::DoublesRounding => {
+                format!("{}_{}", lane(), Rounding::from_code(more).name())
+            }
+            Self::Integral => {
+                let exactly = if more & EXACTLY != 0 { "x" } else { "" };
+                format!("{}_{exactly}{}", lane(), Rounding::from_code(more & !EXACTLY).name())
+            }
             Self::Cond => format!("{}_{}", lane(), Cond::from_code(more).name()),
         }
     }
@@ -202,14 +242,18 @@ impl Aux {
         let (lane, more) = text.split_once('_').unwrap_or((text, ""));
         let more = match self {
             Self::None => return text.is_empty().then_some(0),
-            Self::Lanes | Self::Wider | Self::Narrower | Self::Floats => {
+            Self::Lanes | Self::Wider | Self::Narrower | Self::Floats | Self::Doubles => {
                 more.is_empty().then_some(0)?
             }
             Self::WhichHalf => {
                 return lane.is_empty().then_some(more.parse::<u16>().ok()?.checked_mul(256)?);
             }
             Self::FloatCond => code!(FpCond, more)?,
-            Self::Rounding => code!(Rounding, more)?,
+            Self::Rounding | Self::DoublesRounding => code!(Rounding, more)?,
+            Self::Integral => match more.strip_prefix('x') {
+                Some(rounding) => code!(Rounding, rounding)? | EXACTLY,
+                None => code!(Rounding, more)?,
+            },
             Self::Index | Self::FloatIndex | Self::Negate => more.parse::<u8>().ok()?.into(),
             Self::Cond => code!(Cond, more)?,
         };

@@ -45,6 +45,7 @@ impl Start {
             word.copy_from_slice(&value.to_le_bytes());
         }
         (state.rounding, state.fflags) = (random.below(4), random.below(32));
+        state.flush = random.pick(&[0, 0, 1, 2, 3]);
         let mut filler = Random::new(random.number());
         let memory = (0..WINDOW_LEN / 8).flat_map(|_| integer(&mut filler).to_le_bytes()).collect();
         Self { state, memory }
@@ -84,6 +85,7 @@ impl fmt::Display for Difference {
         }
         line("pc", e.state.pc, g.state.pc)?;
         line("rounding", e.state.rounding, g.state.rounding)?;
+        line("flush", e.state.flush, g.state.flush)?;
         line("epc", e.state.epc, g.state.epc)?;
         line("cause", e.state.cause, g.state.cause)?;
         line("tval", e.state.tval, g.state.tval)?;
@@ -189,6 +191,9 @@ impl Bench {
         let mut optimised = (**unit).clone();
         self.optimiser.run(&mut optimised, TestGuest::registers());
         for (index, start) in starts.iter().enumerate() {
+            let mut start = start.clone();
+            start.state.rules = (unit.float == ir::FloatRules::Propagate).into();
+            let start = &start;
             let expected = self.reference(unit, start);
             let mut found = self.reference(&optimised, start);
             if expected == found {
@@ -212,8 +217,11 @@ impl Bench {
             crate::minimise(unit, |unit| self.compare(&Arc::new(unit.clone()), starts).is_err());
         let mut text = small.listing(TestGuest::registers());
         let state = &starts[0].state;
-        let _infallible =
-            writeln!(text, "from rounding {}, fflags {:#x},", state.rounding, state.fflags);
+        let _infallible = writeln!(
+            text,
+            "from rounding {}, flush {}, fflags {:#x},",
+            state.rounding, state.flush, state.fflags
+        );
         for (row, info) in TestGuest::registers().iter().enumerate() {
             let value = TestGuest::reg(state, ir::GuestReg(row as u8));
             let named = |o: ir::Operand| o == ir::GuestReg(row as u8).into();

@@ -4,8 +4,8 @@ use crate::Random;
 use crate::guest::{BUS, CODE, FFLAGS, FLOATS, INTS, PLAIN, REDIRECT, WINDOW, WRITABLE};
 use crate::values::{float32, float64, integer};
 use ir::{
-    AmoOp, Cond, Const, ExitKind, FpCond, GuestReg, Hint, MemOp, Op, OpKind, Operand, Rounding,
-    Temp, Type, Unit, Value,
+    AmoOp, Cond, Const, ExitKind, FloatRules, FpCond, GuestReg, Hint, MemOp, Op, OpKind, Operand,
+    Rounding, Temp, Type, Unit, Value,
 };
 
 /// What units look like.
@@ -22,6 +22,8 @@ pub struct Shape {
     pub vector: u64,
     /// Out of 100 operations, how many access memory.
     pub memory: u64,
+    /// What floating-point operations do where ISAs differ.
+    pub rules: FloatRules,
 }
 
 impl Shape {
@@ -33,6 +35,7 @@ impl Shape {
             float: random.pick(&[0, 10, 20, 60]),
             memory: random.pick(&[0, 5, 15, 40]),
             vector: random.pick(&[0, 0, 20, 60]),
+            rules: random.pick(FloatRules::ALL),
         }
     }
 }
@@ -61,7 +64,7 @@ pub fn generate(random: &mut Random<'_>, shape: Shape) -> Unit {
     let mut m = Maker {
         random,
         shape,
-        unit: Unit { pc: CODE, ..Unit::default() },
+        unit: Unit { pc: CODE, float: shape.rules, ..Unit::default() },
         ints: Vec::new(),
         floats: Vec::new(),
         vectors: Vec::new(),
@@ -379,6 +382,10 @@ impl Maker<'_, '_> {
             }
             54..62 => {
                 let (a, b) = (self.float(double), self.float(double));
+                if self.random.percent(30) {
+                    let signalling = self.random.below(2) as u16;
+                    return self.int_result(OpKind::FRelate, ty, signalling, [a, b, NONE]);
+                }
                 let cond = self.random.pick(FpCond::ALL) as u16;
                 self.int_result(OpKind::FCompare, ty, cond, [a, b, NONE]);
             }
@@ -393,7 +400,10 @@ impl Maker<'_, '_> {
             }
             73..81 => {
                 let a = self.float(double);
-                let kind = self.random.pick(&[OpKind::FToInt, OpKind::FToUInt]);
+                let kind = match self.shape.rules {
+                    FloatRules::Canonical => self.random.pick(&[OpKind::FToInt, OpKind::FToUInt]),
+                    FloatRules::Propagate => OpKind::FToInt,
+                };
                 let aux = bits | self.random.pick(Rounding::ALL).aux();
                 self.int_result(kind, ty, aux, [a, NONE, NONE]);
             }

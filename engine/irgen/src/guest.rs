@@ -4,7 +4,8 @@
 
 use ir::{Builder, ExitKind, GuestReg, MemOp, RegClass, RegInfo, Unit, VectorRegion};
 use isa::{
-    Access, CodeSource, Cpu, FpFlags, Guest, Helper, HostRounding, Mapping, MemoryFault, Mode,
+    Access, CodeSource, Cpu, FloatControl, FpFlags, Guest, Helper, HostRounding, Mapping,
+    MemoryFault, Mode,
 };
 use state::{Blob, RestoreError, Saved, SavedState, Value};
 use std::mem::offset_of;
@@ -91,6 +92,12 @@ pub struct TestState {
     /// Vector registers.
     #[n(11)]
     pub v: Vectors,
+    /// Whether the unit's floating-point rules are [`FloatRules::Propagate`].
+    #[n(12)]
+    pub rules: u64,
+    /// With those: 1 to flush tiny results to zero, 2 to take denormal operands for zeros.
+    #[n(13)]
+    pub flush: u64,
 }
 
 /// An exception.
@@ -191,6 +198,7 @@ fn float_state(cpu: &mut TestCpu<'_>, [a, b, _]: [u64; 3]) -> Called {
     let old = cpu.state.fflags | cpu.state.rounding << 8;
     cpu.state.fflags = a & 0x1f;
     cpu.state.rounding = b & 3;
+    cpu.state.flush = b >> 2 & 3;
     Ok(old)
 }
 
@@ -370,9 +378,18 @@ impl Guest for TestGuest {
             _ => HostRounding::Zero,
         }
     }
+    fn float_control(state: &TestState) -> FloatControl {
+        let flush = state.rules * state.flush;
+        FloatControl {
+            rounding: Self::rounding(state),
+            flush_to_zero: flush & 1 != 0,
+            denormals_are_zero: flush & 2 != 0,
+        }
+    }
     fn add_fp_flags(state: &mut TestState, flags: FpFlags) {
-        let FpFlags { invalid, div_by_zero, overflow, underflow, inexact } = flags;
-        let bits = [inexact, underflow, overflow, div_by_zero, invalid];
+        let FpFlags { invalid, div_by_zero, overflow, underflow, inexact, denormal } = flags;
+        let denormal = denormal && state.rules != 0;
+        let bits = [inexact, underflow, overflow, div_by_zero, invalid, denormal];
         for (bit, set) in bits.into_iter().enumerate() {
             state.fflags |= u64::from(set) << bit;
         }

@@ -2,7 +2,7 @@
 
 use crate::generate::{Maker, NONE};
 use crate::guest::{COPY_IN, COPY_OUT, COPY_SOME_IN, COPY_SOME_OUT, VECTOR_BYTES};
-use ir::{Aux, Cond, Form, FpCond, Lane, MemOp, OpKind, Operand, Rounding, Slot, Type};
+use ir::{Aux, Cond, FloatRules, Form, FpCond, Lane, MemOp, OpKind, Operand, Rounding, Slot, Type};
 
 impl Maker<'_, '_> {
     pub(crate) fn vector(&mut self) {
@@ -109,14 +109,24 @@ impl Maker<'_, '_> {
 
     /// Any operation of the table that has a form.
     fn vector_operation(&mut self, ty: Type) {
-        let all: Vec<(OpKind, Form)> =
-            OpKind::ALL.iter().filter_map(|kind| Some((*kind, kind.form()?))).collect();
+        let rules = self.shape.rules;
+        let fits = |kind: OpKind, form: Form| match rules {
+            FloatRules::Canonical => !form.low,
+            FloatRules::Propagate => kind != OpKind::VFToUInt,
+        };
+        let all: Vec<(OpKind, Form)> = OpKind::ALL
+            .iter()
+            .filter_map(|kind| Some((*kind, kind.form()?)))
+            .filter(|(kind, form)| fits(*kind, *form))
+            .collect();
         let (kind, form) = self.random.pick(&all);
+        let ty = if form.low { Type::V128 } else { ty };
         let halves = form.result == Slot::Half || form.operands.contains(&Slot::Half);
         let ty = if halves { Type::V256 } else { ty };
         let lane = self.random.pick(match form.aux {
             Aux::Wider => &Lane::ALL[1..],
             Aux::Narrower => &Lane::ALL[..3],
+            Aux::Doubles | Aux::DoublesRounding => &Lane::ALL[3..],
             aux if aux.is_float() => &Lane::ALL[2..],
             _ => Lane::ALL,
         });
@@ -124,10 +134,14 @@ impl Maker<'_, '_> {
         let aux = match form.aux {
             Aux::None => 0,
             Aux::WhichHalf => Lane::B8.with(self.random.below(2) as u16),
-            Aux::Lanes | Aux::Wider | Aux::Narrower | Aux::Floats => lane.with(0),
+            Aux::Lanes | Aux::Wider | Aux::Narrower | Aux::Floats | Aux::Doubles => lane.with(0),
             Aux::FloatCond => lane.with(self.random.pick(FpCond::ALL) as u16),
             Aux::Negate => lane.with(self.random.below(4) as u16),
-            Aux::Rounding => {
+            Aux::Integral => {
+                let exactly = self.random.below(2) as u16;
+                lane.with(self.random.pick(Rounding::ALL) as u16 | exactly << 7)
+            }
+            Aux::Rounding | Aux::DoublesRounding => {
                 let modes = [Rounding::Current, Rounding::TowardZero];
                 lane.with(self.random.pick(&modes) as u16)
             }

@@ -471,6 +471,8 @@ pub struct FpFlags {
     pub underflow: bool,
     /// Inexact.
     pub inexact: bool,
+    /// An operand was denormal; of ISAs whose rules know that.
+    pub denormal: bool,
 }
 
 /// Rounding modes that every host has.
@@ -485,6 +487,17 @@ pub enum HostRounding {
     Up,
     /// Towards zero.
     Zero,
+}
+
+/// What a control register of the ISA says about floating point.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FloatControl {
+    /// The rounding mode.
+    pub rounding: HostRounding,
+    /// Results that are tiny become zeros; underflow and inexact are told.
+    pub flush_to_zero: bool,
+    /// Operands that are denormal count as zeros.
+    pub denormals_are_zero: bool,
 }
 
 /// A guest ISA: one processor's configuration and wiring, and what its instructions mean.
@@ -570,6 +583,10 @@ pub trait Guest: Send + Sync + Sized + 'static {
 
     /// The rounding mode for the host's units. Modes the host lacks are the front end's to avoid.
     fn rounding(state: &Self::State) -> HostRounding;
+    /// The same with all else that a control register of the ISA says.
+    fn float_control(state: &Self::State) -> FloatControl {
+        FloatControl { rounding: Self::rounding(state), ..FloatControl::default() }
+    }
     /// Adds flags that the host's units collected.
     fn add_fp_flags(state: &mut Self::State, flags: FpFlags);
 }

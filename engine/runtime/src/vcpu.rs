@@ -13,7 +13,7 @@ use codegen::{
 use cpu::{CpuLink, Exit, Register, RestoreError, Value, VirtualCpu};
 use interp::{Interpreter, Outcome};
 use ir::{Builder, ExitKind, GuestReg, MemOp, RegInfo, Unit, VectorBytes};
-use isa::{CodeSource, Cpu, FpFlags, Guest, HostRounding, Mode};
+use isa::{CodeSource, Cpu, FloatControl, FpFlags, Guest, HostRounding, Mode};
 use memory::{AddressSpace, MemoryListener, PAGE};
 use state::SavedState;
 use std::sync::atomic::Ordering;
@@ -253,7 +253,7 @@ where
     /// Before generated code runs: pointers for its slow path, the rounding mode.
     fn begin(&mut self) {
         let owner = std::ptr::from_mut(self) as u64;
-        let mxcsr = mxcsr_with(Core::MXCSR, G::rounding(self.state_ref()));
+        let mxcsr = mxcsr_of(G::float_control(self.state_ref()));
         let block = self.block();
         // SAFETY: only this thread uses these fields.
         let core = unsafe { &raw mut (*block).core };
@@ -609,7 +609,7 @@ where
         }
         let result = self.with_cpu(|cpu| (helper.run)(cpu, args));
         if helper.float {
-            write_mxcsr(mxcsr_with(Core::MXCSR, G::rounding(self.state_ref())));
+            write_mxcsr(mxcsr_of(G::float_control(self.state_ref())));
         }
         if helper.quiet {
             return result;
@@ -696,6 +696,7 @@ fn flags_of(mxcsr: u32) -> FpFlags {
     let flag = |bit: u32| mxcsr >> bit & 1 != 0;
     FpFlags {
         invalid: flag(0),
+        denormal: flag(1),
         div_by_zero: flag(2),
         overflow: flag(3),
         underflow: flag(4),
@@ -703,15 +704,17 @@ fn flags_of(mxcsr: u32) -> FpFlags {
     }
 }
 
-/// `mxcsr` with another rounding mode.
-fn mxcsr_with(mxcsr: u32, rounding: HostRounding) -> u32 {
-    let bits = match rounding {
+/// MXCSR without flags, as a control register of the guest wants it.
+fn mxcsr_of(control: FloatControl) -> u32 {
+    let rounding = match control.rounding {
         HostRounding::Nearest => 0,
         HostRounding::Down => 1,
         HostRounding::Up => 2,
         HostRounding::Zero => 3,
     };
-    mxcsr & !(3 << 13) | bits << 13
+    let flush = u32::from(control.flush_to_zero) << 15;
+    let zeros = u32::from(control.denormals_are_zero) << 6;
+    Core::MXCSR | flush | rounding << 13 | zeros
 }
 
 impl<G: Guest> VirtualCpu for Vcpu<G>

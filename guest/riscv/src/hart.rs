@@ -258,7 +258,7 @@ impl Guest for Riscv {
     }
 
     fn add_fp_flags(state: &mut State, flags: FpFlags) {
-        let FpFlags { invalid, div_by_zero, overflow, underflow, inexact } = flags;
+        let FpFlags { invalid, div_by_zero, overflow, underflow, inexact, denormal: _ } = flags;
         let bits = [inexact, underflow, overflow, div_by_zero, invalid];
         for (bit, set) in bits.into_iter().enumerate() {
             state.fflags |= u64::from(set) << bit;

@@ -591,6 +591,16 @@ impl Asm {
         self.vex(pp, Map::M0F38, w.w(), 0xf7, dst.0, count.0, src);
     }
 
+    /// lahf: the flags in the second byte of rax
+    pub fn lahf(&mut self) {
+        self.byte(0x9f);
+    }
+
+    /// shr dst, 8 of src, whose bits from 16 on do not matter
+    pub fn bextr_high_byte(&mut self, dst: Gpr, src: Gpr) {
+        self.rorx(Width::W32, dst, src.into(), 8);
+    }
+
     /// rorx dst, src, count
     pub fn rorx(&mut self, w: Width, dst: Gpr, src: Rm, count: u8) {
         self.vex(Pp::F2, Map::M0F3A, w.w(), 0xf0, dst.0, 0, src);

@@ -3,7 +3,8 @@
 //! Results are bit-exact for ISAs whose rules are: round as the operation says, MXCSR's mode if that
 //! leaves it to the processor, tininess after rounding,
 //! NaN results are the default NaN. MXCSR collects the flags. The out-of-line parts repair what
-//! the host does otherwise: its NaNs and the values of conversions that do not fit.
+//! the host does otherwise: its NaNs and the values of conversions that do not fit. With
+//! [`FloatRules::Propagate`] the host is right in all.
 
 use super::asm::gpr::{RAX, RBP, RCX};
 use super::asm::{Alu, Asm, Cc, Gpr, Mem, Width, Xmm};
@@ -11,7 +12,7 @@ use super::lower::{Generator, Tail};
 use super::thunks::{core_disp, core_mem};
 use crate::CompileError;
 use crate::layout::{Consts, Core};
-use ir::{FpCond, Op, OpKind, Rounding, Type};
+use ir::{FloatRules, FpCond, Op, OpKind, Rounding, Type};
 use std::mem::offset_of;
 
 const UCOMIS: u8 = 0x2e;
@@ -26,6 +27,9 @@ const MAX: u8 = 0x5f;
 const AND: u8 = 0x54;
 const OR: u8 = 0x56;
 const SQRT: u8 = 0x51;
+const COMPARE: u8 = 0xc2;
+/// Carry, parity and zero among the flags that a comparison gives.
+const RELATIONS: i32 = 0x45;
 const CONVERT_ROUNDED: u8 = 0x2d;
 const CONVERT_TRUNCATED: u8 = 0x2c;
 /// Shift right with the sign.
@@ -78,6 +82,7 @@ impl Generator<'_> {
             K::FSqrt | K::FConvert => self.float1(op)?,
             K::FMulAdd => self.multiply_add(op)?,
             K::FCompare => self.float_compare(op)?,
+            K::FRelate => self.float_relate(op)?,
             K::FFromInt => self.convert_signed(op)?,
             K::FFromUInt => self.convert_unsigned(op)?,
             K::FlagsGet => self.flags_get(op)?,
@@ -98,7 +103,11 @@ impl Generator<'_> {
         self.asm.mxcsr(3, saved);
         self.asm.load(Width::W32, RAX, saved);
         self.asm.alu_imm(Alu::And, Width::W32, RAX.into(), MXCSR_FLAGS);
-        let table = core_disp(offset_of!(Core, consts) + offset_of!(Consts, flags));
+        let table = match self.unit.float {
+            FloatRules::Canonical => offset_of!(Consts, flags),
+            FloatRules::Propagate => offset_of!(Consts, all_flags),
+        };
+        let table = core_disp(offset_of!(Core, consts) + table);
         self.asm.movzx8(d, Mem::indexed(RBP, RAX, table).into());
         Ok(())
     }
@@ -110,8 +119,13 @@ impl Generator<'_> {
         self.asm.mxcsr(2, saved);
     }
 
+    /// Whether the host's own results are right, NaNs and integers included.
+    pub(super) fn propagates(&self) -> bool {
+        self.unit.float == FloatRules::Propagate
+    }
+
     /// Emits an operation in its own rounding mode.
-    fn rounded(&mut self, op: &Op, emit: impl FnOnce(&mut Self)) {
+    pub(super) fn rounded(&mut self, op: &Op, emit: impl FnOnce(&mut Self)) {
         let Some(mode) = fixed_mode(op.rounding()) else { return emit(self) };
         enter_mode(&mut self.asm, mode);
         emit(self);
@@ -152,6 +166,9 @@ impl Generator<'_> {
 
     /// Replaces a NaN in `d` by the default NaN.
     fn default_nan(&mut self, double: bool, d: Xmm) {
+        if self.propagates() {
+            return;
+        }
         self.asm.vcompare(double, UCOMIS, d, d);
         let nan = self.asm.jcc(Cc::P);
         let back = self.asm.here();
@@ -173,6 +190,10 @@ impl Generator<'_> {
         let double = op.ty == Type::F64;
         let (a, b) = (self.float(op.a)?, self.float(op.b)?);
         let d = self.define_float(op, None)?;
+        if self.propagates() {
+            self.asm.vscalar(double, opcode, d, a, b.into());
+            return Ok(());
+        }
         self.asm.vcompare(double, UCOMIS, a, b);
         let nan = self.asm.jcc(Cc::P);
         self.asm.vscalar(double, opcode, X0, a, b.into());
@@ -233,11 +254,18 @@ impl Generator<'_> {
     fn single_to_half(&mut self, op: &Op) -> Result<(), CompileError> {
         let a = self.float(op.a)?;
         let d = self.define_float(op, Some(op.a))?;
+        let convert = move |asm: &mut Asm| {
+            asm.vlowest(d, a);
+            asm.vcvt_to_half(d, d, fixed_mode(op.rounding()).unwrap_or(4));
+            asm.vlogic(OR, d, d, constant(offset_of!(Consts, half_box_mask)).into());
+        };
+        if self.propagates() {
+            convert(&mut self.asm);
+            return Ok(());
+        }
         self.asm.vcompare(false, UCOMIS, a, a);
         let nan = self.asm.jcc(Cc::P);
-        self.asm.vlowest(d, a);
-        self.asm.vcvt_to_half(d, d, fixed_mode(op.rounding()).unwrap_or(4));
-        self.asm.vlogic(OR, d, d, constant(offset_of!(Consts, half_box_mask)).into());
+        convert(&mut self.asm);
         let back = self.asm.here();
         self.fix(nan, back, move |asm| asm.vload(true, d, constant(offset_of!(Consts, nan16))));
         Ok(())
@@ -252,6 +280,10 @@ impl Generator<'_> {
         let opcode = [0xb9, 0xbd, 0xbb, 0xbf][usize::from(op.aux & 3)];
         self.asm.vmov(X0, c);
         self.rounded(op, |g| g.asm.vfma231(double, opcode, X0, a, b));
+        if self.propagates() {
+            self.asm.vmov(d, X0);
+            return Ok(());
+        }
         self.asm.vcompare(double, UCOMIS, X0, X0);
         let nan = self.asm.jcc(Cc::P);
         let back = self.asm.here();
@@ -275,6 +307,20 @@ impl Generator<'_> {
         let (a, b) = (self.float(op.a)?, self.float(op.b)?);
         let d = self.define_int(op, None)?;
         let cond = FpCond::from_code(op.aux);
+        if !matches!(
+            cond,
+            FpCond::EqQuiet
+                | FpCond::LtSignal
+                | FpCond::LeSignal
+                | FpCond::LtQuiet
+                | FpCond::LeQuiet
+        ) {
+            self.asm.vscalar(double, COMPARE, X0, a, b.into());
+            self.asm.imm8(predicate(cond));
+            self.asm.vmovq_to(Width::W32, d, X0);
+            self.asm.alu_imm(Alu::And, Width::W32, d.into(), 1);
+            return Ok(());
+        }
         let opcode = match cond {
             FpCond::LtSignal | FpCond::LeSignal => COMIS,
             _ => UCOMIS,
@@ -291,12 +337,24 @@ impl Generator<'_> {
                 self.asm.vcompare(double, opcode, b, a);
                 self.asm.setcc(Cc::A, RAX);
             }
-            FpCond::LeSignal | FpCond::LeQuiet => {
+            _ => {
                 self.asm.vcompare(double, opcode, b, a);
                 self.asm.setcc(Cc::Ae, RAX);
             }
         }
         self.asm.movzx8(d, RAX.into());
+        Ok(())
+    }
+
+    /// The host's flags are the result: carry, parity and zero.
+    fn float_relate(&mut self, op: &Op) -> Result<(), CompileError> {
+        let (a, b) = (self.float(op.a)?, self.float(op.b)?);
+        let d = self.define_int(op, None)?;
+        let opcode = if op.aux != 0 { COMIS } else { UCOMIS };
+        self.asm.vcompare(op.ty == Type::F64, opcode, a, b);
+        self.asm.lahf();
+        self.asm.bextr_high_byte(d, RAX);
+        self.asm.alu_imm(Alu::And, Width::W32, d.into(), RELATIONS);
         Ok(())
     }
 
@@ -366,6 +424,18 @@ impl Generator<'_> {
         let a = self.float(op.a)?;
         let d: Gpr = self.define_int(op, None)?;
         let w = if op.float_aux() == 32 { Width::W32 } else { Width::W64 };
+        if self.propagates() {
+            match op.rounding() {
+                Rounding::TowardZero => self.asm.vcvt_to_int(double, w, CONVERT_TRUNCATED, d, a),
+                _ => {
+                    self.rounded(op, |g| g.asm.vcvt_to_int(double, w, CONVERT_ROUNDED, d, a));
+                }
+            }
+            if w == Width::W32 {
+                self.asm.movsxd(d, d.into());
+            }
+            return Ok(());
+        }
         if let (Some(mode), true, Width::W32) = (fixed_mode(op.rounding()), double, w)
             && op.rounding() != Rounding::TowardZero
         {
@@ -473,6 +543,37 @@ impl Generator<'_> {
     }
 }
 
+/// The immediate of the host's comparisons.
+pub(super) fn predicate(cond: FpCond) -> u8 {
+    use FpCond as C;
+    match cond {
+        C::EqQuiet => 0x00,
+        C::LtSignal => 0x01,
+        C::LeSignal => 0x02,
+        C::Un => 0x03,
+        C::Ne => 0x04,
+        C::NotLtSignal => 0x05,
+        C::NotLeSignal => 0x06,
+        C::Ord => 0x07,
+        C::EqUn => 0x08,
+        C::Never => 0x0b,
+        C::LtGt => 0x0c,
+        C::Always => 0x0f,
+        C::EqSignal => 0x10,
+        C::LtQuiet => 0x11,
+        C::LeQuiet => 0x12,
+        C::UnSignal => 0x13,
+        C::NeSignal => 0x14,
+        C::NotLt => 0x15,
+        C::NotLe => 0x16,
+        C::OrdSignal => 0x17,
+        C::EqUnSignal => 0x18,
+        C::NeverSignal => 0x1b,
+        C::LtGtSignal => 0x1c,
+        C::AlwaysSignal => 0x1f,
+    }
+}
+
 /// From 2⁶³ on floats are integers: less 2⁶³ they convert without a flag if they are below 2⁶⁴, which
 /// goes to the returned place with the result in `d`.
 fn upper_half(asm: &mut Asm, double: bool, d: Gpr, a: Xmm) -> super::asm::Patch {
@@ -492,7 +593,7 @@ fn upper_half(asm: &mut Asm, double: bool, d: Gpr, a: Xmm) -> super::asm::Patch 
 }
 
 /// The mode in MXCSR and in immediates; none to leave it to MXCSR.
-fn fixed_mode(rounding: Rounding) -> Option<u8> {
+pub(super) fn fixed_mode(rounding: Rounding) -> Option<u8> {
     match rounding {
         Rounding::Current => None,
         Rounding::Nearest => Some(0),

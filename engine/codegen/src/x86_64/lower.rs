@@ -263,6 +263,7 @@ impl<'a> Generator<'a> {
             | K::FSqrt
             | K::FMulAdd
             | K::FCompare
+            | K::FRelate
             | K::FConvert
             | K::FFromInt
             | K::FFromUInt

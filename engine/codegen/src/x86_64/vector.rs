@@ -173,6 +173,8 @@ impl Generator<'_> {
             K::VShlBy | K::VShrBy | K::VSarBy => self.vector_shift_by(op),
             K::VSplatF => self.vector_splat_float(op),
             K::VExtractF => self.vector_extract_float(op),
+            K::VInsertF => self.vector_insert_float(op),
+            K::VFromF => self.vector_from_float(op),
             K::VIota | K::VWiden | K::VWidenU | K::VNarrow | K::VShuffle | K::VAlign => {
                 self.lower_rearrangement(op)
             }
@@ -301,6 +303,42 @@ impl Generator<'_> {
             self.asm.imm8(part | 3 << 2);
         }
         self.defined(op);
+        Ok(())
+    }
+
+    /// The lowest lane, with zeros above.
+    fn vector_from_float(&mut self, op: &Op) -> Result<(), CompileError> {
+        let a = self.float(op.a)?;
+        let d = self.define_vector(op, None)?;
+        if op.lane() == Lane::B64 {
+            self.asm.v(false, Vex::new(Pp::F3, Map::M0F, 0x7e), d, X0, a);
+        } else {
+            self.asm.vlowest(d, a);
+        }
+        Ok(())
+    }
+
+    fn vector_insert_float(&mut self, op: &Op) -> Result<(), CompileError> {
+        let (a, value) = (self.vector(op.a)?, self.float(op.b)?);
+        let d = self.define_vector(op, None)?;
+        let per_half = 16 / op.lane().bytes() as u16;
+        let (half, index) = (op.lane_aux() / per_half, op.lane_aux() % per_half);
+        let (from, to) = if wide(op) { (X0, X0) } else { (a, d) };
+        if wide(op) {
+            self.half(a, half);
+        }
+        match (op.lane(), index) {
+            (Lane::B64, 0) => self.asm.vscalar(true, 0x10, to, from, value.into()),
+            (Lane::B64, _) => self.asm.v(false, m0f(0x14), to, from, value),
+            _ => {
+                self.asm.v(false, m3a(0x21), to, from, value);
+                self.asm.imm8((index as u8) << 4);
+            }
+        }
+        if wide(op) {
+            self.v(op, INSERTI128, d, a, X0);
+            self.asm.imm8(half as u8);
+        }
         Ok(())
     }
 

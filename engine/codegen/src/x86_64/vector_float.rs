@@ -8,7 +8,8 @@ use super::asm::{Asm, Cc, Map, Mem, Pp, Vex, Width, Xmm};
 use super::lower::Generator;
 use super::thunks::core_mem;
 use super::vector::{
-    EXTRACTI128, INSERTI128, PAND, PANDN, PBLENDVB, POR, PXOR, Shift, m0f, m3a, m38, row, wide,
+    EXTRACTI128, INSERTI128, PAND, PANDN, PBLENDVB, PCMPEQ, POR, PXOR, Shift, m0f, m3a, m38, row,
+    wide,
 };
 use crate::CompileError;
 use crate::layout::{Core, VectorConsts};
@@ -21,9 +22,6 @@ const X1: Xmm = Xmm(1);
 /// Predicates of comparisons: the signalling ones are invalid for any NaN, the quiet ones for a
 /// signalling NaN only.
 mod predicate {
-    pub const EQ_QUIET: u8 = 0x00;
-    pub const LT_SIGNAL: u8 = 0x01;
-    pub const LE_SIGNAL: u8 = 0x02;
     pub const UNORDERED: u8 = 0x03;
     pub const LT_QUIET: u8 = 0x11;
     pub const LE_QUIET: u8 = 0x12;
@@ -44,6 +42,7 @@ const ADD: u8 = 0x58;
 const MUL: u8 = 0x59;
 const SUB: u8 = 0x5c;
 const MIN: u8 = 0x5d;
+const CONVERT: u8 = 0x5a;
 const DIV: u8 = 0x5e;
 const MAX: u8 = 0x5f;
 
@@ -115,6 +114,18 @@ impl Generator<'_> {
             K::VFFromInt => self.vector_from_signed(op),
             K::VFFromUInt => self.vector_from_unsigned(op),
             K::VFToInt => self.vector_to_signed(op),
+            K::VFRound => self.vector_round(op),
+            K::VFFromInt32 => self.vector_from_words(op),
+            K::VFToInt32 => self.vector_to_words(op),
+            K::VFAddLow => self.vector_low(op, ADD),
+            K::VFSubLow => self.vector_low(op, SUB),
+            K::VFMulLow => self.vector_low(op, MUL),
+            K::VFDivLow => self.vector_low(op, DIV),
+            K::VFMinLow => self.vector_low(op, MIN),
+            K::VFMaxLow => self.vector_low(op, MAX),
+            K::VFSqrtLow => self.vector_low(op, SQRT),
+            K::VFConvertLow => self.vector_low(op, CONVERT),
+            K::VFCompareLow | K::VFRoundLow => self.vector_low_immediate(op),
             _ => self.vector_to_unsigned(op),
         }
     }
@@ -135,6 +146,9 @@ impl Generator<'_> {
     }
 
     fn default_nans(&mut self, lanes: Lanes, d: Xmm) {
+        if self.propagates() {
+            return;
+        }
         self.if_nan(lanes, (d, d), move |asm| lanes.set_nan(asm, d, X0));
     }
 
@@ -167,6 +181,10 @@ impl Generator<'_> {
         let lanes = Lanes::of(op);
         let (a, b) = (self.vector(op.a)?, self.vector(op.b)?);
         let d = self.define_vector(op, None)?;
+        if self.propagates() {
+            lanes.op(&mut self.asm, opcode, d, a, b);
+            return Ok(());
+        }
         lanes.compare(&mut self.asm, predicate::UNORDERED, X0, (a, b));
         self.asm.vector(lanes.wide, packed(lanes.double, 0x50), RAX.0, 0, X0.into());
         self.asm.test(Width::W32, RAX, RAX);
@@ -208,6 +226,9 @@ impl Generator<'_> {
         let insn = if lanes.double { m38(opcode).w() } else { m38(opcode) };
         self.vector_move(op, d, c);
         self.v(op, insn, d, a, b);
+        if self.propagates() {
+            return Ok(());
+        }
         self.if_nan(lanes, (d, d), move |asm| {
             asm.mxcsr(SAVE, scratch_mxcsr());
             lanes.op(asm, MUL, X1, a, b);
@@ -224,13 +245,7 @@ impl Generator<'_> {
     fn vector_float_compare(&mut self, op: &Op) -> Result<(), CompileError> {
         let (a, b) = (self.vector(op.a)?, self.vector(op.b)?);
         let d = self.define_vector(op, Some(op.a))?;
-        let predicate = match FpCond::from_code(op.lane_aux()) {
-            FpCond::EqQuiet => predicate::EQ_QUIET,
-            FpCond::LtSignal => predicate::LT_SIGNAL,
-            FpCond::LeSignal => predicate::LE_SIGNAL,
-            FpCond::LtQuiet => predicate::LT_QUIET,
-            FpCond::LeQuiet => predicate::LE_QUIET,
-        };
+        let predicate = super::float::predicate(FpCond::from_code(op.lane_aux()));
         Lanes::of(op).compare(&mut self.asm, predicate, d, (a, b));
         Ok(())
     }
@@ -245,7 +260,75 @@ impl Generator<'_> {
         Ok(())
     }
 
+    fn vector_round(&mut self, op: &Op) -> Result<(), CompileError> {
+        let lanes = Lanes::of(op);
+        let a = self.vector(op.a)?;
+        let d = self.define_vector(op, Some(op.a))?;
+        self.v(op, m3a(if lanes.double { 0x09 } else { 0x08 }), d, X0, a);
+        self.asm.imm8(rounding_immediate(op));
+        self.default_nans(lanes, d);
+        Ok(())
+    }
+
+    /// The host's scalar instructions keep the other lanes of their first operand.
+    fn vector_low(&mut self, op: &Op, opcode: u8) -> Result<(), CompileError> {
+        let (a, b) = (self.vector(op.a)?, self.vector(op.b)?);
+        let d = self.define_vector(op, Some(op.a))?;
+        // Conversions are named by their source.
+        let double = (op.lane() == Lane::B64) != (op.kind == OpKind::VFConvertLow);
+        self.asm.vscalar(double, opcode, d, a, b.into());
+        Ok(())
+    }
+
+    fn vector_low_immediate(&mut self, op: &Op) -> Result<(), CompileError> {
+        let double = op.lane() == Lane::B64;
+        let (a, b) = (self.vector(op.a)?, self.vector(op.b)?);
+        let d = self.define_vector(op, Some(op.a))?;
+        if op.kind == OpKind::VFRoundLow {
+            self.asm.v(false, m3a(if double { 0x0b } else { 0x0a }), d, a, b);
+            self.asm.imm8(rounding_immediate(op));
+        } else {
+            self.asm.vscalar(double, 0xc2, d, a, b.into());
+            self.asm.imm8(super::float::predicate(FpCond::from_code(op.lane_aux())));
+        }
+        Ok(())
+    }
+
     // ---- integers ----
+
+    fn vector_from_words(&mut self, op: &Op) -> Result<(), CompileError> {
+        let a = self.vector(op.a)?;
+        let d = self.define_vector(op, Some(op.a))?;
+        self.v(op, Vex::new(Pp::F3, Map::M0F, 0xe6), d, X0, a);
+        Ok(())
+    }
+
+    /// As with [`Self::vector_to_signed`], the host's answer for what does not fit is made another for
+    /// numbers that are not negative.
+    fn vector_to_words(&mut self, op: &Op) -> Result<(), CompileError> {
+        let a = self.vector(op.a)?;
+        let d = self.define_vector(op, None)?;
+        let pp = if rounding(op) == Rounding::TowardZero { Pp::P66 } else { Pp::F2 };
+        self.v(op, Vex::new(pp, Map::M0F, 0xe6), d, X0, a);
+        if self.propagates() {
+            return Ok(());
+        }
+        // All ones where a is not less than zero, in 32 bits each.
+        let lanes = Lanes::of(op);
+        self.v(op, PXOR, X1, X1, X1);
+        lanes.compare(&mut self.asm, predicate::NOT_LT_QUIET, X0, (a, X1));
+        if lanes.wide {
+            self.asm.vector(true, EXTRACTI128, X0.0, 0, X1.into());
+            self.asm.imm8(1);
+        }
+        self.asm.v(false, Vex::new(Pp::None, Map::M0F, 0xc6), X0, X0, X1);
+        self.asm.imm8(0x88);
+        let smallest = row(offset_of!(VectorConsts, sign), Lane::B32 as usize);
+        self.asm.v(false, PCMPEQ[2], X1, d, smallest);
+        self.asm.v(false, PAND, X0, X0, X1);
+        self.asm.v(false, PXOR, d, d, X0);
+        Ok(())
+    }
 
     fn vector_from_signed(&mut self, op: &Op) -> Result<(), CompileError> {
         let a = self.vector(op.a)?;
@@ -307,6 +390,9 @@ impl Generator<'_> {
         let a = self.vector(op.a)?;
         let d = self.define_vector(op, None)?;
         self.signed_of_float(op, d, a);
+        if self.propagates() {
+            return Ok(());
+        }
         // The host answers the most negative integer for whatever does not fit; NaN and what is too
         // large become the most positive one.
         let limit = lanes.row(offset_of!(VectorConsts, half_range));
@@ -374,6 +460,13 @@ impl Generator<'_> {
         asm.v(lanes.wide, PANDN, d, negative, d);
         Ok(())
     }
+}
+
+/// The immediate of the host's roundings to integral values.
+fn rounding_immediate(op: &Op) -> u8 {
+    let (rounding, exactly) = op.integral();
+    let quiet = if exactly { 0 } else { 8 };
+    super::float::fixed_mode(rounding).unwrap_or(4) | quiet
 }
 
 fn rounding(op: &Op) -> Rounding {
