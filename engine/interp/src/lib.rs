@@ -9,6 +9,7 @@ mod float;
 mod integer;
 mod vector;
 mod vector_float;
+mod vector_places;
 
 use float::FloatUnit;
 use ir::{AmoOp, Effects, ExitKind, MemOp, Op, OpKind, Operand, Unit, Value, VectorBytes};

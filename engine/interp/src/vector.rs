@@ -75,7 +75,7 @@ pub(crate) fn set(v: &mut VectorBytes, lane: Lane, index: usize, value: u64) {
     v[index * size..(index + 1) * size].copy_from_slice(&value.to_le_bytes()[..size]);
 }
 
-fn signed(lane: Lane, value: u64) -> i64 {
+pub(crate) fn signed(lane: Lane, value: u64) -> i64 {
     let shift = 64 - lane.bits();
     (value << shift).cast_signed() >> shift
 }
@@ -167,6 +167,24 @@ fn evaluate(op: &Op, [a, b]: [u64; 2], [x, y, z]: [&VectorBytes; 3]) -> VectorBy
                 at => get(y, lane, at - count),
             })
         }
+        OpKind::VPack | OpKind::VPackU => pack(op, x, y),
+        OpKind::VPairs16
+        | OpKind::VPairs8
+        | OpKind::VDistance
+        | OpKind::VMulLow
+        | OpKind::VMulLowU
+        | OpKind::VMulRound => products(op, x, y),
+        OpKind::VShuffleEach
+        | OpKind::VPick
+        | OpKind::VPickLow
+        | OpKind::VPickHigh
+        | OpKind::VPickTwo
+        | OpKind::VPickOne
+        | OpKind::VAlignEach
+        | OpKind::VChoose32
+        | OpKind::VChoose16
+        | OpKind::VPermute64
+        | OpKind::VPermute32 => crate::vector_places::moved(op, x, y),
         OpKind::VExtend => *x,
         OpKind::VHalf => {
             let mut result = ZERO;
@@ -187,6 +205,54 @@ fn evaluate(op: &Op, [a, b]: [u64; 2], [x, y, z]: [&VectorBytes; 3]) -> VectorBy
         }
         kind => each(op, |i| binary(kind, lane, get(x, lane, i), get(y, lane, i))),
     }
+}
+
+/// Lanes of twice the width, narrowed with saturation in each 128 bits.
+fn pack(op: &Op, x: &VectorBytes, y: &VectorBytes) -> VectorBytes {
+    let (lane, wide) = (op.lane(), Lane::ALL[op.lane() as usize + 1]);
+    let (min, max) = match op.kind {
+        OpKind::VPack => (i64::MIN >> (64 - lane.bits()), i64::MAX >> (64 - lane.bits())),
+        _ => (0, (1 << lane.bits()) - 1),
+    };
+    let per_half = 16 / lane.bytes();
+    each(op, |i| {
+        let (half, at) = (i / per_half, i % per_half);
+        let from = if at < per_half / 2 { x } else { y };
+        let index = half * per_half / 2 + at % (per_half / 2);
+        signed(wide, get(from, wide, index)).clamp(min, max).cast_unsigned()
+    })
+}
+
+/// Sums and parts of products, in lanes of a width of their own.
+fn products(op: &Op, x: &VectorBytes, y: &VectorBytes) -> VectorBytes {
+    let mut result = ZERO;
+    let mut fill = |lane: Lane, of: &dyn Fn(usize) -> i64| {
+        for i in 0..op.ty.bytes() / lane.bytes() {
+            set(&mut result, lane, i, of(i).cast_unsigned());
+        }
+    };
+    let s = |v, lane, i| signed(lane, get(v, lane, i));
+    match op.kind {
+        OpKind::VPairs16 => fill(Lane::B32, &|i| {
+            let product = |i| s(x, Lane::B16, i) * s(y, Lane::B16, i);
+            product(2 * i) + product(2 * i + 1)
+        }),
+        OpKind::VPairs8 => fill(Lane::B16, &|i| {
+            let product = |i: usize| i64::from(x[i]) * s(y, Lane::B8, i);
+            (product(2 * i) + product(2 * i + 1)).clamp(i16::MIN.into(), i16::MAX.into())
+        }),
+        OpKind::VDistance => {
+            fill(Lane::B64, &|i| (8 * i..8 * i + 8).map(|i| i64::from(x[i].abs_diff(y[i]))).sum())
+        }
+        OpKind::VMulLow => {
+            fill(Lane::B64, &|i| s(x, Lane::B32, 2 * i) * s(y, Lane::B32, 2 * i));
+        }
+        OpKind::VMulLowU => fill(Lane::B64, &|i| {
+            (get(x, Lane::B32, 2 * i) * get(y, Lane::B32, 2 * i)).cast_signed()
+        }),
+        _ => fill(Lane::B16, &|i| (s(x, Lane::B16, i) * s(y, Lane::B16, i) + (1 << 14)) >> 15),
+    }
+    result
 }
 
 /// One lane; the bits of the result above it mean nothing.

@@ -13,6 +13,17 @@ impl FloatUnit {
             return self.low(op, [x, y]);
         }
         match (op.kind, lane) {
+            (OpKind::VFAddSub, _) => {
+                let kinds = [OpKind::VFSub, OpKind::VFAdd];
+                each(op, |i| {
+                    let op = Op { kind: kinds[i % 2], ..*op };
+                    let args = [x, y, z].map(|v| get(v, lane, i));
+                    match lane {
+                        Lane::B32 => self.lane::<F32>(&op, args),
+                        _ => self.lane::<F64>(&op, args),
+                    }
+                })
+            }
             (OpKind::VFFromInt32, _) => {
                 each(op, |i| F64::from_i32(&mut self.env, get(x, Lane::B32, i) as i32))
             }

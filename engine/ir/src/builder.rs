@@ -661,6 +661,13 @@ impl<'a> Builder<'a> {
         self.emit(kind, ty, lane.with(rounding as u16), [a, Operand::NONE, Operand::NONE])
     }
 
+    /// A vector operation whose `aux` is a byte: `VPick`, `VAlignEach`, `VChoose32`…; `b` of those of two
+    /// operands.
+    pub fn vbyte(&mut self, kind: OpKind, ty: Type, byte: u8, a: Operand, b: Operand) -> Operand {
+        let b = if kind.arity() == 2 { b } else { Operand::NONE };
+        self.emit(kind, ty, Lane::B8.with(byte.into()), [a, b, Operand::NONE])
+    }
+
     /// Half 0 or 1 of a vector of 256 bits.
     pub fn vhalf(&mut self, which: u16, a: Operand) -> Operand {
         let aux = Lane::B8.with(which);

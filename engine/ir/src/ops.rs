@@ -370,6 +370,48 @@ operations! {
     VUnpackHigh "vunpackhigh" 2 NONE BINARY;
     /// Lanes from `aux`'s index on of a, followed by b: as many as a vector has.
     VAlign "valign" 2 NONE ALIGN;
+    /// In each 128 bits: the lanes of a, then those of b, all of twice the width, each as the nearest
+    /// that signed lanes can hold.
+    VPack "vpack" 2 NONE PACK;
+    /// The same: the nearest that unsigned lanes can hold, of signed ones.
+    VPackU "vpacku" 2 NONE PACK;
+    /// In lanes of 32 bits: the sum of the products of their signed halves.
+    VPairs16 "vpairswords" 2 NONE LOGIC;
+    /// In lanes of 16 bits: the sum of the products of their bytes, a's unsigned and b's signed, or the
+    /// nearest that signed lanes can hold.
+    VPairs8 "vpairsbytes" 2 NONE LOGIC;
+    /// In lanes of 64 bits: the sum of the differences of their unsigned bytes, without signs.
+    VDistance "vdistance" 2 NONE LOGIC;
+    /// In lanes of 64 bits: the product of their low halves, signed.
+    VMulLow "vmullow" 2 NONE LOGIC;
+    /// In lanes of 64 bits: the product of their low halves, unsigned.
+    VMulLowU "vmullowu" 2 NONE LOGIC;
+    /// In lanes of 16 bits: (a · b + 2¹⁴) / 2¹⁵, signed.
+    VMulRound "vmulround" 2 NONE LOGIC;
+    /// In each 128 bits: byte i is the byte of a whose number is in the low four bits of byte i of b;
+    /// zero if that has its top bit set.
+    VShuffleEach "vshuffleeach" 2 NONE LOGIC;
+    /// In each 128 bits: the lanes of 32 bits of a whose numbers are in `aux`, two bits each.
+    VPick "vpick" 1 NONE BYTE1;
+    /// In each 128 bits: of the four lowest lanes of 16 bits those whose numbers are in `aux`; then the
+    /// others.
+    VPickLow "vpicklow" 1 NONE BYTE1;
+    /// The same with the four highest.
+    VPickHigh "vpickhigh" 1 NONE BYTE1;
+    /// In each 128 bits: two lanes of 32 bits of a and two of b, whose numbers are in `aux`.
+    VPickTwo "vpicktwo" 2 NONE BYTE2;
+    /// One lane of 64 bits of each 128 of a and b by turns, whose numbers are the bits of `aux`.
+    VPickOne "vpickone" 2 NONE BYTE2;
+    /// In each 128 bits: bytes from `aux` on of a, followed by b, followed by zeros.
+    VAlignEach "valigneach" 2 NONE BYTE2;
+    /// Lanes of 32 bits: b's where the bit of `aux` is set, else a's.
+    VChoose32 "vchoosewords" 2 NONE BYTE2;
+    /// In each 128 bits the same with lanes of 16 bits.
+    VChoose16 "vchoosehalves" 2 NONE BYTE2;
+    /// The lanes of 64 bits of a whose numbers are in `aux`, two bits each.
+    VPermute64 "vpermutedoubles" 1 NONE WIDE1;
+    /// The lanes of 32 bits of a whose numbers, modulo 8, are in those of b.
+    VPermute32 "vpermutewords" 2 NONE WIDE_LOGIC;
     /// a, with zeros above.
     VExtend "vextend" 1 NONE EXTEND;
     /// One half of a.
@@ -391,6 +433,8 @@ operations! {
     VFMul "vfmul" 2 FLAGS FLOAT2;
     /// a / b
     VFDiv "vfdiv" 2 FLAGS FLOAT2;
+    /// a − b in lanes with even numbers, a + b in the others.
+    VFAddSub "vfaddsub" 2 FLAGS FLOAT2;
     /// IEEE 754-2019 minimumNumber, as `FMin`.
     VFMin "vfmin" 2 FLAGS FLOAT2;
     /// IEEE 754-2019 maximumNumber, as `FMax`.

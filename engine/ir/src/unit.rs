@@ -417,10 +417,10 @@ fn vector_problem(op: &Op) -> Option<&'static str> {
         form.operands[i] != Slot::Const || matches!(operand.value(), Value::Const(_))
     });
     let lanes = op.ty.bytes() / op.lane().bytes();
-    let halves = form.result == Slot::Half || form.operands.contains(&Slot::Half);
     match form.aux {
         _ if !op.ty.is_vector() => Some("operation is for vectors"),
-        _ if halves && op.ty != Type::V256 => Some("halves are of 256 bits"),
+        _ if form.only.is_some_and(|only| only != op.ty) => Some("operation is of another width"),
+        Aux::Packed if op.lane().bits() > 16 => Some("lanes are too wide"),
         Aux::Wider if op.lane() == Lane::B8 => Some("lanes are too narrow"),
         Aux::Narrower if op.lane() == Lane::B64 => Some("lanes are too wide"),
         Aux::WhichHalf if op.lane_aux() > 1 => Some("half does not exist"),
@@ -432,7 +432,6 @@ fn vector_problem(op: &Op) -> Option<&'static str> {
         Aux::Rounding | Aux::DoublesRounding if op.lane_aux() > Rounding::TowardZero as u16 => {
             Some("lanes do not round like that")
         }
-        _ if form.low && op.ty != Type::V128 => Some("one lane is of 128 bits"),
         Aux::Index | Aux::FloatIndex if usize::from(op.lane_aux()) >= lanes => {
             Some("lane does not exist")
         }

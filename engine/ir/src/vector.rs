@@ -76,6 +76,10 @@ pub enum Aux {
     Wider,
     /// A [`Lane`] narrower than 64 bits.
     Narrower,
+    /// A [`Lane`] of 8 or 16 bits.
+    Packed,
+    /// Only above that: any byte.
+    Byte,
     /// A lane's number above that.
     Index,
     /// Only above that: 0 for the low half, 1 for the high one.
@@ -132,11 +136,13 @@ pub struct Form {
     pub aux: Aux,
     /// Whether it works on the lowest lane alone.
     pub low: bool,
+    /// The only type that it has, if there is but one.
+    pub only: Option<Type>,
 }
 
 impl Form {
     const fn new(result: Slot, a: Slot, b: Slot, c: Slot, aux: Aux) -> Self {
-        Self { result, operands: [a, b, c], aux, low: false }
+        Self { result, operands: [a, b, c], aux, low: false, only: None }
     }
 }
 
@@ -172,12 +178,24 @@ impl Form {
         Self::new(Slot::Vector, Slot::Vector, Slot::None, Slot::None, Aux::Narrower);
     pub(crate) const ALIGN: Self =
         Self::new(Slot::Vector, Slot::Vector, Slot::Vector, Slot::None, Aux::Index);
-    pub(crate) const EXTEND: Self =
-        Self::new(Slot::Vector, Slot::Half, Slot::None, Slot::None, Aux::None);
-    pub(crate) const HALF: Self =
-        Self::new(Slot::Half, Slot::Vector, Slot::None, Slot::None, Aux::WhichHalf);
-    pub(crate) const JOIN: Self =
-        Self::new(Slot::Vector, Slot::Half, Slot::Half, Slot::None, Aux::None);
+    pub(crate) const PACK: Self = Self { aux: Aux::Packed, ..Self::LOGIC };
+    pub(crate) const BYTE2: Self = Self { aux: Aux::Byte, ..Self::LOGIC };
+    pub(crate) const BYTE1: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::None, Slot::None, Aux::Byte);
+    pub(crate) const WIDE1: Self = Self { only: Some(Type::V256), ..Self::BYTE1 };
+    pub(crate) const WIDE_LOGIC: Self = Self { only: Some(Type::V256), ..Self::LOGIC };
+    pub(crate) const EXTEND: Self = Self {
+        only: Some(Type::V256),
+        ..Self::new(Slot::Vector, Slot::Half, Slot::None, Slot::None, Aux::None)
+    };
+    pub(crate) const HALF: Self = Self {
+        only: Some(Type::V256),
+        ..Self::new(Slot::Half, Slot::Vector, Slot::None, Slot::None, Aux::WhichHalf)
+    };
+    pub(crate) const JOIN: Self = Self {
+        only: Some(Type::V256),
+        ..Self::new(Slot::Vector, Slot::Half, Slot::Half, Slot::None, Aux::None)
+    };
     pub(crate) const FROM_FLOAT: Self =
         Self::new(Slot::Vector, Slot::Float, Slot::None, Slot::None, Aux::Floats);
     pub(crate) const TO_FLOAT: Self =
@@ -200,9 +218,9 @@ impl Form {
         Self::new(Slot::Vector, Slot::Vector, Slot::None, Slot::None, Aux::DoublesRounding);
     pub(crate) const INSERT_FLOAT: Self =
         Self::new(Slot::Vector, Slot::Vector, Slot::Float, Slot::None, Aux::FloatIndex);
-    pub(crate) const LOW: Self = Self { low: true, ..Self::FLOAT2 };
-    pub(crate) const LOW_COMPARE: Self = Self { low: true, ..Self::FLOAT_COMPARE };
-    pub(crate) const LOW_INTEGRAL: Self = Self { low: true, aux: Aux::Integral, ..Self::FLOAT2 };
+    pub(crate) const LOW: Self = Self { low: true, only: Some(Type::V128), ..Self::FLOAT2 };
+    pub(crate) const LOW_COMPARE: Self = Self { aux: Aux::FloatCond, ..Self::LOW };
+    pub(crate) const LOW_INTEGRAL: Self = Self { aux: Aux::Integral, ..Self::LOW };
     pub(crate) const BELOW: Self =
         Self::new(Slot::Vector, Slot::Int, Slot::Const, Slot::None, Aux::Lanes);
 }
@@ -214,10 +232,13 @@ impl Aux {
         let more = aux >> Lane::SHIFT;
         match self {
             Self::None => String::new(),
-            Self::Lanes | Self::Wider | Self::Narrower | Self::Floats | Self::Doubles => {
-                lane().to_owned()
-            }
-            Self::WhichHalf => format!("_{more}"),
+            Self::Lanes
+            | Self::Wider
+            | Self::Narrower
+            | Self::Packed
+            | Self::Floats
+            | Self::Doubles => lane().to_owned(),
+            Self::WhichHalf | Self::Byte => format!("_{more}"),
             Self::Index | Self::FloatIndex | Self::Negate => format!("{}_{more}", lane()),
             Self::FloatCond => format!("{}_{}", lane(), FpCond::from_code(more).name()),
             Self::Rounding | Self::DoublesRounding => {
@@ -242,10 +263,13 @@ impl Aux {
         let (lane, more) = text.split_once('_').unwrap_or((text, ""));
         let more = match self {
             Self::None => return text.is_empty().then_some(0),
-            Self::Lanes | Self::Wider | Self::Narrower | Self::Floats | Self::Doubles => {
-                more.is_empty().then_some(0)?
-            }
-            Self::WhichHalf => {
+            Self::Lanes
+            | Self::Wider
+            | Self::Narrower
+            | Self::Packed
+            | Self::Floats
+            | Self::Doubles => more.is_empty().then_some(0)?,
+            Self::WhichHalf | Self::Byte => {
                 return lane.is_empty().then_some(more.parse::<u16>().ok()?.checked_mul(256)?);
             }
             Self::FloatCond => code!(FpCond, more)?,

@@ -120,12 +120,11 @@ impl Maker<'_, '_> {
             .filter(|(kind, form)| fits(*kind, *form))
             .collect();
         let (kind, form) = self.random.pick(&all);
-        let ty = if form.low { Type::V128 } else { ty };
-        let halves = form.result == Slot::Half || form.operands.contains(&Slot::Half);
-        let ty = if halves { Type::V256 } else { ty };
+        let ty = form.only.unwrap_or(ty);
         let lane = self.random.pick(match form.aux {
             Aux::Wider => &Lane::ALL[1..],
             Aux::Narrower => &Lane::ALL[..3],
+            Aux::Packed => &Lane::ALL[..2],
             Aux::Doubles | Aux::DoublesRounding => &Lane::ALL[3..],
             aux if aux.is_float() => &Lane::ALL[2..],
             _ => Lane::ALL,
@@ -134,7 +133,11 @@ impl Maker<'_, '_> {
         let aux = match form.aux {
             Aux::None => 0,
             Aux::WhichHalf => Lane::B8.with(self.random.below(2) as u16),
-            Aux::Lanes | Aux::Wider | Aux::Narrower | Aux::Floats | Aux::Doubles => lane.with(0),
+            Aux::Byte if self.random.percent(50) => Lane::B8.with(self.random.below(256) as u16),
+            Aux::Byte => Lane::B8.with(self.random.below(34) as u16),
+            Aux::Packed | Aux::Lanes | Aux::Wider | Aux::Narrower | Aux::Floats | Aux::Doubles => {
+                lane.with(0)
+            }
             Aux::FloatCond => lane.with(self.random.pick(FpCond::ALL) as u16),
             Aux::Negate => lane.with(self.random.below(4) as u16),
             Aux::Integral => {

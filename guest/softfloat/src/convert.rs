@@ -80,35 +80,42 @@ pub(crate) fn convert<F: Format, G: Format>(env: &mut Env, bits: F::Bits) -> G::
     }
 }
 
-/// The integer nearest to a finite number by the rounding mode, and whether it is inexact.
-/// `None` if it has more than 128 bits.
+/// The integer nearest to a finite number's magnitude.
+struct Whole {
+    value: u128,
+    inexact: bool,
+    up: bool,
+}
+
+/// That integer by the rounding mode. `None` if it has more than 128 bits.
 #[inline]
-fn integer_part<W: Significand>(a: &Unpacked<W>, mode: Rounding) -> Option<(u128, bool)> {
+fn integer_part<W: Significand>(a: &Unpacked<W>, mode: Rounding) -> Option<Whole> {
     if a.exp >= 128 {
         return None;
     }
+    let exact = |value| Some(Whole { value, inexact: false, up: false });
     let wide = a.sig.align_u128();
     if a.exp == 127 {
-        return Some((wide, false));
+        return exact(wide);
     }
     if a.exp < -1 {
         let up = mode == Rounding::ToOdd || mode.increments(a.sign, false, &0, &1);
-        return Some((u128::from(up), true));
+        return Some(Whole { value: u128::from(up), inexact: true, up });
     }
     // exp is −1..=126: 127 − exp bits lie below the point.
     let fraction = (127 - a.exp) as u32;
     let (whole, rest) =
         if a.exp < 0 { (0, wide) } else { (wide >> fraction, wide << (128 - fraction)) };
     if rest == 0 {
-        return Some((whole, false));
+        return exact(whole);
     }
     let odd = whole & 1 != 0;
-    let whole = match mode {
+    let up = mode.increments(a.sign, odd, &rest, &(1 << 127));
+    let value = match mode {
         Rounding::ToOdd => whole | 1,
-        _ if mode.increments(a.sign, odd, &rest, &(1 << 127)) => whole + 1,
-        _ => whole,
+        _ => whole + u128::from(up),
     };
-    Some((whole, true))
+    Some(Whole { value, inexact: true, up })
 }
 
 /// To an integer; `mode` overrides the environment's.
@@ -125,7 +132,7 @@ pub(crate) fn to_int<F: Format, I: Integer>(
         Kind::Finite => integer_part(&a, mode),
         _ => None,
     };
-    let Some((whole, inexact)) = part else {
+    let Some(Whole { value: whole, inexact, up }) = part else {
         return out_of_range(env, a.sign, a.is_nan());
     };
     let limit = u128::MAX >> (128 - I::BITS);
@@ -140,6 +147,7 @@ pub(crate) fn to_int<F: Format, I: Integer>(
     }
     if inexact {
         env.raise(Flags::INEXACT);
+        env.rounded_up = up;
     }
     I::truncate(if a.sign { whole.wrapping_neg() } else { whole })
 }
@@ -184,7 +192,7 @@ pub(crate) fn to_i32_modular<F: Format>(env: &mut Env, bits: F::Bits) -> i32 {
         return 0;
     }
     if a.is_finite_nonzero()
-        && let Some((whole, inexact)) = integer_part(&a, Rounding::TowardZero)
+        && let Some(Whole { value: whole, inexact, .. }) = integer_part(&a, Rounding::TowardZero)
     {
         let fits = whole < 1 << 31 || (a.sign && whole == 1 << 31);
         if !fits {
@@ -245,14 +253,18 @@ pub(crate) fn round_to_integral<F: Format>(
         note_denormals(env, &[&a]);
     }
     // The precision is below 128, so is the number of integer bits.
-    let Some((whole, inexact)) = integer_part(&a, mode) else { return bits };
+    let Some(part) = integer_part(&a, mode) else { return bits };
+    let Whole { value: whole, inexact, up } = part;
     if inexact && signal == Inexact::Raise {
         env.raise(Flags::INEXACT);
     }
     if whole == 0 {
+        env.rounded_up = up;
         return zero::<F>(a.sign);
     }
     let shift = whole.leading_zeros();
     let sig = F::Word::from_aligned_u128(whole << shift);
-    full_precision(env, |env| round_pack::<F>(env, a.sign, 127 - shift as i32, sig))
+    let result = full_precision(env, |env| round_pack::<F>(env, a.sign, 127 - shift as i32, sig));
+    env.rounded_up = up;
+    result
 }

@@ -333,6 +333,8 @@ pub struct Env {
     pub extended_precision: ExtendedPrecision,
     /// Raised exceptions; operations only ever add to them.
     pub flags: Flags,
+    /// Whether the last rounding made the magnitude larger (x87 C1); meaningless without one.
+    pub rounded_up: bool,
 }
 
 impl Env {

@@ -15,7 +15,7 @@
 //!
 //! Written from IEEE 754-2008/2019, the RISC-V unprivileged ISA, the Arm ARM and the Intel SDM.
 //! Left out: decimal formats, Arm's alternative half precision, traps (callers compare flags),
-//! underflow without loss of accuracy when that exception is unmasked, transcendental functions.
+//! underflow without loss of accuracy when that exception is unmasked.
 
 mod arith;
 mod compare;
@@ -27,6 +27,7 @@ mod nan;
 pub mod riscv;
 mod unpacked;
 mod word;
+pub mod x87;
 
 pub use arith::{MulAdd, Quotient};
 pub use compare::{Class, Extremum, ExtremumRule, Relation};

@@ -162,6 +162,7 @@ struct Rounded<W> {
     sig: W,
     carried: bool,
     inexact: bool,
+    up: bool,
 }
 
 #[inline]
@@ -169,16 +170,16 @@ fn round_in_place<W: Word>(mode: Rounding, negative: bool, sig: W, drop: u32) ->
     let unit = W::ONE << drop;
     let rest = sig & W::low_mask(drop);
     if rest.is_zero() {
-        return Rounded { sig, carried: false, inexact: false };
+        return Rounded { sig, carried: false, inexact: false, up: false };
     }
     let kept = sig.wrapping_sub(rest);
     let odd = !(kept & unit).is_zero();
     if mode.increments(negative, odd, &rest, &(W::ONE << (drop - 1))) {
         let sig = kept.wrapping_add(unit);
-        return Rounded { sig, carried: sig.is_zero(), inexact: true };
+        return Rounded { sig, carried: sig.is_zero(), inexact: true, up: true };
     }
     let sig = if mode == Rounding::ToOdd { kept | unit } else { kept };
-    Rounded { sig, carried: false, inexact: true }
+    Rounded { sig, carried: false, inexact: true, up: false }
 }
 
 /// Rounds `sig * 2^(exp - (BITS - 1))` once and encodes it, raising overflow, underflow, inexact.
@@ -192,6 +193,7 @@ pub(crate) fn round_pack<F: Format>(env: &mut Env, sign: bool, exp: i32, sig: F:
         return round_tiny::<F>(env, sign, field_exp, sig, drop);
     }
     let rounded = round_in_place(env.rounding, sign, sig, drop);
+    env.rounded_up = rounded.up;
     let (sig, field_exp) =
         if rounded.carried { (F::Word::top(), field_exp + 1) } else { (rounded.sig, field_exp) };
     if field_exp >= F::EXP_MAX {
@@ -207,7 +209,8 @@ pub(crate) fn round_pack<F: Format>(env: &mut Env, sign: bool, exp: i32, sig: F:
 #[cold]
 pub(crate) fn overflow<F: Format>(env: &mut Env, sign: bool) -> F::Bits {
     env.raise(Flags::OVERFLOW | Flags::INEXACT);
-    if env.rounding.overflows_to_infinity(sign) {
+    env.rounded_up = env.rounding.overflows_to_infinity(sign);
+    if env.rounded_up {
         return infinity::<F>(sign);
     }
     let largest = F::Word::ZERO.wrapping_sub(F::Word::ONE << dropped::<F>(env));
@@ -235,6 +238,7 @@ fn round_tiny<F: Format>(
     }
     let sig = sig.shr_sticky(1i32.saturating_sub(field_exp) as u32);
     let rounded = round_in_place(env.rounding, sign, sig, drop);
+    env.rounded_up = rounded.up;
     if rounded.inexact {
         env.raise(Flags::INEXACT);
         if tiny {

@@ -119,9 +119,36 @@ pub(super) fn direct(kind: OpKind, lane: Lane) -> Option<Vex> {
         OpKind::VMulHighU => [None, Some(m0f(0xe4)), None, None],
         OpKind::VUnpackLow => [m0f(0x60), m0f(0x61), m0f(0x62), m0f(0x6c)].map(Some),
         OpKind::VUnpackHigh => [m0f(0x68), m0f(0x69), m0f(0x6a), m0f(0x6d)].map(Some),
+        // The instruction is named by what it packs.
+        OpKind::VPack => [Some(PACKSSWB), Some(m0f(0x6b)), None, None],
+        OpKind::VPackU => [Some(m0f(0x67)), Some(m38(0x2b)), None, None],
+        OpKind::VPairs16 => [Some(m0f(0xf5)); 4],
+        OpKind::VPairs8 => [Some(m38(0x04)); 4],
+        OpKind::VDistance => [Some(m0f(0xf6)); 4],
+        OpKind::VMulLow => [Some(m38(0x28)); 4],
+        OpKind::VMulLowU => [Some(PMULUDQ); 4],
+        OpKind::VMulRound => [Some(m38(0x0b)); 4],
+        OpKind::VShuffleEach => [Some(PSHUFB); 4],
         _ => return None,
     };
     row[lane as usize]
+}
+
+/// The instruction for an operation that has a byte, which is the host's immediate.
+fn direct_byte(kind: OpKind) -> Option<Vex> {
+    let shuffle = |pp| Vex::new(pp, Map::M0F, 0x70);
+    Some(match kind {
+        OpKind::VPick => shuffle(Pp::P66),
+        OpKind::VPickLow => shuffle(Pp::F2),
+        OpKind::VPickHigh => shuffle(Pp::F3),
+        OpKind::VPickTwo => Vex::new(Pp::None, Map::M0F, 0xc6),
+        OpKind::VPickOne => m0f(0xc6),
+        OpKind::VAlignEach => m3a(0x0f),
+        OpKind::VChoose32 => m3a(0x02),
+        OpKind::VChoose16 => PBLENDW,
+        OpKind::VPermute64 => PERMQ,
+        _ => return None,
+    })
 }
 
 pub(super) fn wide(op: &Op) -> bool {
@@ -179,9 +206,32 @@ impl Generator<'_> {
                 self.lower_rearrangement(op)
             }
             K::VExtend | K::VHalf | K::VJoin => self.lower_halves(op),
+            K::VPermute32 => {
+                let (a, b) = (self.vector(op.a)?, self.vector(op.b)?);
+                let d = self.define_vector(op, None)?;
+                self.v(op, m38(0x36), d, b, a);
+                Ok(())
+            }
+            kind if let Some(insn) = direct_byte(kind) => self.vector_byte(op, insn),
             kind if kind.effects().has(Effects::FLAGS) => self.lower_vector_float(op),
             _ => self.vector_binary(op),
         }
+    }
+
+    /// An operation with an immediate. Of two operands, alignments have the host's the other way round.
+    fn vector_byte(&mut self, op: &Op, insn: Vex) -> Result<(), CompileError> {
+        let a = self.vector(op.a)?;
+        if op.kind.arity() == 1 {
+            let d = self.define_vector(op, Some(op.a))?;
+            self.v(op, insn, d, X0, a);
+        } else {
+            let b = self.vector(op.b)?;
+            let d = self.define_vector(op, Some(op.a))?;
+            let (x, y) = if op.kind == OpKind::VAlignEach { (b, a) } else { (a, b) };
+            self.v(op, insn, d, x, y);
+        }
+        self.asm.imm8(op.lane_aux() as u8);
+        Ok(())
     }
 
     pub(super) fn v(&mut self, op: &Op, insn: Vex, d: Xmm, a: Xmm, b: impl Into<Rm>) {

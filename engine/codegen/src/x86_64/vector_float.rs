@@ -105,6 +105,7 @@ impl Generator<'_> {
             K::VFSub => self.vector_float2(op, SUB),
             K::VFMul => self.vector_float2(op, MUL),
             K::VFDiv => self.vector_float2(op, DIV),
+            K::VFAddSub => self.vector_add_subtract(op),
             K::VFSqrt => self.vector_sqrt(op),
             K::VFMin => self.vector_float_extremum(op, MIN, OR),
             K::VFMax => self.vector_float_extremum(op, MAX, AND),
@@ -157,6 +158,16 @@ impl Generator<'_> {
         let (a, b) = (self.vector(op.a)?, self.vector(op.b)?);
         let d = self.define_vector(op, Some(op.a))?;
         lanes.op(&mut self.asm, opcode, d, a, b);
+        self.default_nans(lanes, d);
+        Ok(())
+    }
+
+    fn vector_add_subtract(&mut self, op: &Op) -> Result<(), CompileError> {
+        let lanes = Lanes::of(op);
+        let (a, b) = (self.vector(op.a)?, self.vector(op.b)?);
+        let d = self.define_vector(op, Some(op.a))?;
+        let pp = if lanes.double { Pp::P66 } else { Pp::F2 };
+        self.v(op, Vex::new(pp, Map::M0F, 0xd0), d, a, b);
         self.default_nans(lanes, d);
         Ok(())
     }
