@@ -399,6 +399,8 @@ pub enum RecordKind {
     Halt = 4,
     /// The run loop, pc already set.
     Redirected = 5,
+    /// The run loop, pc as recorded: the unit's guest code is not what was translated.
+    Stale = 6,
 }
 
 /// An exit of a unit.

@@ -6,6 +6,7 @@
 //! runtime serves them all. Units end in exits, whose [`ExitRecord`]s tell the runtime where
 //! control wants to go; direct ones are patched into jumps.
 
+pub mod guarded;
 mod layout;
 pub mod x86_64;
 
@@ -47,6 +48,46 @@ pub struct Target<'a> {
     pub unit: u64,
     /// Never link units directly.
     pub no_chain: bool,
+    /// How guest memory is reached.
+    pub memory: Memory,
+    /// Guest code that may change without anybody noticing: each entry compares it with what was
+    /// translated.
+    pub compared: Option<Compared<'a>>,
+}
+
+/// How generated code reaches guest memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Memory {
+    /// Through the software TLB of [`Core`].
+    #[default]
+    Tlb,
+    /// Guest addresses are host addresses. Faults of the host lead to the slow path, by
+    /// [`FaultRange`]; so do accesses that are misaligned and may not be.
+    Direct,
+    /// The same with the base of the host's segment gs added; guest addresses are of 32 bits.
+    Window,
+}
+
+/// Guest code to compare.
+#[derive(Clone, Copy, Debug)]
+pub struct Compared<'a> {
+    /// What was translated.
+    pub code: &'a [u8],
+    /// Host address where it was.
+    pub host: u64,
+}
+
+/// Instructions that may fault on the host, and where control goes on then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultRange {
+    /// Offset of the first one.
+    pub start: u32,
+    /// Offset behind the last one.
+    pub end: u32,
+    /// Offset of the record that says what they do: its address is to be in `rax`.
+    pub site: u32,
+    /// Address of the thunk to go to.
+    pub thunk: u64,
 }
 
 /// Addresses of the code that all units share.

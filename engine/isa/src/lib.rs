@@ -2,7 +2,12 @@
 //!
 //! An ISA implements [`Guest`]: it translates instructions to IR, translates addresses, and takes
 //! traps and interrupts. The engine runs the IR, keeps caches of translations and of code, and
-//! offers [`Services`] to the ISA's slow paths. Neither names a device or a host.
+//! offers [`Services`] to the ISA's slow paths. Neither names a device or a host. ISAs that run
+//! programs of an operating system implement [`UserGuest`] as well.
+
+mod user;
+
+pub use user::{Event, UserGuest};
 
 use ir::{AmoOp, Builder, GuestReg, MemOp, RegInfo, VectorBytes, VectorRegion};
 
@@ -57,8 +62,12 @@ pub enum Flush {
 pub enum MemoryFault {
     /// Misaligned where the operation demands alignment.
     Misaligned,
-    /// Nothing answers at the physical address.
+    /// Nothing answers at the physical address; in user mode, the page has lost what it showed.
     Bus,
+    /// User mode: nothing is mapped there.
+    Unmapped,
+    /// User mode: the page may not be accessed like this.
+    Protected,
 }
 
 /// Everything that translation of a unit depends on beside the code itself. Two units at the same
@@ -81,6 +90,11 @@ pub trait CodeSource {
     /// The little-endian halfword at `gva` (even). `None` where it cannot be fetched from: end the
     /// unit before, or, at the first instruction, call `fetch_fault`.
     fn halfword(&mut self, gva: u64) -> Option<u16>;
+    /// The byte at `gva`, for ISAs whose instructions begin anywhere; alike.
+    fn byte(&mut self, gva: u64) -> Option<u8> {
+        let [low, high] = self.halfword(gva & !1)?.to_le_bytes();
+        Some(if gva & 1 == 0 { low } else { high })
+    }
 }
 
 /// What the engine does for an ISA's slow paths. All addresses are checked here.
@@ -507,6 +521,9 @@ pub trait Guest: Send + Sync + Sized + 'static {
     /// An exception to be taken: cause and what goes with it.
     type Trap: std::fmt::Debug;
 
+    /// Bytes of the longest instruction.
+    const LONGEST: u64 = 4;
+
     /// The registers that IR can name.
     fn registers() -> &'static [RegInfo];
     /// The functions that IR can call.
@@ -563,6 +580,11 @@ pub trait Guest: Send + Sync + Sized + 'static {
     fn memory_trap(fault: MemoryFault, access: Access, gva: u64) -> Self::Trap;
     /// Takes an exception: the state's pc is the faulting instruction's before, the handler's after.
     fn raise(cpu: &mut Cpu<'_, Self>, trap: Self::Trap);
+    /// Whether an exception was taken that the guest has no handler for: `run` ends with
+    /// `cpu::Exit::Trap`. Only in user mode (see [`UserGuest`]).
+    fn holds_event(_state: &Self::State) -> bool {
+        false
+    }
     /// Takes the most urgent interrupt that is pending and enabled, if any; whether it did.
     fn interrupt(cpu: &mut Cpu<'_, Self>) -> bool;
     /// Whether [`Guest::interrupt`] would take one.

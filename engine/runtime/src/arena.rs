@@ -1,4 +1,5 @@
-//! Memory for generated code: one memfd mapped twice, writable and executable, never both.
+//! Memory for generated code: one memfd mapped twice, writable and executable, never both; in user
+//! mode private memory that is both, which a fork copies (decision 16).
 #![expect(unsafe_code, reason = "generated code is written through a mapping of its own")]
 
 use std::io;
@@ -50,6 +51,21 @@ impl Arena {
             return Err(error);
         }
         Ok(Self { write: write?, execute: execute?, len })
+    }
+
+    /// Maps `len` bytes that belong to this process alone: a fork copies them.
+    ///
+    /// # Errors
+    /// The host refuses memory that is both writable and executable.
+    pub(crate) fn private(len: usize) -> io::Result<Self> {
+        let rights = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a mapping at an address of the kernel's choice aliases nothing.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, rights, flags, -1, 0) };
+        match NonNull::new(at.cast::<u8>()) {
+            Some(both) if at != libc::MAP_FAILED => Ok(Self { write: both, execute: both, len }),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     /// No memory at all, for hosts without generated code.
@@ -122,6 +138,11 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// Whether the byte at host address `at` is in the arena.
+    pub(crate) fn contains(&self, at: u64) -> bool {
+        at.wrapping_sub(self.base) < self.len as u64
+    }
+
     /// The byte at host address `at`.
     pub(crate) fn marked(&self, at: u64) -> u8 {
         assert!(at.wrapping_sub(self.base) < self.len as u64, "marks are in the arena");
@@ -135,7 +156,9 @@ impl Drop for Arena {
         if self.len == 0 {
             return;
         }
-        for base in [self.write, self.execute] {
+        let both = [self.write, self.execute];
+        let different = if self.write == self.execute { &both[..1] } else { &both[..] };
+        for base in different {
             // SAFETY: made by `new` with this length; nothing refers to it any more.
             unsafe { libc::munmap(base.as_ptr().cast(), self.len) };
         }

@@ -5,19 +5,25 @@
 //! seen by the translator or invalidates the finished unit. Memory is never reused until the
 //! whole cache is emptied, with every processor outside.
 
+#![expect(unsafe_code, reason = "code of a process is read where it may be gone")]
+
 use crate::arena::{Arena, Window};
 use crate::gate::{Gate, Inside};
 use crate::log;
+use crate::pages::Pages;
+use crate::process::Side;
 use crate::settling::Settling;
 use crate::standing::Changes;
+use codegen::guarded;
 use codegen::x86_64::{Buffers, Generator, emit_thunks};
-use codegen::{CompileError, Compiled, Target, Thunks};
-use ir::{RegInfo, Unit, VectorRegion};
+use codegen::{Compared, CompileError, Compiled, FaultRange, Target, Thunks};
+use ir::{OpKind, RegInfo, Unit, VectorRegion};
 use isa::Mode;
 use memory::{CodeWatcher, PAGE, Ram};
 use opt::Optimiser;
 use std::collections::{HashMap, hash_map};
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
@@ -76,24 +82,83 @@ pub(crate) struct Key {
     pub(crate) mode: Mode,
 }
 
-/// A page of guest RAM that code comes from.
+/// A page of guest memory that code comes from.
 #[derive(Clone)]
 pub(crate) struct CodePage {
-    /// The block.
-    pub(crate) ram: Arc<Ram>,
-    /// Offset of the page in it.
-    pub(crate) offset: u64,
+    pub(crate) place: CodePlace,
     /// Whether its guest address leads to it in every address space.
     pub(crate) global: bool,
     /// Whether all of it may be fetched from. If not, each halfword asks.
     pub(crate) whole: bool,
 }
 
+/// Where a page with code is.
+#[derive(Clone)]
+pub(crate) enum CodePlace {
+    /// The block, and the offset of the page in it.
+    Ram(Arc<Ram>, u64),
+    /// Memory of a process, by host address.
+    Process(Arc<Pages>, u64),
+}
+
 impl CodePage {
     /// Host address of the page.
     pub(crate) fn host(&self) -> u64 {
-        self.ram.host_address() + self.offset
+        match &self.place {
+            CodePlace::Ram(ram, offset) => ram.host_address() + offset,
+            CodePlace::Process(_, host) => *host,
+        }
     }
+
+    /// The halfword at an offset in the page.
+    pub(crate) fn halfword(&self, at: u64) -> Option<u16> {
+        match &self.place {
+            CodePlace::Ram(ram, offset) => ram.load_u16(offset + at),
+            CodePlace::Process(_, host) => load_code(host + at, 2).map(|half| half as u16),
+        }
+    }
+
+    /// The byte at an offset in the page.
+    pub(crate) fn byte(&self, at: u64) -> Option<u8> {
+        match &self.place {
+            CodePlace::Ram(ram, offset) => ram.load_u8(offset + at),
+            CodePlace::Process(_, host) => load_code(host + at, 1).map(|byte| byte as u8),
+        }
+    }
+
+    /// Copies from the page, which has as many bytes.
+    pub(crate) fn read(&self, at: u64, bytes: &mut [u8]) {
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            *byte = self.byte(at + i as u64).unwrap_or_default();
+        }
+    }
+
+    fn mark(&self) {
+        match &self.place {
+            CodePlace::Ram(ram, offset) => ram.set_code(*offset),
+            CodePlace::Process(pages, host) => pages.mark(*host),
+        }
+    }
+
+    fn clear(&self) {
+        match &self.place {
+            CodePlace::Ram(ram, offset) => ram.clear_code(*offset),
+            CodePlace::Process(pages, host) => pages.clear(*host),
+        }
+    }
+
+    /// Whether its code may change without anybody noticing.
+    fn is_compared(&self) -> bool {
+        match &self.place {
+            CodePlace::Ram(..) => false,
+            CodePlace::Process(pages, host) => pages.is_compared(*host),
+        }
+    }
+}
+
+fn load_code(at: u64, size: u32) -> Option<u64> {
+    // SAFETY: the personality keeps memory from which code may be fetched apart from the emulator's.
+    unsafe { guarded::load(at, size) }.ok()
 }
 
 /// An exit of a unit that may be patched to go straight to the next.
@@ -139,6 +204,8 @@ struct Entry {
     unit: Option<Arc<Unit>>,
     /// Displacements patched to lead here, and where each led before.
     incoming: Vec<(u64, u64)>,
+    /// Code that may fault on the host.
+    faults: Box<[FaultRange]>,
     valid: bool,
 }
 
@@ -225,6 +292,8 @@ pub struct CodeCache {
     changes: Changes,
     /// Counts flushes.
     epoch: AtomicU64,
+    /// The memory of the process whose code it is, if it is one's.
+    pages: Option<Arc<Pages>>,
     perf_map: Option<Mutex<std::fs::File>>,
     /// What has been done so far.
     pub counters: Counters,
@@ -238,10 +307,33 @@ impl CodeCache {
     /// # Errors
     /// The host gives no code memory.
     pub fn new(regs: &[RegInfo], options: Options) -> io::Result<Arc<Self>> {
+        Self::with(regs, options, None)
+    }
+
+    /// An empty cache for code in the memory of a process.
+    ///
+    /// # Errors
+    /// The host gives no code memory.
+    pub(crate) fn for_process(
+        regs: &[RegInfo],
+        options: Options,
+        pages: Arc<Pages>,
+    ) -> io::Result<Arc<Self>> {
+        Self::with(regs, options, Some(pages))
+    }
+
+    fn with(
+        regs: &[RegInfo],
+        options: Options,
+        pages: Option<Arc<Pages>>,
+    ) -> io::Result<Arc<Self>> {
         let (arena, thunks, thunks_len) = match options.interpret {
             true => (Arena::empty(), Thunks::default(), 0),
             false => {
-                let mut arena = Arena::new(options.code_bytes)?;
+                let mut arena = match pages {
+                    Some(_) => Arena::private(options.code_bytes)?,
+                    None => Arena::new(options.code_bytes)?,
+                };
                 let (code, thunks) = emit_thunks(regs, arena.address(0));
                 arena.write(0, &code);
                 (arena, thunks, code.len().next_multiple_of(64))
@@ -273,6 +365,7 @@ impl CodeCache {
             settling: Settling::new(),
             changes: Changes::new(),
             epoch: AtomicU64::new(0),
+            pages,
             perf_map,
             counters: Counters::default(),
             options,
@@ -298,6 +391,10 @@ impl CodeCache {
     /// Adds a processor; the result is its number.
     pub(crate) fn join(&self, peer: Weak<dyn Peer>) -> usize {
         let mut peers = self.peers();
+        if self.pages.is_some() {
+            // Threads come and go.
+            peers.retain(|peer| peer.strong_count() != 0);
+        }
         peers.push(peer);
         peers.len() - 1
     }
@@ -342,7 +439,11 @@ impl CodeCache {
     fn mark(&self, tables: &mut Tables, page: &CodePage, own: &dyn Peer) {
         let hash_map::Entry::Vacant(entry) = tables.by_page.entry(page.host()) else { return };
         entry.insert(PageUnits { page: page.clone(), units: Vec::new() });
-        page.ram.set_code(page.offset);
+        page.mark();
+        if self.pages.is_some() {
+            // From now on stores fault; those before have landed.
+            return;
+        }
         let mut waits = Vec::new();
         for weak in self.peers().iter() {
             let Some(peer) = weak.upgrade() else { continue };
@@ -389,7 +490,8 @@ impl CodeCache {
             return self.keep(&mut tables, (key, unit, first, second), start);
         }
         let mut buffers = std::mem::take(&mut tables.buffers);
-        let compiled = self.compile(&mut tables, unit, isa, &mut translate, &mut buffers);
+        let pages = (first, second);
+        let compiled = self.compile(&mut tables, (unit, pages), isa, &mut translate, &mut buffers);
         let (offset, code) = (tables.used + HEADER, &buffers.code);
         if offset + code.len() > tables.arena.len() {
             tables.buffers = buffers;
@@ -405,7 +507,7 @@ impl CodeCache {
             entry: origin + u64::from(compiled.entry),
             second: second.map(CodePage::host),
         };
-        tables.insert(key, found, (unit, first, second), None);
+        tables.insert(key, found, (unit, first, second), (None, &buffers.faults));
         self.count(unit, code.len(), start);
         log::host_code(unit, origin, &compiled, code, &buffers.insns);
         self.map_for_perf(origin, &compiled, &buffers.insns);
@@ -432,7 +534,8 @@ impl CodeCache {
             entry: 0,
             second: second.map(CodePage::host),
         };
-        tables.insert(key, found, (unit, first, second), Some(Arc::new(unit.clone())));
+        let kept = Some(Arc::new(unit.clone()));
+        tables.insert(key, found, (unit, first, second), (kept, &[]));
         self.count(unit, 0, start);
         Some(found)
     }
@@ -446,15 +549,22 @@ impl CodeCache {
     fn compile(
         &self,
         tables: &mut Tables,
-        unit: &mut Unit,
+        (unit, (first, second)): (&mut Unit, (&CodePage, Option<&CodePage>)),
         isa: &Isa,
         translate: &mut impl FnMut(&mut Unit, u32),
         buffers: &mut Buffers,
     ) -> Compiled {
+        let compared = first.is_compared() || second.is_some_and(CodePage::is_compared);
         let mut max_insns = self.options.max_insns;
         loop {
             unit.clear();
             translate(unit, max_insns);
+            if compared && let Some(insns) = until_store(unit) {
+                // What follows is compared after the store.
+                unit.clear();
+                translate(unit, insns);
+            }
+            let code = compared.then(|| code_of(unit, first, second));
             check(unit, isa);
             if self.options.optimise {
                 tables.optimiser.run(unit, isa.regs);
@@ -468,6 +578,14 @@ impl CodeCache {
                 thunks: tables.thunks,
                 unit: tables.units.len() as u64,
                 no_chain: self.options.no_chain || unit.flags & crate::vcpu::SINGLE_STEP != 0,
+                memory: match &self.pages {
+                    None => codegen::Memory::Tlb,
+                    Some(pages) if pages.base == 0 => codegen::Memory::Direct,
+                    Some(_) => codegen::Memory::Window,
+                },
+                compared: code
+                    .as_deref()
+                    .map(|code| Compared { code, host: first.host() + unit.pc % PAGE }),
             };
             match Generator::compile(unit, target, buffers) {
                 Ok(done) => return done,
@@ -515,7 +633,7 @@ impl CodeCache {
             return;
         }
         let Tables { units, arena, .. } = &mut *tables;
-        if units[exit.from].key.page != units[to.id].key.page {
+        if self.pages.is_none() && units[exit.from].key.page != units[to.id].key.page {
             return;
         }
         let before = arena_target(arena, exit.slot);
@@ -549,7 +667,7 @@ impl CodeCache {
         if self.drop_units(tables, page, written)
             && let Some(PageUnits { page, .. }) = tables.by_page.remove(&page)
         {
-            page.ram.clear_code(page.offset);
+            page.clear();
         }
     }
 
@@ -582,6 +700,89 @@ impl CodeCache {
         entry.units.is_empty()
     }
 
+    /// Where a fault of the host at `pc` in generated code goes on, and with what in rax.
+    pub(crate) fn slow_path_of(&self, pc: u64) -> Option<(u64, u64)> {
+        if !self.window.contains(pc) {
+            return None;
+        }
+        let tables = self.read();
+        let after = tables.units.partition_point(|unit| unit.found.checked <= pc);
+        let unit = tables.units.get(after.checked_sub(1)?)?;
+        let at = pc - unit.found.checked;
+        let after = unit.faults.partition_point(|range| u64::from(range.start) <= at);
+        let range = unit.faults.get(after.checked_sub(1)?)?;
+        let site = unit.found.checked + u64::from(range.site);
+        (at < u64::from(range.end)).then_some((range.thunk, site))
+    }
+
+    /// Drops a unit whose guest code is not what was translated.
+    pub(crate) fn drop_stale(&self, id: usize, epoch: u64) {
+        let mut tables = self.write();
+        if self.epoch() != epoch {
+            return;
+        }
+        let Some(unit) = tables.units.get(id).filter(|unit| unit.valid) else { return };
+        let (page, range) = (unit.key.page, unit.ranges[0]);
+        self.drop_units(&mut tables, page, range);
+    }
+
+    /// Forgets the code from a range of host addresses, then changes what is there by `act`, while
+    /// nobody translates. For memory of a process.
+    pub(crate) fn change_code<T>(&self, host: &Range<u64>, act: impl FnOnce() -> T) -> T {
+        let Some(pages) = &self.pages else { return act() };
+        let mut tables = self.write();
+        let dropped = pages.code_in(host, false);
+        for page in &dropped {
+            self.forget_page(&mut tables, *page);
+        }
+        pages.forgive(host);
+        let done = act();
+        drop(tables);
+        if !dropped.is_empty() {
+            self.each_peer(|peer| peer.leave());
+        }
+        done
+    }
+
+    /// Forgets the code of guarded pages in a range of host addresses, which can be written then.
+    /// Whether there were any.
+    pub(crate) fn prepare_write(&self, host: &Range<u64>) -> bool {
+        let Some(pages) = &self.pages else { return false };
+        if pages.code_in(host, true).is_empty() {
+            return false;
+        }
+        let mut tables = self.write();
+        for page in pages.code_in(host, true) {
+            pages.strike(page);
+            self.forget_page(&mut tables, page);
+        }
+        drop(tables);
+        self.each_peer(|peer| peer.leave());
+        true
+    }
+
+    fn forget_page(&self, tables: &mut Tables, page: u64) {
+        self.drop_units(tables, page, (page, page + PAGE));
+        if let Some(PageUnits { page, .. }) = tables.by_page.remove(&page) {
+            page.clear();
+        }
+    }
+
+    /// Forks the process while nothing of this is in use.
+    pub(crate) fn fork<T>(&self, fork: impl FnOnce() -> (Side, T)) -> T {
+        let tables = self.write();
+        let pages = self.pages.as_ref().map(|pages| pages.locked());
+        let peers = self.peers();
+        let gate = self.gate.hold();
+        let (side, done) = fork();
+        match side {
+            Side::Child => gate.forget_all(&self.gate),
+            Side::Parent => drop(gate),
+        }
+        drop((peers, pages, tables));
+        done
+    }
+
     /// Empties the cache. The caller is outside generated code.
     pub(crate) fn flush(&self) {
         let alone = self.gate.close(|| self.each_peer(|p| p.leave()));
@@ -589,7 +790,7 @@ impl CodeCache {
         tables.units.clear();
         tables.by_key.clear();
         for (_, PageUnits { page, .. }) in tables.by_page.drain() {
-            page.ram.clear_code(page.offset);
+            page.clear();
         }
         tables.used = tables.thunks_len;
         self.changes.add();
@@ -618,7 +819,7 @@ impl Tables {
         key: Key,
         found: Found,
         (unit, first, second): (&Unit, &CodePage, Option<&CodePage>),
-        kept: Option<Arc<Unit>>,
+        (kept, faults): (Option<Arc<Unit>>, &[FaultRange]),
     ) {
         let start = first.host() + unit.pc % PAGE;
         let in_first = u64::from(unit.len).min(PAGE - unit.pc % PAGE);
@@ -631,9 +832,39 @@ impl Tables {
             marked.expect("the page was marked before it was read").units.push(found.id);
         }
         let incoming = Vec::new();
-        self.units.push(Entry { key, found, ranges, unit: kept, incoming, valid: true });
+        let faults = faults.into();
+        self.units.push(Entry { key, found, ranges, unit: kept, incoming, faults, valid: true });
         self.by_key.insert(key, found.id);
     }
+}
+
+/// Instructions of a unit up to the first that stores, if others follow.
+fn until_store(unit: &Unit) -> Option<u32> {
+    let mut insns = 0;
+    let mut stores = false;
+    for op in &unit.ops {
+        match op.kind {
+            OpKind::Insn if stores => return Some(insns),
+            OpKind::Insn => insns += 1,
+            OpKind::Store | OpKind::Amo | OpKind::Cas | OpKind::Call => stores = true,
+            OpKind::VCopyOut | OpKind::VCopySomeOut => stores = true,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The guest code that a unit was translated from.
+pub(crate) fn code_of(unit: &Unit, first: &CodePage, second: Option<&CodePage>) -> Vec<u8> {
+    let at = unit.pc % PAGE;
+    let mut code = vec![0; unit.len as usize];
+    let in_first = code.len().min((PAGE - at) as usize);
+    let (start, end) = code.split_at_mut(in_first);
+    first.read(at, start);
+    if let Some(second) = second {
+        second.read(0, end);
+    }
+    code
 }
 
 /// Logs a unit that was just translated, and in debug builds verifies it.

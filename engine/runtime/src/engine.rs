@@ -1,16 +1,17 @@
 //! Memory as one virtual processor sees it: address translations, accesses, code pages.
-#![expect(unsafe_code, reason = "guest RAM is reached at host addresses from the software TLB")]
-
-use crate::cache::{CodeCache, CodePage};
+use crate::cache::{CodeCache, CodePage, CodePlace};
 use crate::doorbell::attention;
+use crate::host::{exchange_host, read_host, read_run, update_host, write_host, write_run};
+use crate::pages::Pages;
+use crate::process::{TRIES, wanted};
 use crate::shared::Shared;
+use codegen::guarded::HostFault;
 use codegen::{Core, JumpEntry, TlbEntry};
 use ir::{AmoOp, MemOp};
 use isa::{Access, Cpu, Flush, Guest, Mapping, MemoryFault, Services};
 use memory::{AddressSpace, Backing, FlatView, Gpa, PAGE, Ram};
-use portable_atomic::AtomicU128;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// Pages of code whose translation is remembered.
 const CODE_PAGES: usize = 64;
@@ -118,15 +119,15 @@ impl LargePages {
 }
 
 /// A set of pages that may answer yes for one it does not have.
-struct Pages([u64; 512]);
+struct PageSet([u64; 512]);
 
-impl Default for Pages {
+impl Default for PageSet {
     fn default() -> Self {
         Self([0; 512])
     }
 }
 
-impl Pages {
+impl PageSet {
     fn bit(gva: u64) -> (usize, u64) {
         let page = gva / PAGE;
         let hash = page ^ page >> 15 ^ page >> 30;
@@ -173,11 +174,14 @@ pub(crate) struct Engine<G: Guest> {
     pub(crate) shared: Arc<Shared<G::State>>,
     pub(crate) space: Arc<AddressSpace>,
     pub(crate) cache: Arc<CodeCache>,
+    /// The memory of the process, in user mode; there is no address translation then, and nothing in
+    /// the address space.
+    process: Option<Arc<Pages>>,
     /// Keeps every block alive that a TLB entry may still point into.
     rams: Vec<Arc<Ram>>,
     code: Vec<Option<KnownCode>>,
     /// Pages of guest addresses at which code is remembered.
-    jump_pages: Pages,
+    jump_pages: PageSet,
     /// Counts how often it was forgotten where code is.
     code_generation: Generation,
     /// Large pages in the TLB or the code pages.
@@ -201,15 +205,17 @@ impl<G: Guest> Engine<G> {
         shared: Arc<Shared<G::State>>,
         space: Arc<AddressSpace>,
         cache: Arc<CodeCache>,
+        process: Option<Arc<Pages>>,
     ) -> Self {
         let view = Arc::clone(&space.view());
         Self {
             shared,
             space,
             cache,
+            process,
             rams: Vec::new(),
             code: vec![None; CODE_PAGES],
-            jump_pages: Pages::default(),
+            jump_pages: PageSet::default(),
             code_generation: Generation::default(),
             large: LargePages::default(),
             view,
@@ -278,7 +284,7 @@ impl<G: Guest> Engine<G> {
         self.code_generation.local += 1;
         if !local {
             self.code_generation.all += 1;
-            self.jump_pages = Pages::default();
+            self.jump_pages = PageSet::default();
         }
         self.shared.forget_returns();
         let jumps = self.shared.jumps();
@@ -330,6 +336,9 @@ impl<G: Guest> Engine<G> {
         (mmu, flags): (u8, u32),
         gva: u64,
     ) -> Result<CodePage, G::Trap> {
+        if let Some(pages) = &self.process {
+            return self.process_page(pages, gva);
+        }
         let gva_page = gva & !(PAGE - 1);
         let slot = (gva_page / PAGE) as usize % CODE_PAGES;
         if let Some(known) = &self.code[slot]
@@ -350,11 +359,74 @@ impl<G: Guest> Engine<G> {
             self.large.add(gva, mapping.span);
         }
         let whole = mapping.whole_page;
-        let page = CodePage { ram, offset, global: mapping.global, whole };
+        let place = CodePlace::Ram(ram, offset);
+        let page = CodePage { place, global: mapping.global, whole };
         if whole {
             self.code[slot] = Some(KnownCode { gva_page, flags, page: page.clone() });
         }
         Ok(page)
+    }
+
+    /// The page of a process that holds code at `gva`.
+    fn process_page(&self, pages: &Arc<Pages>, gva: u64) -> Result<CodePage, G::Trap> {
+        let gva = pages.wrapped(gva);
+        let checked = pages.check(gva, 1, wanted(Access::Fetch));
+        checked.map_err(|fault| G::memory_trap(fault.kind, Access::Fetch, fault.address))?;
+        let host = gva.wrapping_add(pages.base) & !(PAGE - 1);
+        // Units that are interpreted are not compared.
+        let whole = !(self.cache.options.interpret && pages.is_compared(host));
+        let place = CodePlace::Process(Arc::clone(pages), host);
+        Ok(CodePage { place, global: true, whole })
+    }
+
+    /// Where an access to memory of a process goes. Code from there is forgotten if it is written.
+    fn process_place(
+        &self,
+        pages: &Pages,
+        access: Access,
+        (gva, len): (u64, u32),
+    ) -> Result<Place, G::Trap> {
+        let gva = pages.wrapped(gva);
+        let checked = pages.check(gva, len.into(), wanted(access));
+        checked.map_err(|fault| G::memory_trap(fault.kind, access, fault.address))?;
+        let at = gva.wrapping_add(pages.base);
+        if access != Access::Load {
+            self.cache.prepare_write(&(at..at + u64::from(len)));
+        }
+        Ok(Place::Host { at, slow: false })
+    }
+
+    /// Whether a store to `size` bytes at `gva` would overwrite code of the page that the instruction
+    /// at `pc` is in.
+    pub(crate) fn overwrites_itself(&self, pc: u64, gva: u64, size: u32) -> bool {
+        let Some(pages) = &self.process else { return false };
+        let at = pages.wrapped(gva).wrapping_add(pages.base);
+        let own = pages.wrapped(pc).wrapping_add(pages.base) & !(PAGE - 1);
+        let range = at..at.saturating_add(size.into());
+        range.start < own + PAGE
+            && own < range.end
+            && !pages.code_in(&(own..own + 1), true).is_empty()
+    }
+
+    /// The trap for an access that the host could not make; none to try again.
+    fn host_trap(
+        &self,
+        (access, gva): (Access, u64),
+        fault: HostFault,
+        tries: &mut u32,
+    ) -> Result<(), G::Trap> {
+        *tries += 1;
+        let kind = match fault {
+            HostFault::Access if self.process.is_some() => {
+                // Another thread may have translated code from the page just now.
+                if *tries < TRIES {
+                    return Ok(());
+                }
+                MemoryFault::Protected
+            }
+            _ => MemoryFault::Bus,
+        };
+        Err(G::memory_trap(kind, access, gva))
     }
 
     /// The RAM or ROM that the page of `gpa` is in: all of it, or all but registers that lie in
@@ -384,6 +456,9 @@ impl<G: Guest> Engine<G> {
         access: Access,
         (gva, len): (u64, u32),
     ) -> Result<Place, G::Trap> {
+        if let Some(pages) = &self.process {
+            return self.process_place(pages, access, (gva, len));
+        }
         let entry = self.entry(mmu, gva);
         let tag = if access == Access::Load { &entry.read } else { &entry.write };
         let tag = tag.load(Ordering::Relaxed);
@@ -467,12 +542,20 @@ impl<G: Guest> Engine<G> {
         size: u32,
         gva: u64,
     ) -> Result<u64, G::Trap> {
-        match self.place(cpu, mmu, Access::Load, (gva, size))? {
-            Place::Host { at, .. } => Ok(read_host(at, size)),
-            Place::Io(gpa) => self
-                .space
-                .load(Gpa(gpa), size)
-                .map_err(|_| G::memory_trap(MemoryFault::Bus, Access::Load, gva)),
+        let mut tries = 0;
+        loop {
+            match self.place(cpu, mmu, Access::Load, (gva, size))? {
+                Place::Host { at, .. } => match read_host(at, size) {
+                    Ok(value) => return Ok(value),
+                    Err(fault) => self.host_trap((Access::Load, gva), fault, &mut tries)?,
+                },
+                Place::Io(gpa) => {
+                    return self
+                        .space
+                        .load(Gpa(gpa), size)
+                        .map_err(|_| G::memory_trap(MemoryFault::Bus, Access::Load, gva));
+                }
+            }
         }
     }
 
@@ -484,18 +567,25 @@ impl<G: Guest> Engine<G> {
         gva: u64,
         value: u64,
     ) -> Result<(), G::Trap> {
-        match self.place(cpu, mmu, Access::Store, (gva, size))? {
-            Place::Host { at, slow } => {
-                write_host(at, size, value);
-                if slow {
-                    self.code_stored(mmu, gva, at, size);
+        let mut tries = 0;
+        loop {
+            match self.place(cpu, mmu, Access::Store, (gva, size))? {
+                Place::Host { at, slow } => match write_host(at, size, value) {
+                    Ok(()) => {
+                        if slow {
+                            self.code_stored(mmu, gva, at, size);
+                        }
+                        return Ok(());
+                    }
+                    Err(fault) => self.host_trap((Access::Store, gva), fault, &mut tries)?,
+                },
+                Place::Io(gpa) => {
+                    return self
+                        .space
+                        .store(Gpa(gpa), size, value)
+                        .map_err(|_| G::memory_trap(MemoryFault::Bus, Access::Store, gva));
                 }
-                Ok(())
             }
-            Place::Io(gpa) => self
-                .space
-                .store(Gpa(gpa), size, value)
-                .map_err(|_| G::memory_trap(MemoryFault::Bus, Access::Store, gva)),
         }
     }
 
@@ -509,7 +599,7 @@ impl<G: Guest> Engine<G> {
         gva: u64,
         update: impl Fn(u64) -> Option<u64>,
     ) -> Result<u64, G::Trap> {
-        self.atomic(cpu, mmu, (gva, size), |at| update_host(at, size, update))
+        self.atomic(cpu, mmu, (gva, size), |at| update_host(at, size, &update))
     }
 
     /// Something atomic to RAM at `gva`: `act` gets its host address, which is as aligned as it
@@ -519,20 +609,25 @@ impl<G: Guest> Engine<G> {
         cpu: &mut Cpu<'_, G>,
         mmu: u8,
         (gva, size): (u64, u32),
-        act: impl FnOnce(u64) -> T,
+        act: impl Fn(u64) -> Result<T, HostFault>,
     ) -> Result<T, G::Trap> {
         if !gva.is_multiple_of(u64::from(size)) {
             return Err(G::memory_trap(MemoryFault::Misaligned, Access::Atomic, gva));
         }
-        match self.place(cpu, mmu, Access::Atomic, (gva, size))? {
-            Place::Host { at, slow } if at.is_multiple_of(u64::from(size)) => {
-                let old = act(at);
-                if slow {
-                    self.code_stored(mmu, gva, at, size);
-                }
-                Ok(old)
+        let mut tries = 0;
+        loop {
+            match self.place(cpu, mmu, Access::Atomic, (gva, size))? {
+                Place::Host { at, slow } if at.is_multiple_of(u64::from(size)) => match act(at) {
+                    Ok(old) => {
+                        if slow {
+                            self.code_stored(mmu, gva, at, size);
+                        }
+                        return Ok(old);
+                    }
+                    Err(fault) => self.host_trap((Access::Atomic, gva), fault, &mut tries)?,
+                },
+                _ => return Err(G::memory_trap(MemoryFault::Bus, Access::Atomic, gva)),
             }
-            _ => Err(G::memory_trap(MemoryFault::Bus, Access::Atomic, gva)),
         }
     }
 }
@@ -656,7 +751,9 @@ impl<G: Guest> Services<G> for Engine<G> {
         size: u32,
     ) -> Result<(), G::Trap> {
         for (at, len) in parts(gva, size).into_iter().filter(|(_, len)| *len != 0) {
-            if access == Access::Fetch {
+            if let (Access::Fetch, Some(pages)) = (access, &self.process) {
+                self.process_page(pages, at)?;
+            } else if access == Access::Fetch {
                 let mut cpu = Cpu::new(cpu.guest, cpu.state, self);
                 let mapping = G::translate_address(&mut cpu, mmu, access, at, len)?;
                 if self.page_of(mapping.gpa).is_none() {
@@ -690,8 +787,9 @@ impl<G: Guest> Services<G> for Engine<G> {
             };
             let here = &mut bytes[done..];
             let len = match place {
-                Some(Place::Host { at, .. }) if !mem.is_big_endian() => {
-                    read_run(at, size, &mut here[..within]);
+                Some(Place::Host { at, .. })
+                    if !mem.is_big_endian() && read_run(at, size, &mut here[..within]).is_ok() =>
+                {
                     within
                 }
                 // One element across two pages, registers, or what faults somewhere.
@@ -725,8 +823,9 @@ impl<G: Guest> Services<G> for Engine<G> {
             };
             let here = &bytes[done..];
             let len = match place {
-                Some(Place::Host { at: host, slow }) if !mem.is_big_endian() => {
-                    write_run(host, size, &here[..within]);
+                Some(Place::Host { at: host, slow })
+                    if !mem.is_big_endian() && write_run(host, size, &here[..within]).is_ok() =>
+                {
                     if slow {
                         self.code_stored(mmu, at, host, within as u32);
                     }
@@ -753,7 +852,7 @@ impl<G: Guest> Services<G> for Engine<G> {
             && gpa.checked_add(size64 - 1)? <= w.last
             && self.shared.attention().load(Ordering::SeqCst) & attention::MAP == 0
         {
-            return Some(read_host(w.host + (gpa - w.start), size));
+            return read_host(w.host + (gpa - w.start), size).ok();
         }
         let view = self.view();
         let range = view.find(Gpa(gpa))?;
@@ -778,9 +877,14 @@ impl<G: Guest> Services<G> for Engine<G> {
     fn zero(&mut self, cpu: &mut Cpu<'_, G>, mmu: u8, gva: u64, len: u32) -> Result<(), G::Trap> {
         match self.place(cpu, mmu, Access::Store, (gva, len))? {
             Place::Host { at, slow } => {
-                let whole = u64::from(len & !7);
-                (0..whole).step_by(8).for_each(|offset| write_host(at + offset, 8, 0));
-                (whole..u64::from(len)).for_each(|offset| write_host(at + offset, 1, 0));
+                let zeros = [0; PAGE as usize];
+                let zeros = zeros.get(..len as usize).unwrap_or(&zeros);
+                if write_run(at, 8, zeros).is_err() {
+                    let mut each = 0..u64::from(len);
+                    return each.try_for_each(|offset| {
+                        self.store_within(cpu, mmu, 1, gva.wrapping_add(offset), 0)
+                    });
+                }
                 if slow {
                     self.code_stored(mmu, gva, at, len);
                 }
@@ -810,137 +914,4 @@ impl<G: Guest> Services<G> for Engine<G> {
 fn run_within(gva: u64, size: usize, len: usize) -> usize {
     let page = (PAGE - gva % PAGE) as usize;
     page.min(len) / size * size
-}
-
-/// Bytes before the aligned words of a run, and in them.
-fn head_and_words(at: u64, len: usize) -> (usize, usize) {
-    let head = (at.wrapping_neg() % 8).min(len as u64) as usize;
-    (head, (len - head) / 8 * 8)
-}
-
-/// The widest access at an address, of at most `left` bytes, that parts no aligned element of `size`
-/// bytes.
-fn widest(at: u64, size: usize, left: usize) -> usize {
-    let most = size.min(1 << at.trailing_zeros().min(3));
-    if most <= left { most } else { 1 << left.ilog2() }
-}
-
-/// Reads guest RAM at a host address from the TLB: elements of `size` bytes, one after the other.
-fn read_run(at: u64, size: usize, bytes: &mut [u8]) {
-    let (head, words) = head_and_words(at, bytes.len());
-    let narrow = |at: u64, bytes: &mut [u8]| {
-        let mut done = 0;
-        while done < bytes.len() {
-            let from = at + done as u64;
-            let len = widest(from, size, bytes.len() - done);
-            let value = read_host(from, len as u32).to_le_bytes();
-            bytes[done..done + len].copy_from_slice(&value[..len]);
-            done += len;
-        }
-    };
-    narrow(at, &mut bytes[..head]);
-    let (chunks, _) = bytes[head..head + words].as_chunks_mut::<8>();
-    for (i, chunk) in chunks.iter_mut().enumerate() {
-        *chunk = read_host(at + (head + 8 * i) as u64, 8).to_le_bytes();
-    }
-    narrow(at + (head + words) as u64, &mut bytes[head + words..]);
-}
-
-/// Writes guest RAM at a host address from the TLB: elements of `size` bytes, one after the other.
-fn write_run(at: u64, size: usize, bytes: &[u8]) {
-    let (head, words) = head_and_words(at, bytes.len());
-    let narrow = |at: u64, bytes: &[u8]| {
-        let mut done = 0;
-        while done < bytes.len() {
-            let to = at + done as u64;
-            let len = widest(to, size, bytes.len() - done);
-            let mut value = [0; 8];
-            value[..len].copy_from_slice(&bytes[done..done + len]);
-            write_host(to, len as u32, u64::from_le_bytes(value));
-            done += len;
-        }
-    };
-    narrow(at, &bytes[..head]);
-    let (chunks, _) = bytes[head..head + words].as_chunks::<8>();
-    for (i, chunk) in chunks.iter().enumerate() {
-        write_host(at + (head + 8 * i) as u64, 8, u64::from_le_bytes(*chunk));
-    }
-    narrow(at + (head + words) as u64, &bytes[head + words..]);
-}
-
-/// Reads guest RAM at a host address from the TLB, in one piece when aligned.
-fn read_host(at: u64, size: u32) -> u64 {
-    macro_rules! read {
-        ($t:ty, $atomic:ty) => {{
-            let pointer = at as *mut $t;
-            if pointer.is_aligned() {
-                // SAFETY: inside a RAM block that `Engine::rams` or the address space keeps alive;
-                // guest RAM is only accessed atomically or volatile.
-                u64::from(unsafe { <$atomic>::from_ptr(pointer) }.load(Ordering::Relaxed))
-            } else {
-                let bytes = pointer.cast::<[u8; size_of::<$t>()]>();
-                // SAFETY: as above; a byte array needs no alignment.
-                u64::from(<$t>::from_le_bytes(unsafe { bytes.read_volatile() }))
-            }
-        }};
-    }
-    match size {
-        1 => read!(u8, AtomicU8),
-        2 => read!(u16, AtomicU16),
-        4 => read!(u32, AtomicU32),
-        _ => read!(u64, AtomicU64),
-    }
-}
-
-/// Writes guest RAM at a host address from the TLB, in one piece when aligned.
-fn write_host(at: u64, size: u32, value: u64) {
-    macro_rules! write {
-        ($t:ty, $atomic:ty) => {{
-            let pointer = at as *mut $t;
-            if pointer.is_aligned() {
-                // SAFETY: as in `read_host`; the page is writable RAM.
-                unsafe { <$atomic>::from_ptr(pointer) }.store(value as $t, Ordering::Relaxed);
-            } else {
-                let bytes = pointer.cast::<[u8; size_of::<$t>()]>();
-                // SAFETY: as above; a byte array needs no alignment.
-                unsafe { bytes.write_volatile((value as $t).to_le_bytes()) };
-            }
-        }};
-    }
-    match size {
-        1 => write!(u8, AtomicU8),
-        2 => write!(u16, AtomicU16),
-        4 => write!(u32, AtomicU32),
-        _ => write!(u64, AtomicU64),
-    }
-}
-
-/// Updates guest RAM at an aligned host address atomically.
-fn update_host(at: u64, size: u32, update: impl Fn(u64) -> Option<u64>) -> u64 {
-    macro_rules! update {
-        ($t:ty, $atomic:ty) => {{
-            // SAFETY: as in `read_host`; the page is writable RAM and the address is aligned.
-            let cell = unsafe { <$atomic>::from_ptr(at as *mut $t) };
-            let change = |old: $t| update(u64::from(old)).map(|new| new as $t);
-            match cell.fetch_update(Ordering::SeqCst, Ordering::SeqCst, change) {
-                Ok(old) | Err(old) => u64::from(old),
-            }
-        }};
-    }
-    match size {
-        1 => update!(u8, AtomicU8),
-        2 => update!(u16, AtomicU16),
-        4 => update!(u32, AtomicU32),
-        _ => update!(u64, AtomicU64),
-    }
-}
-
-/// Replaces 16 bytes of guest RAM at an aligned host address atomically if they are as expected; what
-/// was there. Hosts with 16-byte atomics (all that code is generated for) order it with plain stores.
-fn exchange_host(at: u64, expected: u128, new: u128) -> u128 {
-    // SAFETY: as in `read_host`; the page is writable RAM and the address is aligned.
-    let cell = unsafe { AtomicU128::from_ptr(at as *mut u128) };
-    let (expected, new) = (expected.to_le(), new.to_le());
-    let found = cell.compare_exchange(expected, new, Ordering::SeqCst, Ordering::SeqCst);
-    u128::from_le(found.unwrap_or_else(|old| old))
 }

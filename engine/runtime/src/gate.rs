@@ -10,7 +10,7 @@ use crate::primitives::{AtomicU32, Condvar, Mutex, MutexGuard, Ordering};
 use std::sync::PoisonError;
 
 #[derive(Default)]
-struct Within {
+pub(crate) struct Within {
     /// Processors inside.
     inside: u32,
     /// Somebody has it to themselves.
@@ -28,6 +28,17 @@ pub(crate) struct Gate {
 
 /// A processor inside.
 pub(crate) struct Inside<'a>(&'a Gate);
+
+/// The gate while nobody passes.
+pub(crate) struct Held<'a>(MutexGuard<'a, Within>);
+
+impl Held<'_> {
+    /// Forgets who was inside and who waited: they have stayed behind in another process.
+    pub(crate) fn forget_all(mut self, gate: &Gate) {
+        *self.0 = Within::default();
+        gate.closing.store(0, Ordering::SeqCst);
+    }
+}
 
 /// Whoever is alone.
 pub(crate) struct Alone<'a>(&'a Gate);
@@ -61,6 +72,11 @@ impl Gate {
         }
         within.inside += 1;
         Inside(self)
+    }
+
+    /// Keeps everybody where they are: who holds the result across a fork finds the gate whole.
+    pub(crate) fn hold(&self) -> Held<'_> {
+        Held(self.within())
     }
 
     /// Waits until nobody is inside, and keeps it so until the result is dropped. `ask` asks every

@@ -1,12 +1,11 @@
 //! What `-d` shows of units: their guest code, IR and host code, and each as it is entered. The
 //! layout is that of the peer's log, which scripts read.
 
-use crate::cache::{CodePage, Isa};
+use crate::cache::{CodePage, Isa, code_of};
 use codegen::Compiled;
 use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter};
 use ir::Unit;
 use isa::Guest;
-use memory::PAGE;
 use std::fmt::Write;
 use trace::Item;
 
@@ -20,14 +19,7 @@ pub(crate) fn guest_code<G: Guest>(
     if !trace::enabled_at(Item::InAsm, unit.pc) {
         return;
     }
-    let mut code = vec![0; unit.len as usize];
-    let in_first = code.len().min((PAGE - unit.pc % PAGE) as usize);
-    let (start, rest) = code.split_at_mut(in_first);
-    let read = first.ram.read(first.offset + unit.pc % PAGE, start)
-        && (rest.is_empty() || second.is_some_and(|page| page.ram.read(page.offset, rest)));
-    if !read {
-        return;
-    }
+    let code = code_of(unit, first, second);
     let (mut text, mut at) = (String::from("----------------\nIN: \n"), 0);
     while at < code.len() {
         let pc = unit.pc.wrapping_add(at as u64);

@@ -29,6 +29,8 @@ pub(crate) struct Shared<S> {
     /// Host pages that the TLB may let stores to, as bits by hash: whoever translates code from
     /// another page need not look through the TLB.
     stored: Box<[AtomicU64]>,
+    /// Whether its thread may be parked; without, asking for attention takes no lock.
+    parks: bool,
 }
 
 /// Words of `Shared::stored`.
@@ -41,12 +43,13 @@ unsafe impl<S: Send> Send for Shared<S> {}
 unsafe impl<S: Send> Sync for Shared<S> {}
 
 impl<S> Shared<S> {
-    pub(crate) fn new(state: S) -> Self {
+    pub(crate) fn new(state: S, parks: bool) -> Self {
         Self {
             block: UnsafeCell::new(Block { core: Core::new(), state }),
             doorbell: Doorbell::new(),
             rounds: Rounds::new(),
             stored: (0..STORED_WORDS).map(|_| AtomicU64::new(0)).collect(),
+            parks,
         }
     }
 
@@ -115,7 +118,10 @@ impl<S> Shared<S> {
 
     /// Asks for the run loop's attention, wherever the thread is.
     pub(crate) fn notify(&self, why: u32) {
-        self.doorbell.ring(self.attention(), why);
+        match self.parks {
+            true => self.doorbell.ring(self.attention(), why),
+            false => drop(self.attention().fetch_or(why, Ordering::SeqCst)),
+        }
     }
 }
 

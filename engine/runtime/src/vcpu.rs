@@ -4,7 +4,9 @@
 use crate::cache::{CodeCache, CodePage, Found, Isa, Key, LinkSlot};
 use crate::doorbell::{Doorbell, attention};
 use crate::engine::{Engine, Generation};
+use crate::faults::Running;
 use crate::log;
+use crate::process::ProcessMemory;
 use crate::shared::{Block, Shared};
 use codegen::x86_64::{pin_of, read_mxcsr, write_mxcsr};
 use codegen::{
@@ -13,10 +15,10 @@ use codegen::{
 use cpu::{CpuLink, Exit, Register, RestoreError, Value, VirtualCpu};
 use interp::{Interpreter, Outcome};
 use ir::{Builder, ExitKind, GuestReg, MemOp, RegInfo, Unit, VectorBytes};
-use isa::{CodeSource, Cpu, FloatControl, FpFlags, Guest, HostRounding, Mode};
+use isa::{CodeSource, Cpu, Event, FloatControl, FpFlags, Guest, HostRounding, Mode, UserGuest};
 use memory::{AddressSpace, MemoryListener, PAGE};
 use state::SavedState;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Bit of `Unit::flags` for units that are executed for a single step. ISAs do not use it, nor the
@@ -49,7 +51,7 @@ pub struct Vcpu<G: Guest> {
     pins: Vec<(usize, GuestReg)>,
     unit: Unit,
     /// Exits to the run loop by kind, and units looked up in the shared tables.
-    exits: [u64; 6],
+    exits: [u64; 7],
     lookups: u64,
     /// Units that ran lately, by their place in the jump cache.
     recent: Box<[Option<Recent>]>,
@@ -57,6 +59,10 @@ pub struct Vcpu<G: Guest> {
     epoch: u64,
     enter: u64,
     interpreter: Interpreter,
+    /// The memory of the process, in user mode.
+    process: Option<Arc<ProcessMemory>>,
+    /// The next instruction overwrites code of its own page: it is executed by itself.
+    alone: bool,
 }
 
 // SAFETY: the raw pointers into the shared block are used by the thread that owns the processor.
@@ -90,7 +96,16 @@ where
 {
     /// A processor in its reset state.
     pub fn new(guest: Arc<G>, space: Arc<AddressSpace>, cache: Arc<CodeCache>) -> Self {
-        let shared = Arc::new(Shared::new(guest.reset()));
+        Self::with(guest, space, cache, None)
+    }
+
+    fn with(
+        guest: Arc<G>,
+        space: Arc<AddressSpace>,
+        cache: Arc<CodeCache>,
+        process: Option<Arc<ProcessMemory>>,
+    ) -> Self {
+        let shared = Arc::new(Shared::new(guest.reset(), process.is_none()));
         space.listen(Arc::downgrade(&shared) as Weak<dyn MemoryListener>);
         let number = cache.join(Arc::downgrade(&shared) as Weak<dyn crate::cache::Peer>);
         let regs = G::registers();
@@ -98,20 +113,27 @@ where
         let pins = regs.iter().enumerate().filter_map(row).collect();
         let enter = cache.enter_thunk();
         Self {
-            engine: Engine::new(Arc::clone(&shared), space, cache),
+            engine: Engine::new(
+                Arc::clone(&shared),
+                space,
+                cache,
+                process.as_ref().map(|process| Arc::clone(&process.pages)),
+            ),
             guest,
             shared,
             number,
             regs,
             pins,
             unit: Unit::default(),
-            exits: [0; 6],
+            exits: [0; 7],
             lookups: 0,
             recent: vec![None; JUMP_ENTRIES].into(),
             mode: Mode::default(),
             epoch: 0,
             enter,
             interpreter: Interpreter::default(),
+            process,
+            alone: false,
         }
     }
 
@@ -127,18 +149,20 @@ where
         act(&mut Cpu::new(&self.guest, state, &mut self.engine))
     }
 
-    fn state(&mut self) -> &mut G::State {
+    /// The registers.
+    pub fn state_mut(&mut self) -> &mut G::State {
         // SAFETY: as in `with_cpu`.
         unsafe { &mut (*self.shared.block()).state }
     }
 
-    fn state_ref(&self) -> &G::State {
+    /// The registers.
+    pub fn state(&self) -> &G::State {
         // SAFETY: as in `with_cpu`, and `&self` keeps the processor from running.
         unsafe { &(*self.shared.block()).state }
     }
 
     fn set_pc(&mut self, pc: u64) {
-        G::set_pc(self.state(), pc);
+        G::set_pc(self.state_mut(), pc);
     }
 
     fn set_flags(&mut self, flags: u32) {
@@ -150,6 +174,8 @@ where
     fn run_loop(&mut self, single: bool) -> Exit {
         self.begin();
         let cache = Arc::clone(&self.engine.cache);
+        let window = |process: &Arc<ProcessMemory>| Some(process.base()).filter(|base| *base != 0);
+        let _running = self.process.as_ref().map(|process| Running::begin(&cache, window(process)));
         let mut gate = cache.enter();
         let mut pending_link = None;
         let (mut kicked, mut fenced) = (false, true);
@@ -173,7 +199,7 @@ where
             if self.with_cpu(|cpu| G::interrupt(cpu)) {
                 pending_link = None;
             }
-            self.mode = self.guest.mode(self.state_ref());
+            self.mode = self.guest.mode(self.state());
             if single {
                 self.mode.flags |= SINGLE_STEP;
             }
@@ -182,7 +208,7 @@ where
             let record = match self.find(seen) {
                 Some(Next::Run(found)) => {
                     if let Some(exit) = pending_link.take()
-                        && found.second.is_none()
+                        && (found.second.is_none() || self.process.is_some())
                     {
                         cache.link(exit, &found, seen);
                     }
@@ -197,6 +223,7 @@ where
                     self.log_entry(0);
                     self.interpret_once()
                 }
+                Some(Next::Trapped) if G::holds_event(self.state()) => break Exit::Trap,
                 // A step that ends in a trap is a step: a handler that faults, too, has no end.
                 Some(Next::Trapped) if single => break Exit::Debug,
                 Some(Next::Trapped) => {
@@ -235,7 +262,13 @@ where
                         break Exit::Halted;
                     }
                 }
+                RecordKind::Redirected if G::holds_event(self.state()) => break Exit::Trap,
                 RecordKind::Redirected => {}
+                RecordKind::Stale => {
+                    self.set_pc(record.pc);
+                    cache.drop_stale(record.unit as usize, self.epoch);
+                    continue;
+                }
             }
             if single {
                 break Exit::Debug;
@@ -253,7 +286,7 @@ where
     /// Before generated code runs: pointers for its slow path, the rounding mode.
     fn begin(&mut self) {
         let owner = std::ptr::from_mut(self) as u64;
-        let mxcsr = mxcsr_of(G::float_control(self.state_ref()));
+        let mxcsr = mxcsr_of(G::float_control(self.state()));
         let block = self.block();
         // SAFETY: only this thread uses these fields.
         let core = unsafe { &raw mut (*block).core };
@@ -269,7 +302,7 @@ where
     fn end(&mut self) {
         // SAFETY: only this thread uses the field.
         let mxcsr = unsafe { (*self.block()).core.mxcsr };
-        G::add_fp_flags(self.state(), flags_of(mxcsr));
+        G::add_fp_flags(self.state_mut(), flags_of(mxcsr));
         let misses = std::mem::take(&mut self.engine.tlb_misses);
         self.engine.cache.counters.tlb_misses.fetch_add(misses, Ordering::Relaxed);
     }
@@ -331,7 +364,8 @@ where
     /// The unit for the present mode. `None` when code memory is full.
     fn find(&mut self, seen: u64) -> Option<Next> {
         let mode = self.mode;
-        if let Some((found, global)) = self.recent(seen) {
+        let alone = std::mem::take(&mut self.alone);
+        if !alone && let Some((found, global)) = self.recent(seen) {
             self.remember(mode.pc, &found, global, seen);
             return Some(Next::Run(found));
         }
@@ -340,13 +374,13 @@ where
             Ok(page) => page,
             Err(trap) => return Some(self.trap(trap)),
         };
-        if !page.whole {
+        if alone || !page.whole {
             self.translate_once(&page);
             return Some(Next::Once);
         }
         let key = Key { page: page.host(), mode };
         // A unit that lies across two pages depends on both.
-        let global = page.global && mode.pc % PAGE < PAGE - 2;
+        let global = page.global && mode.pc % PAGE <= PAGE - G::LONGEST;
         if let Some(found) = self.engine.cache.find(&key)
             && self.second_matches(&found)
         {
@@ -435,7 +469,7 @@ where
         };
         let mut unit = std::mem::take(&mut self.unit);
         let mut second = None;
-        if mode.pc % PAGE >= PAGE - 2 {
+        if mode.pc % PAGE > PAGE - G::LONGEST {
             // The first instruction may lie across two pages: look before it is made for good.
             unit.clear();
             if translate(&mut unit, 1, None) {
@@ -468,7 +502,7 @@ where
             );
         }
         if trace::enabled_at(trace::Item::Cpu, pc) {
-            trace::log!(Cpu, "{}", self.guest.dump(self.state_ref(), self.shared.lines()));
+            trace::log!(Cpu, "{}", self.guest.dump(self.state(), self.shared.lines()));
         }
     }
 
@@ -485,7 +519,7 @@ where
             // SAFETY: as above.
             Loc::Spill(slot) => unsafe { (&(*block).core.spill)[usize::from(slot)] },
             Loc::Imm(i) => site.imms[usize::from(i)],
-            Loc::State(row) => G::reg(self.state_ref(), GuestReg(row)),
+            Loc::State(row) => G::reg(self.state(), GuestReg(row)),
         }
     }
 
@@ -499,7 +533,7 @@ where
             Loc::Xmm(r) => unsafe { (&mut (*block).core.frame.xmm)[usize::from(r)][0] = value },
             // SAFETY: as above.
             Loc::Spill(slot) => unsafe { (&mut (*block).core.spill)[usize::from(slot)] = value },
-            Loc::State(row) => G::set_reg(self.state(), GuestReg(row), value),
+            Loc::State(row) => G::set_reg(self.state_mut(), GuestReg(row), value),
         }
     }
 
@@ -544,11 +578,11 @@ where
         for host in 0..16 {
             if site.gpr[host] != CLEAN {
                 let value = self.read(site, Loc::Gpr(host as u8));
-                G::set_reg(self.state(), GuestReg(site.gpr[host]), value);
+                G::set_reg(self.state_mut(), GuestReg(site.gpr[host]), value);
             }
             if site.xmm[host] != CLEAN {
                 let value = self.read(site, Loc::Xmm(host as u8));
-                G::set_reg(self.state(), GuestReg(site.xmm[host]), value);
+                G::set_reg(self.state_mut(), GuestReg(site.xmm[host]), value);
             }
         }
         self.set_pc(site.pc);
@@ -558,6 +592,11 @@ where
     fn serve(&mut self, site: &Site) -> Option<&'static ExitRecord> {
         let [a, b, c] = site.args.map(|loc| self.read(site, loc));
         let mmu = self.mode.mmu;
+        if self.overwrites_itself(site, [a, b]) {
+            self.synchronise(site);
+            self.alone = true;
+            return Some(&REDIRECTED);
+        }
         let result = match site.kind {
             SiteKind::Load(mem) | SiteKind::Store(mem) if mem.size() > 8 => {
                 let result = self.serve_vector(site, mem, a.wrapping_add(b));
@@ -576,6 +615,17 @@ where
         };
         let result = result.map(|value| self.write(site.dst, value));
         self.resume(site, result)
+    }
+
+    /// Whether what a site stores would overwrite code of the page that it is in itself: then what
+    /// comes after it in the unit may not be what the guest has there.
+    fn overwrites_itself(&self, site: &Site, [a, b]: [u64; 2]) -> bool {
+        let (gva, mem) = match site.kind {
+            SiteKind::Store(mem) => (a.wrapping_add(b), mem),
+            SiteKind::Amo(_, mem) | SiteKind::Cas(mem) => (a, mem),
+            SiteKind::Load(_) | SiteKind::Call(_) => return false,
+        };
+        self.engine.overwrites_itself(site.pc, gva, mem.size())
     }
 
     /// Resumes after a site, or takes its trap.
@@ -605,21 +655,21 @@ where
         let helper = &G::helpers()[usize::from(helper)];
         if helper.float {
             let mxcsr = read_mxcsr();
-            G::add_fp_flags(self.state(), flags_of(mxcsr));
+            G::add_fp_flags(self.state_mut(), flags_of(mxcsr));
         }
         let result = self.with_cpu(|cpu| (helper.run)(cpu, args));
         if helper.float {
-            write_mxcsr(mxcsr_of(G::float_control(self.state_ref())));
+            write_mxcsr(mxcsr_of(G::float_control(self.state())));
         }
         if helper.quiet {
             return result;
         }
         for i in 0..self.pins.len() {
             let (host, row) = self.pins[i];
-            let value = G::reg(self.state_ref(), row);
+            let value = G::reg(self.state(), row);
             self.write(Loc::Gpr(host as u8), value);
         }
-        let mut mode = self.guest.mode(self.state_ref());
+        let mut mode = self.guest.mode(self.state());
         mode.flags |= self.mode.flags & SINGLE_STEP;
         // SAFETY: only this thread uses the field.
         let present = unsafe { (*self.block()).core.flags };
@@ -657,8 +707,9 @@ struct Source<'a> {
     wants_second: bool,
 }
 
-impl CodeSource for Source<'_> {
-    fn halfword(&mut self, gva: u64) -> Option<u16> {
+impl Source<'_> {
+    /// The page with the code at `gva`, and the offset there.
+    fn page(&mut self, gva: u64) -> Option<(&CodePage, u64)> {
         let page = match (gva / PAGE).wrapping_sub(self.pc / PAGE) {
             0 => self.first,
             1 => {
@@ -667,7 +718,19 @@ impl CodeSource for Source<'_> {
             }
             _ => return None,
         };
-        page.ram.load_u16(page.offset + gva % PAGE)
+        Some((page, gva % PAGE))
+    }
+}
+
+impl CodeSource for Source<'_> {
+    fn halfword(&mut self, gva: u64) -> Option<u16> {
+        let (page, at) = self.page(gva)?;
+        page.halfword(at)
+    }
+
+    fn byte(&mut self, gva: u64) -> Option<u8> {
+        let (page, at) = self.page(gva)?;
+        page.byte(at)
     }
 }
 
@@ -682,7 +745,12 @@ struct Asking<'a, G: Guest> {
 impl<G: Guest> CodeSource for Asking<'_, G> {
     fn halfword(&mut self, gva: u64) -> Option<u16> {
         let page = self.engine.code_page(self.guest, self.state, self.which, gva).ok()?;
-        page.ram.load_u16(page.offset + gva % PAGE)
+        page.halfword(gva % PAGE)
+    }
+
+    fn byte(&mut self, gva: u64) -> Option<u8> {
+        let page = self.engine.code_page(self.guest, self.state, self.which, gva).ok()?;
+        page.byte(gva % PAGE)
     }
 }
 
@@ -717,6 +785,56 @@ fn mxcsr_of(control: FloatControl) -> u32 {
     Core::MXCSR | flush | rounding << 13 | zeros
 }
 
+impl<G: UserGuest> Vcpu<G>
+where
+    G::State: SavedState,
+{
+    /// A processor in its reset state for a thread of a process.
+    pub fn for_process(guest: Arc<G>, memory: &Arc<ProcessMemory>) -> Self {
+        let space = AddressSpace::new("process");
+        Self::with(guest, space, Arc::clone(&memory.cache), Some(Arc::clone(memory)))
+    }
+
+    /// The memory of its process, if it is a thread of one.
+    pub fn memory(&self) -> Option<&Arc<ProcessMemory>> {
+        self.process.as_ref()
+    }
+
+    /// What made [`VirtualCpu::run`] end with [`Exit::Trap`].
+    pub fn take_event(&mut self) -> Option<Event> {
+        let guest = Arc::clone(&self.guest);
+        guest.take_event(self.state_mut())
+    }
+
+    /// What kicks it out of [`VirtualCpu::run`].
+    pub fn kicker(&self) -> Kicker {
+        Kicker(Arc::clone(&self.shared) as Arc<dyn Attention>)
+    }
+}
+
+/// The word that a processor polls.
+trait Attention: Send + Sync {
+    fn word(&self) -> &AtomicU32;
+}
+
+impl<S: Send> Attention for Shared<S> {
+    fn word(&self) -> &AtomicU32 {
+        self.attention()
+    }
+}
+
+/// Kicks a processor of a process.
+#[derive(Clone)]
+pub struct Kicker(Arc<dyn Attention>);
+
+impl Kicker {
+    /// Makes `run` end with [`Exit::Kicked`] soon, or at once the next time it is called. One atomic
+    /// operation: for signal handlers, too.
+    pub fn kick(&self) {
+        self.0.word().fetch_or(attention::KICK, Ordering::SeqCst);
+    }
+}
+
 impl<G: Guest> VirtualCpu for Vcpu<G>
 where
     G::State: SavedState,
@@ -734,42 +852,39 @@ where
     }
 
     fn reset(&mut self) {
-        *self.state() = self.guest.reset();
+        *self.state_mut() = self.guest.reset();
         self.engine.flush_all();
-        trace::log!(
-            CpuReset,
-            "CPU Reset\n{}",
-            self.guest.dump(self.state_ref(), self.shared.lines())
-        );
+        trace::log!(CpuReset, "CPU Reset\n{}", self.guest.dump(self.state(), self.shared.lines()));
     }
 
     fn pc(&self) -> u64 {
-        self.guest.mode(self.state_ref()).pc
+        self.guest.mode(self.state()).pc
     }
 
     fn registers(&self) -> Vec<Register> {
         let register = |(row, info): (usize, &RegInfo)| Register {
             name: info.name,
             bits: 64,
-            value: u128::from(G::reg(self.state_ref(), GuestReg(row as u8))),
+            value: u128::from(G::reg(self.state(), GuestReg(row as u8))),
         };
         self.regs.iter().enumerate().map(register).collect()
     }
 
     fn set_register(&mut self, name: &str, value: u128) -> bool {
         let Some(row) = self.regs.iter().position(|r| r.name == name) else { return false };
-        G::set_reg(self.state(), GuestReg(row as u8), value as u64);
+        G::set_reg(self.state_mut(), GuestReg(row as u8), value as u64);
         true
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        const KINDS: [&str; 6] = [
+        const KINDS: [&str; 7] = [
             "exits to be linked",
             "exits to other pages",
             "indirect jumps missed",
             "exits to look up",
             "halts",
             "traps and returns",
+            "stale units",
         ];
         let mut list: Vec<_> = KINDS.into_iter().zip(self.exits).collect();
         list.push(("unit lookups", self.lookups));
@@ -780,7 +895,7 @@ where
     }
 
     fn dump(&self) -> String {
-        self.guest.dump(self.state_ref(), self.shared.lines())
+        self.guest.dump(self.state(), self.shared.lines())
     }
 
     fn debug_translate(&mut self, gva: u64) -> Option<u64> {
@@ -788,12 +903,12 @@ where
     }
 
     fn save(&self) -> Value {
-        self.state_ref().save()
+        self.state().save()
     }
 
     fn restore(&mut self, value: &Value) -> Result<(), RestoreError> {
-        self.state().restore(value)?;
-        self.guest.restored(self.state_ref());
+        self.state_mut().restore(value)?;
+        self.guest.restored(self.state());
         self.engine.flush_all();
         Ok(())
     }

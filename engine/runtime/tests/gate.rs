@@ -7,6 +7,7 @@
 #[allow(dead_code, reason = "reasons that no test here gives")]
 #[path = "../src/doorbell.rs"]
 mod doorbell;
+#[allow(dead_code, reason = "forks are not modelled")]
 #[path = "../src/gate.rs"]
 mod gate;
 

@@ -43,13 +43,16 @@ pub struct Wiring {
     pub imsic: Option<Arc<dyn Imsic>>,
     /// Supervisor software interrupts from outside.
     pub software: Arc<SoftwareEdge>,
+    /// Whether there is no machine: programs run in U-mode, and exceptions are for whoever plays
+    /// their operating system.
+    pub user: bool,
 }
 
 impl Wiring {
     /// A hart without MSIs whose `time` is `counter`.
     pub fn new(hart_id: u64, reset_pc: u64, counter: Counter) -> Self {
         let timer = SupervisorTimer::new(counter);
-        Self { hart_id, reset_pc, timer, imsic: None, software: Arc::default() }
+        Self { hart_id, reset_pc, timer, imsic: None, software: Arc::default(), user: false }
     }
 }
 
@@ -161,6 +164,9 @@ impl Guest for Riscv {
         if self.has(Feature::Svadu) && !self.has(Feature::Svade) {
             state.menvcfg |= ADUE;
         }
+        if self.wiring.user {
+            crate::user::enter(self, &mut state);
+        }
         csr::reset_counters(self, &mut state);
         self.wiring.timer.set(state.stimecmp);
         state
@@ -224,12 +230,20 @@ impl Guest for Riscv {
             (MemoryFault::Misaligned, Access::Store | Access::Atomic) => Exception::StoreMisaligned,
             (MemoryFault::Misaligned, Access::Fetch) => Exception::FetchMisaligned,
             (MemoryFault::Bus, access) => return mmu::access_fault(access, gva),
+            (fault @ (MemoryFault::Unmapped | MemoryFault::Protected), access) => {
+                let protected = fault == MemoryFault::Protected;
+                return Trap { protected, ..mmu::page_fault(access, gva) };
+            }
         };
         Trap::new(cause, gva)
     }
 
     fn raise(cpu: &mut Cpu<'_, Self>, trap: Trap) {
         trap::raise(cpu, trap);
+    }
+
+    fn holds_event(state: &State) -> bool {
+        state.event != 0
     }
 
     fn interrupt(cpu: &mut Cpu<'_, Self>) -> bool {

@@ -119,7 +119,7 @@ pub(crate) fn cbo_zero(cpu: &mut Cpu<'_, Riscv>, [insn, address, _]: [u64; 3]) -
         .step_by(4096)
         .try_for_each(|at| cpu.zero(set, at, size.min(4096) as u32));
     // The exception names the address that the instruction named.
-    stored.map_err(|fault| Trap::new(fault.cause, cpu.guest.address(address)))?;
+    stored.map_err(|fault| Trap { tval: cpu.guest.address(address), ..fault })?;
     Ok(0)
 }
 
@@ -136,7 +136,7 @@ pub(crate) fn cbo(cpu: &mut Cpu<'_, Riscv>, [insn, address, _]: [u64; 3]) -> Res
         return Ok(0);
     }
     let probed = cpu.probe(set, Access::Store, block, size as u32);
-    probed.map_err(|fault| Trap::new(fault.cause, address))?;
+    probed.map_err(|fault| Trap { tval: address, ..fault })?;
     Ok(0)
 }
 

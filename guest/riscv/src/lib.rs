@@ -27,6 +27,7 @@ mod status;
 pub mod timer;
 pub mod translate;
 pub mod trap;
+mod user;
 mod vector;
 
 pub use hart::{Riscv, Wiring, Xlen};

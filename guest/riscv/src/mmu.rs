@@ -89,7 +89,7 @@ fn root(hart: &Riscv, satp: u64) -> u64 {
     (if hart.is_rv32() { satp & 0x3f_ffff } else { satp & PPN }) << 12
 }
 
-fn page_fault(access: Access, gva: u64) -> Trap {
+pub(crate) fn page_fault(access: Access, gva: u64) -> Trap {
     let cause = match access {
         Access::Load => Exception::LoadPage,
         Access::Store | Access::Atomic => Exception::StorePage,

@@ -268,6 +268,12 @@ pub struct State {
     /// them wants; 0 makes other code the same for all of them.
     #[n(53)]
     pub vknown: u64,
+    /// User mode: the exception that nobody has taken yet, as `user.rs` packs it; 0 for none.
+    #[n(54)]
+    pub event: u64,
+    /// What goes with it.
+    #[n(55)]
+    pub event_value: u64,
 }
 
 /// Priority numbers of local interrupts 0 to 63.

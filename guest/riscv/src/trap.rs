@@ -55,12 +55,14 @@ pub struct Trap {
     pub cause: Exception,
     /// What goes with it: the address, or the instruction's bits.
     pub tval: u64,
+    /// User mode: the page is there, and may not be accessed like this.
+    pub protected: bool,
 }
 
 impl Trap {
     /// An exception.
     pub const fn new(cause: Exception, tval: u64) -> Self {
-        Self { cause, tval }
+        Self { cause, tval, protected: false }
     }
 
     /// Illegal instruction with these bits.
@@ -258,6 +260,9 @@ pub(crate) fn raise(cpu: &mut Cpu<'_, Riscv>, trap: Trap) {
     };
     let tval = cpu.guest.value(tval);
     log_trap(cpu, false, code, tval, trap.cause.name());
+    if cpu.guest.wiring.user {
+        return crate::user::keep(cpu.state, trap);
+    }
     let delegated = cpu.state.medeleg >> code & 1 != 0;
     if delegated && cpu.state.privilege < Privilege::Machine {
         enter_s(cpu, code, tval);

@@ -11,7 +11,7 @@
 mod machine;
 
 use codegen::x86_64::{Buffers, Generator, emit_thunks};
-use codegen::{Compiled, Core, Target, Thunks};
+use codegen::{Compiled, Core, Memory, Target, Thunks};
 use iced_x86::{
     Decoder, DecoderOptions, Formatter, Instruction, Mnemonic, NasmFormatter, SymbolResolver,
     SymbolResult,
@@ -229,7 +229,16 @@ fn render(text: &str) -> String {
     assert_eq!(unit.verify(), Ok(()));
     let (_, thunks) = emit_thunks(regs, THUNKS);
     let vectors = Riscv::VECTORS;
-    let target = Target { regs, vectors, origin: ORIGIN, thunks, unit: 0, no_chain: false };
+    let target = Target {
+        regs,
+        vectors,
+        origin: ORIGIN,
+        thunks,
+        unit: 0,
+        no_chain: false,
+        memory: Memory::Tlb,
+        compared: None,
+    };
     let mut buffers = Buffers::default();
     let compiled = Generator::compile(&unit, target, &mut buffers).expect("a kernel is small");
     let (summary, host) = host_code(&buffers.code, &compiled, thunks);

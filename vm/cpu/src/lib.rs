@@ -17,6 +17,9 @@ pub enum Exit {
     Halted,
     /// It met a breakpoint or finished a single step.
     Debug,
+    /// User mode: the program did something that is for its operating system to handle; the ISA's
+    /// state says what.
+    Trap,
 }
 
 /// What other threads hold of a virtual processor. Its lines are the inputs of the processor, as

@@ -36,17 +36,24 @@ pub struct Mem {
     base: Gpr,
     index: Option<Gpr>,
     disp: i32,
+    /// Whether the base of segment gs is added.
+    gs: bool,
 }
 
 impl Mem {
     /// [base + disp]
     pub fn base(base: Gpr, disp: i32) -> Self {
-        Self { base, index: None, disp }
+        Self { base, index: None, disp, gs: false }
     }
     /// [base + index + disp]
     pub fn indexed(base: Gpr, index: Gpr, disp: i32) -> Self {
         debug_assert!(index != gpr::RSP, "rsp cannot be an index");
-        Self { base, index: Some(index), disp }
+        Self { base, index: Some(index), disp, gs: false }
+    }
+    /// The same in segment gs.
+    #[must_use]
+    pub fn in_gs(self) -> Self {
+        Self { gs: true, ..self }
     }
 }
 
@@ -201,7 +208,7 @@ impl Asm {
         let reg = (reg & 7) << 3;
         match rm {
             Rm::Reg(r) => self.byte(0xc0 | reg | (r & 7)),
-            Rm::Mem(Mem { base, index, disp }) => {
+            Rm::Mem(Mem { base, index, disp, .. }) => {
                 let base_low = base.0 & 7;
                 let mode = match disp {
                     0 if base_low != 5 => 0x00,
@@ -236,7 +243,15 @@ impl Asm {
         }
     }
 
+    /// The segment's prefix, if an operand needs it.
+    fn segment(&mut self, rm: Rm) {
+        if let Rm::Mem(Mem { gs: true, .. }) = rm {
+            self.byte(0x65);
+        }
+    }
+
     fn rex(&mut self, w: bool, reg: u8, rm: Rm, force: bool) {
+        self.segment(rm);
         let (x, b) = Self::xb(rm);
         let rex = 0x40 | u8::from(w) << 3 | (reg >> 3) << 2 | x << 1 | b;
         if rex != 0x40 || force {
@@ -571,6 +586,7 @@ impl Asm {
     /// A VEX instruction on 128 bits, or, with `wide`, on 256.
     pub fn vector(&mut self, wide: bool, insn: Vex, reg: u8, vvvv: u8, rm: Rm) {
         let Vex { pp, map, w, opcode } = insn;
+        self.segment(rm);
         let l = u8::from(wide) << 2;
         let (x, b) = Self::xb(rm);
         let r = reg >> 3;

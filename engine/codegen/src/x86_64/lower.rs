@@ -9,7 +9,7 @@ use super::thunks::{core_mem, state_mem};
 use crate::layout::{
     Core, ENGINE_FLAGS, ExitRecord, JumpEntry, Loc, PAGE_BITS, RecordKind, Site, SiteKind,
 };
-use crate::{CompileError, Compiled, Target};
+use crate::{Compared, CompileError, Compiled, FaultRange, Target};
 use ir::{Cond, ExitKind, Hint, Op, OpKind, Operand, Type, Unit, Value};
 use std::mem::offset_of;
 
@@ -46,6 +46,14 @@ struct Holds([(u16, bool); 256]);
 const HELD_INT: [u8; 2] = [10, 11];
 const HELD_FLOAT: [u8; 10] = [6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
+/// Code that may fault on the host, and its slow path.
+pub(super) struct MayFault {
+    pub(super) start: u32,
+    pub(super) end: u32,
+    pub(super) site: Site,
+    pub(super) kept: Kept,
+}
+
 /// A record placed behind the code and the instructions that refer to it.
 enum Record {
     Site(Site),
@@ -60,6 +68,9 @@ pub struct Buffers {
     /// Where each guest instruction's code begins, and its address. What lies before the first
     /// enters the unit.
     pub insns: Vec<(u32, u64)>,
+    /// What may fault on the host, in order.
+    pub faults: Vec<FaultRange>,
+    may_fault: Vec<MayFault>,
     alloc: Allocator,
     last_use: Vec<u32>,
     needed: Vec<bool>,
@@ -74,6 +85,8 @@ pub struct Buffers {
 pub struct Generator<'a> {
     pub(super) asm: Asm,
     insns: Vec<(u32, u64)>,
+    faults: Vec<FaultRange>,
+    pub(super) may_fault: Vec<MayFault>,
     pub(super) unit: &'a Unit,
     pub(super) target: Target<'a>,
     pub(super) alloc: Allocator,
@@ -123,6 +136,8 @@ impl<'a> Generator<'a> {
         Buffers {
             code: g.asm.code,
             insns: g.insns,
+            faults: g.faults,
+            may_fault: g.may_fault,
             alloc: g.alloc,
             last_use: g.last_use,
             needed: g.needed,
@@ -138,6 +153,8 @@ impl<'a> Generator<'a> {
         let mut g = Self {
             asm: Asm { code: buffers.code },
             insns: buffers.insns,
+            faults: buffers.faults,
+            may_fault: buffers.may_fault,
             unit,
             target,
             alloc: buffers.alloc,
@@ -156,6 +173,8 @@ impl<'a> Generator<'a> {
         };
         g.asm.code.clear();
         g.insns.clear();
+        g.faults.clear();
+        g.may_fault.clear();
         g.alloc.begin(target.regs, unit.temps);
         g.last_use.clear();
         g.last_use.resize(unit.temps as usize, 0);
@@ -222,7 +241,33 @@ impl<'a> Generator<'a> {
         let wrong = self.asm.jcc(Cc::Ne);
         let record = self.record(RecordKind::Lookup, self.unit.pc);
         self.tails.push(Tail::Leave { from: wrong, record, patchable: false });
-        Compiled { checked_entry: 0, entry: self.asm.here() as u32, tails: 0, code_len: 0 }
+        let entry = self.asm.here() as u32;
+        if let Some(compared) = self.target.compared {
+            self.compare_code(compared);
+        }
+        Compiled { checked_entry: 0, entry, tails: 0, code_len: 0 }
+    }
+
+    /// Leaves if the guest's code is not what was translated.
+    fn compare_code(&mut self, compared: Compared<'_>) {
+        let leave = |g: &mut Self| {
+            let from = g.asm.jcc(Cc::Ne);
+            let record = g.record(RecordKind::Stale, g.unit.pc);
+            g.tails.push(Tail::Leave { from, record, patchable: false });
+        };
+        self.asm.mov_imm(RCX, compared.host);
+        let (words, rest) = compared.code.as_chunks::<8>();
+        for (index, word) in words.iter().enumerate() {
+            self.asm.mov_imm(RAX, u64::from_le_bytes(*word));
+            self.asm.alu(Alu::Cmp, Width::W64, RAX, Mem::base(RCX, 8 * index as i32).into());
+            leave(self);
+        }
+        for (index, byte) in rest.iter().enumerate() {
+            let at = Mem::base(RCX, (8 * words.len() + index) as i32);
+            self.asm.movzx8(RAX, at.into());
+            self.asm.alu_imm(Alu::Cmp, Width::W32, RAX.into(), i32::from(*byte));
+            leave(self);
+        }
     }
 
     fn end_of_operation(&mut self, op: &Op) {
@@ -683,8 +728,9 @@ impl<'a> Generator<'a> {
     }
 
     /// Whether a unit at `pc` is reached through the same page as this one's first instruction.
+    /// Without address translation, every unit is.
     pub(super) fn same_page(&self, pc: u64) -> bool {
-        pc >> PAGE_BITS == self.unit.pc >> PAGE_BITS
+        self.is_direct() || pc >> PAGE_BITS == self.unit.pc >> PAGE_BITS
     }
 
     fn exit_if(&mut self, op: &Op) -> Result<(), CompileError> {
@@ -835,7 +881,7 @@ impl<'a> Generator<'a> {
             Tail::Single { from, access, site, resume, kept } => {
                 self.asm.bind(from);
                 let slow = self.look_up(&access);
-                self.emit_access(&access, RCX);
+                self.emit_access(&access, Some(RCX));
                 let back = self.asm.jmp();
                 self.asm.bind_to(back, resume);
                 self.asm.bind(slow);
@@ -904,6 +950,17 @@ impl<'a> Generator<'a> {
             }
         }
         self.records = records;
+        let mut may_fault = std::mem::take(&mut self.may_fault);
+        for MayFault { start, end, site, kept } in may_fault.drain(..) {
+            let record = self.asm.here() as u32;
+            self.asm.code.extend_from_slice(bytes_of(&site));
+            while !self.asm.here().is_multiple_of(8) {
+                self.asm.code.push(0);
+            }
+            let thunk = self.target.thunks.slow_of(kept);
+            self.faults.push(FaultRange { start, end, site: record, thunk });
+        }
+        self.may_fault = may_fault;
     }
 }
 

@@ -1,17 +1,18 @@
 //! Guest memory accesses.
 //!
-//! The inline path looks the page up in the software TLB: the tag must equal the address without
+//! In user mode they are made as they are: what faults on the host leads to the slow path
+//! ([`FaultRange`](crate::FaultRange)). Elsewhere the inline path looks the page up in the software TLB: the tag must equal the address without
 //! its page offset but with the bits that alignment demands to be zero, so that a misaligned
 //! access, a missing page and a page that needs care all fail the same comparison.
 
 use super::alloc::{Class, Kept};
 use super::asm::gpr::{RAX, RBP, RCX, RDX};
 use super::asm::{Alu, Cc, Gpr, Mem, Patch, Rm, Width, Xmm};
-use super::lower::{Generator, Tail};
+use super::lower::{Generator, MayFault, Tail};
 use super::spans::Span;
 use super::thunks::core_disp;
-use crate::CompileError;
 use crate::layout::{Core, Loc, PAGE_BITS, Site, SiteKind, TLB_ENTRIES, TlbEntry};
+use crate::{CompileError, Memory};
 use ir::{AmoOp, MemOp, Op, OpKind, Operand};
 use std::mem::{offset_of, size_of};
 
@@ -40,6 +41,19 @@ impl Access {
     fn writes(&self) -> bool {
         !matches!(self.what, What::Load(_) | What::LoadFloat(_))
     }
+}
+
+/// What leads from an access to its slow path.
+#[derive(Debug)]
+#[must_use]
+pub(super) enum Reach {
+    /// A jump that is taken unless the TLB has the page; what to add to guest addresses is in `rcx`.
+    Tlb(Patch),
+    /// The access itself, which begins here, when the host faults; a jump if it is misaligned and may
+    /// not be.
+    Direct(usize, Option<Patch>),
+    /// There is no fast path.
+    Slow(Patch),
 }
 
 /// How an access gets at its page.
@@ -88,18 +102,63 @@ impl Generator<'_> {
         self.tlb_masked(base, disp, (0, tag_mask), write)
     }
 
-    /// The same for a vector, which takes the slow path when it crosses a page: then the page of its
-    /// last byte is not the one that the entry of its first byte can hold.
-    pub(super) fn tlb_vector(&mut self, mem: MemOp, base: Gpr, disp: i32, write: bool) -> Patch {
-        if mem.must_align() {
-            return self.tlb(base, disp, mem.size(), write);
+    /// The way to a vector, which is the slow one through the TLB when it crosses a page: then the page
+    /// of its last byte is not the one that the entry of its first byte can hold.
+    pub(super) fn reach_vector(&mut self, mem: MemOp, base: Gpr, disp: i32, write: bool) -> Reach {
+        if self.is_direct() {
+            return self.directly(base, disp, mem.must_align().then(|| mem.size()));
         }
-        self.tlb_masked(base, disp, (mem.size() as i32 - 1, -(1 << PAGE_BITS)), write)
+        Reach::Tlb(match mem.must_align() {
+            true => self.tlb(base, disp, mem.size(), write),
+            false => self.tlb_masked(base, disp, (mem.size() as i32 - 1, -(1 << PAGE_BITS)), write),
+        })
+    }
+
+    /// The way to `len` bytes from base on, at any alignment.
+    pub(super) fn reach_bytes(&mut self, base: Gpr, len: u64, write: bool) -> Reach {
+        if self.is_direct() {
+            return self.directly(base, 0, None);
+        }
+        Reach::Tlb(self.tlb_masked(base, 0, (len as i32 - 1, -(1 << PAGE_BITS)), write))
+    }
+
+    /// Whether guest memory is reached without the TLB.
+    pub(super) fn is_direct(&self) -> bool {
+        self.target.memory != Memory::Tlb
+    }
+
+    /// Begins a direct access; one of `aligned` bytes takes the slow path when it is misaligned.
+    fn directly(&mut self, base: Gpr, disp: i32, aligned: Option<u32>) -> Reach {
+        let misaligned = aligned.filter(|size| *size > 1).map(|size| {
+            match disp {
+                0 => self.asm.mov(Width::W32, RAX, base),
+                _ => self.asm.lea(Width::W32, RAX, Mem::base(base, disp)),
+            }
+            self.asm.test_imm(RAX, size as i32 - 1);
+            self.asm.jcc(Cc::Ne)
+        });
+        Reach::Direct(self.asm.here(), misaligned)
+    }
+
+    /// A guest address as an operand, without the TLB.
+    pub(super) fn guest_mem(&self, base: Gpr, disp: i32) -> Mem {
+        match self.target.memory {
+            Memory::Window => Mem::base(base, disp).in_gs(),
+            Memory::Tlb | Memory::Direct => Mem::base(base, disp),
+        }
+    }
+
+    /// The operand of an access by this way.
+    pub(super) fn reached(&self, reach: &Reach, base: Gpr, disp: i32) -> Mem {
+        match reach {
+            Reach::Direct(..) => self.guest_mem(base, disp),
+            Reach::Tlb(_) | Reach::Slow(_) => Mem::indexed(base, RCX, disp),
+        }
     }
 
     /// Looks up the page of base + disp. What is compared with the tag is base + disp + `last`, and
     /// `tag_mask`.
-    pub(super) fn tlb_masked(
+    fn tlb_masked(
         &mut self,
         base: Gpr,
         disp: i32,
@@ -144,11 +203,28 @@ impl Generator<'_> {
     }
 
     /// Ends an access: its slow path resumes here.
-    pub(super) fn resume_here(&mut self, slow: Patch, site: Site, dst: Loc, least: Kept) {
+    pub(super) fn resume_here(&mut self, reach: Reach, site: Site, dst: Loc, least: Kept) {
         let site = Site { dst, ..site };
         let kept = self.alloc.kept().max(least);
         let resume = self.asm.here();
-        self.tails.push(Tail::Slow { from: slow, site, resume, kept });
+        let slow = match reach {
+            Reach::Tlb(slow) | Reach::Slow(slow) => Some(slow),
+            Reach::Direct(start, misaligned) => {
+                self.may_fault(start, site, kept);
+                misaligned
+            }
+        };
+        if let Some(from) = slow {
+            self.tails.push(Tail::Slow { from, site, resume, kept });
+        }
+    }
+
+    /// What was emitted from `start` on may fault on the host: then the slow path serves the site, and
+    /// goes on here.
+    fn may_fault(&mut self, start: usize, site: Site, kept: Kept) {
+        let resume = self.target.origin + self.asm.here() as u64;
+        let (start, end) = (start as u32, self.asm.here() as u32);
+        self.may_fault.push(MayFault { start, end, site: Site { resume, ..site }, kept });
     }
 
     fn load(&mut self, op: &Op) -> Result<(), CompileError> {
@@ -187,6 +263,9 @@ impl Generator<'_> {
 
     /// How an access gets at its page; takes a register for what it finds if others follow.
     fn choose_look(&mut self, op: &Op, write: bool) -> Look {
+        if self.is_direct() {
+            return Look::Alone;
+        }
         let Some((base, own, span)) = self.spans.at(self.unit, self.at as usize, op) else {
             return Look::Alone;
         };
@@ -209,13 +288,14 @@ impl Generator<'_> {
 
     /// Emits an access, and what leads to its slow path.
     fn access(&mut self, access: Access, look: Look, site: Site, least: Kept) {
-        let kept = self.alloc.kept().max(least);
-        if access.mem.is_big_endian() {
-            let from = self.asm.jmp();
-            let resume = self.asm.here();
-            self.tails.push(Tail::Slow { from, site, resume, kept });
-            return;
+        if access.mem.is_big_endian() || self.is_direct() {
+            let reach = self.reach(access.mem, access.base, access.disp, access.writes());
+            if let Reach::Direct(..) = reach {
+                self.emit_access(&access, None);
+            }
+            return self.resume_here(reach, site, site.dst, least);
         }
+        let kept = self.alloc.kept().max(least);
         let (from, addend) = match look {
             Look::Alone => (self.look_up(&access), RCX),
             Look::First(addend, span) => {
@@ -226,7 +306,7 @@ impl Generator<'_> {
                 (self.asm.jcc(Cc::E), addend)
             }
         };
-        self.emit_access(&access, addend);
+        self.emit_access(&access, Some(addend));
         let resume = self.asm.here();
         self.tails.push(match look {
             Look::Alone => Tail::Slow { from, site, resume, kept },
@@ -258,10 +338,13 @@ impl Generator<'_> {
         found
     }
 
-    /// Emits the access itself.
-    pub(super) fn emit_access(&mut self, access: &Access, addend: Gpr) {
+    /// Emits the access itself; `addend` has what to add to the guest address.
+    pub(super) fn emit_access(&mut self, access: &Access, addend: Option<Gpr>) {
         let Access { what, mem, base, disp } = *access;
-        let at = Mem::indexed(base, addend, disp);
+        let at = match addend {
+            Some(addend) => Mem::indexed(base, addend, disp),
+            None => self.guest_mem(base, disp),
+        };
         let w = Width::of(mem.size());
         match (what, mem.size()) {
             (What::Load(d), _) => self.extended(mem, d, at.into()),
@@ -274,12 +357,15 @@ impl Generator<'_> {
         }
     }
 
-    /// The lookup, or, for accesses without a fast path, a jump to the slow one.
-    fn fast_or_slow(&mut self, mem: MemOp, base: Gpr, disp: i32, write: bool) -> Patch {
+    /// The way to an access of integers or floats.
+    fn reach(&mut self, mem: MemOp, base: Gpr, disp: i32, write: bool) -> Reach {
         if mem.is_big_endian() {
-            return self.asm.jmp();
+            return Reach::Slow(self.asm.jmp());
         }
-        self.tlb(base, disp, mem.size(), write)
+        if self.is_direct() {
+            return self.directly(base, disp, mem.must_align().then(|| mem.size()));
+        }
+        Reach::Tlb(self.tlb(base, disp, mem.size(), write))
     }
 
     /// d = what an access reads, extended as it says.
@@ -296,9 +382,9 @@ impl Generator<'_> {
         let (base, value) = (self.int(op.a)?, self.int(op.b)?);
         let site = self.site(op, SiteKind::Amo(amo, mem));
         let d = self.define_int(op, None)?;
-        let slow = self.fast_or_slow(mem, base, 0, true);
+        let reach = self.reach(mem.aligned(), base, 0, true);
         if !mem.is_big_endian() {
-            let at = Mem::indexed(base, RCX, 0);
+            let at = self.reached(&reach, base, 0);
             match amo {
                 AmoOp::Add => {
                     self.asm.mov(Width::W64, RAX, value);
@@ -312,7 +398,7 @@ impl Generator<'_> {
             }
             self.extended(mem, d, RAX.into());
         }
-        self.resume_here(slow, site, d.into(), Kept::Nothing);
+        self.resume_here(reach, site, d.into(), Kept::Nothing);
         self.defined(op);
         Ok(())
     }
@@ -356,13 +442,14 @@ impl Generator<'_> {
         let (base, expected, new) = (self.int(op.a)?, self.int(op.b)?, self.int(op.c)?);
         let site = self.site(op, SiteKind::Cas(mem));
         let d = self.define_int(op, None)?;
-        let slow = self.fast_or_slow(mem, base, 0, true);
+        let reach = self.reach(mem.aligned(), base, 0, true);
         if !mem.is_big_endian() {
+            let at = self.reached(&reach, base, 0);
             self.asm.mov(Width::W64, RAX, expected);
-            self.asm.lock_cmpxchg(mem.size(), Mem::indexed(base, RCX, 0), new);
+            self.asm.lock_cmpxchg(mem.size(), at, new);
             self.extended(mem, d, RAX.into());
         }
-        self.resume_here(slow, site, d.into(), Kept::Nothing);
+        self.resume_here(reach, site, d.into(), Kept::Nothing);
         self.defined(op);
         Ok(())
     }

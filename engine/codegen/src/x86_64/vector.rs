@@ -289,9 +289,10 @@ impl Generator<'_> {
         let (base, disp) = self.address(op.a, op.b)?;
         let site = self.site(op, SiteKind::Load(mem));
         let d = self.define_vector(op, None)?;
-        let slow = self.tlb_vector(mem, base, disp, false);
-        self.asm.vector_load(wide(op), d, Mem::indexed(base, RCX, disp));
-        self.resume_here(slow, site, d.into(), Kept::Vectors);
+        let reach = self.reach_vector(mem, base, disp, false);
+        let at = self.reached(&reach, base, disp);
+        self.asm.vector_load(wide(op), d, at);
+        self.resume_here(reach, site, d.into(), Kept::Vectors);
         Ok(())
     }
 
@@ -300,9 +301,10 @@ impl Generator<'_> {
         let (base, disp) = self.address(op.a, op.b)?;
         let value = self.vector(op.c)?;
         let site = self.site(op, SiteKind::Store(mem));
-        let slow = self.tlb_vector(mem, base, disp, true);
-        self.asm.vector_store(wide(op), Mem::indexed(base, RCX, disp), value);
-        self.resume_here(slow, site, Loc::None, Kept::Vectors);
+        let reach = self.reach_vector(mem, base, disp, true);
+        let at = self.reached(&reach, base, disp);
+        self.asm.vector_store(wide(op), at, value);
+        self.resume_here(reach, site, Loc::None, Kept::Vectors);
         Ok(())
     }
 

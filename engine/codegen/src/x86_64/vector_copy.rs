@@ -4,10 +4,11 @@ use super::alloc::Kept;
 use super::asm::gpr::{RAX, RBP, RCX};
 use super::asm::{Alu, Cc, Gpr, Mem, Width, Xmm};
 use super::lower::Generator;
+use super::memory::Reach;
 use super::thunks::{core_disp, state_mem};
 use super::vector::{PBLENDVB, constant_at, m0f, m3a};
 use crate::CompileError;
-use crate::layout::{Loc, PAGE_BITS, Site, SiteKind, VectorConsts};
+use crate::layout::{Loc, Site, SiteKind, VectorConsts};
 use ir::Op;
 use std::mem::offset_of;
 
@@ -28,10 +29,11 @@ impl Generator<'_> {
             true => None,
             false => Some(self.define_int(op, None)?),
         };
-        let slow = self.tlb_masked(base, 0, (len as i32 - 1, -(1 << PAGE_BITS)), write);
+        let reach = self.reach_bytes(base, len, write);
         let mut done = 0;
         while done < len as u32 {
-            let (memory, state) = (Mem::indexed(base, RCX, done as i32), state_mem(state + done));
+            let (memory, state) =
+                (self.reached(&reach, base, done as i32), state_mem(state + done));
             let (from, to) = if write { (state, memory) } else { (memory, state) };
             let step = match len as u32 - done {
                 left @ (4 | 8) => {
@@ -51,7 +53,7 @@ impl Generator<'_> {
         if let Some(result) = result {
             self.asm.mov_imm(result, 0);
         }
-        self.resume_here(slow, site, result.map_or(Loc::None, Loc::from), Kept::Nothing);
+        self.resume_here(reach, site, result.map_or(Loc::None, Loc::from), Kept::Nothing);
         self.defined(op);
         Ok(())
     }
@@ -68,8 +70,11 @@ impl Generator<'_> {
         let imms = [site.imms[0], place >> 32, site.imms[2]];
         let site = Site { args: [Loc::Imm(1), a, c], imms, ..site };
         let registers = self.scratch()?;
-        let slow = self.tlb_masked(base, 0, (fit as i32 - 1, -(1 << PAGE_BITS)), write);
-        self.asm.lea(Width::W64, RCX, Mem::indexed(base, RCX, 0));
+        let reach = self.reach_bytes(base, fit, write);
+        match reach {
+            Reach::Direct(..) => self.asm.mov(Width::W64, RCX, base),
+            _ => self.asm.lea(Width::W64, RCX, Mem::indexed(base, RCX, 0)),
+        }
         self.asm.mov(Width::W64, RAX, count);
         self.asm.mov_imm(registers, fit);
         self.asm.alu(Alu::Cmp, Width::W64, RAX, registers.into());
@@ -80,8 +85,9 @@ impl Generator<'_> {
         let again = self.asm.here();
         self.asm.alu_imm(Alu::Cmp, Width::W32, RAX.into(), step);
         let part = self.asm.jcc(Cc::B);
-        self.asm.vector_load(step == 32, X0, Mem::base(from, 0));
-        self.asm.vector_store(step == 32, Mem::base(to, 0), X0);
+        let (source, target) = self.copied((from, to));
+        self.asm.vector_load(step == 32, X0, source);
+        self.asm.vector_store(step == 32, target, X0);
         self.advance((from, to), step);
         self.asm.alu_imm(Alu::Sub, Width::W32, RAX.into(), step);
         let next = self.asm.jmp();
@@ -92,8 +98,14 @@ impl Generator<'_> {
         } else {
             self.load_part((from, to), step == 32);
         }
-        self.resume_here(slow, site, Loc::None, Kept::Nothing);
+        self.resume_here(reach, site, Loc::None, Kept::Nothing);
         Ok(())
+    }
+
+    /// What registers point at, of which `rcx` is the one that points into guest memory.
+    fn copied(&self, (from, to): (Gpr, Gpr)) -> (Mem, Mem) {
+        let of = |r: Gpr| if r == RCX { self.guest_mem(r, 0) } else { Mem::base(r, 0) };
+        (of(from), of(to))
     }
 
     fn advance(&mut self, (from, to): (Gpr, Gpr), by: i32) {
@@ -108,10 +120,11 @@ impl Generator<'_> {
         let nothing = self.asm.jcc(Cc::E);
         self.asm.group3(Width::W64, 3, RAX.into());
         self.asm.vector_load(wide, X1, Mem::indexed(RBP, RAX, core_disp(ones_end)));
-        self.asm.vector_load(wide, X0, Mem::base(to, 0));
-        self.asm.v(wide, PBLENDVB, X0, X0, Mem::base(from, 0));
+        let (source, target) = self.copied((from, to));
+        self.asm.vector_load(wide, X0, target);
+        self.asm.v(wide, PBLENDVB, X0, X0, source);
         self.asm.imm8(X1.0 << 4);
-        self.asm.vector_store(wide, Mem::base(to, 0), X0);
+        self.asm.vector_store(wide, target, X0);
         self.asm.bind(nothing);
     }
 
@@ -123,7 +136,7 @@ impl Generator<'_> {
             }
             self.asm.test_imm(RAX, size);
             let skip = self.asm.jcc(Cc::E);
-            let (source, target) = (Mem::base(from, 0), Mem::base(to, 0));
+            let (source, target) = self.copied((from, to));
             match size {
                 16 => {
                     self.asm.vector_load(false, X0, source);
