@@ -1,7 +1,7 @@
 //! Where a server is, and what a URI says of it.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -251,6 +251,17 @@ impl Write for Stream {
             Self::Tls(channel) => channel.write(buf),
         }
     }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write_vectored(parts),
+            Self::Unix(stream) => stream.write_vectored(parts),
+            Self::Tls(channel) => {
+                channel.write(parts.iter().find(|part| !part.is_empty()).map_or(&[], |part| part))
+            }
+        }
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.flush(),

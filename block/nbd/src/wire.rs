@@ -1,6 +1,6 @@
 //! Numbers and layouts of the protocol; everything is big-endian.
 
-use std::io::{self, Read};
+use std::io::{self, IoSlice, Read, Write};
 
 /// Begins the greeting of a server: "NBDMAGIC".
 pub(crate) const GREETING: u64 = 0x4e42_444d_4147_4943;
@@ -18,6 +18,9 @@ pub(crate) const SIMPLE_REPLY: u32 = 0x6744_6698;
 pub(crate) const CHUNK: u32 = 0x668e_33ef;
 /// Begins a chunk of an extended reply.
 pub(crate) const EXTENDED_CHUNK: u32 = 0x6e8a_278c;
+
+/// Bytes of a compact request without its data.
+pub(crate) const HEADER: usize = 28;
 
 /// Longest name of an export or a context.
 pub(crate) const MAX_NAME: u32 = 4096;
@@ -173,6 +176,29 @@ pub(crate) fn read_bytes(from: &mut (impl Read + ?Sized), len: u32) -> io::Resul
     Ok(bytes)
 }
 
+/// Longest message that is put together before it is sent; longer ones are sent in parts, uncopied.
+const SHORT: usize = 1024;
+
+/// Sends a header and its data, in one call if the host takes it.
+pub(crate) fn send(to: &mut impl Write, header: &[u8], data: &[u8]) -> io::Result<()> {
+    if header.len() + data.len() <= SHORT {
+        return to.write_all(&[header, data].concat());
+    }
+    let mut slices = [IoSlice::new(header), IoSlice::new(data)];
+    let mut rest = &mut slices[..];
+    // Drops empty parts, so that nothing left means that all is sent.
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        match to.write_vectored(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(sent) => IoSlice::advance_slices(&mut rest, sent),
+            Err(failure) if failure.kind() == io::ErrorKind::Interrupted => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(())
+}
+
 /// Reads so many bytes and forgets them.
 pub(crate) fn skip(from: &mut (impl Read + ?Sized), len: u64) -> io::Result<()> {
     match io::copy(&mut from.take(len), &mut io::sink())? {
@@ -219,4 +245,34 @@ pub(crate) fn put_text(message: &mut Vec<u8>, text: &str) {
     // Names are bounded where they come in.
     message.extend_from_slice(&(text.len() as u32).to_be_bytes());
     message.extend_from_slice(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes three bytes at a time, as a socket that is nearly full may.
+    struct Narrow(Vec<u8>);
+
+    impl Write for Narrow {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            let len = buf.len().min(3);
+            self.0.extend_from_slice(&buf[..len]);
+            Ok(len)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_message_arrives_whole_whatever_the_socket_takes_at_a_time() {
+        let data: Vec<u8> = (0..=255).cycle().take(2 * SHORT).collect();
+        for len in [0, 1, SHORT - 16, SHORT - 15, data.len()] {
+            let mut to = Narrow(Vec::new());
+            assert!(send(&mut to, &[7; 16], &data[..len]).is_ok());
+            assert_eq!(to.0, [&[7; 16], &data[..len]].concat(), "{len}");
+        }
+    }
 }

@@ -123,3 +123,98 @@ fn a_broken_connection_comes_back() {
     drop(client);
     second.join().unwrap();
 }
+
+/// Callers on their own, with reads short and long, share a connection; one of them reads for all.
+#[test]
+fn every_caller_gets_its_own_answer() {
+    let address = socket("callers");
+    let content: Vec<u8> = (0..SIZE).map(|at| (at / 512) as u8 ^ (at >> 17) as u8).collect();
+    let node = Arc::new(Memory::new(content.clone(), true)) as Arc<dyn Node>;
+    let served = server(&address, Exports::new(vec![Export::new("", "", node, false, true)]), 1);
+    let client =
+        Client::open(&at(&address, ""), &Options { read_only: true, ..Options::default() });
+    let client = client.unwrap();
+    std::thread::scope(|scope| {
+        for caller in 0..12_usize {
+            let (client, content) = (&client, &content);
+            scope.spawn(move || {
+                for round in 0..100_usize {
+                    let len = if round % 5 == 0 { 200_000 } else { 512 + caller };
+                    let offset = (caller * 7919 + round * 104_729) % (SIZE - len);
+                    let mut data = vec![0; len];
+                    client.read_at(offset as u64, &mut data).unwrap();
+                    assert!(data == content[offset..offset + len], "{caller}: {len} at {offset}");
+                }
+            });
+        }
+    });
+    drop(client);
+    served.join().unwrap();
+}
+
+/// A node that answers nothing before somebody hangs up.
+struct Stuck(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+
+impl Node for Stuck {
+    fn size(&self) -> u64 {
+        SIZE as u64
+    }
+    fn read_at(&self, _: u64, _: &mut [u8]) -> std::io::Result<()> {
+        // Ends when the test lets go of the other end.
+        let _ = self.0.lock().unwrap().recv();
+        Ok(())
+    }
+    fn write_at(&self, _: u64, _: &[u8], _: WriteFlags) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn write_zeroes(&self, _: u64, _: u64, _: ZeroFlags) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn discard(&self, _: u64, _: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn flush(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn block_status(&self, offset: u64, len: u64) -> std::io::Result<graph::Extent> {
+        Ok(graph::Extent { kind: graph::ExtentKind::Data, len, host_offset: Some(offset) })
+    }
+    fn read_only(&self) -> bool {
+        true
+    }
+    fn info(&self) -> graph::NodeInfo {
+        graph::NodeInfo::default()
+    }
+}
+
+#[test]
+fn all_who_wait_are_told_when_the_connection_breaks() {
+    let address = socket("told");
+    let listener = Listener::bind(&address).unwrap();
+    let (hold, held) = std::sync::mpsc::channel();
+    let node = Arc::new(Stuck(std::sync::Mutex::new(held))) as Arc<dyn Node>;
+    let first = std::thread::spawn(move || {
+        let stream = listener.accept().unwrap();
+        let copy = stream.duplicate().unwrap();
+        let exports = Exports::new(vec![Export::new("", "", node, false, true)]);
+        let serving = std::thread::spawn(move || serve(&exports, stream, None));
+        (copy, serving)
+    });
+    let options = Options { read_only: true, ..Options::default() };
+    let client = Client::open(&at(&address, ""), &options).unwrap();
+    let (copy, serving) = first.join().unwrap();
+    std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..6)
+            .map(|caller| {
+                let client = &client;
+                scope.spawn(move || client.read_at(caller * 512, &mut [0; 512]))
+            })
+            .collect();
+        copy.shut_down();
+        for call in calls {
+            assert!(call.join().unwrap().is_err());
+        }
+    });
+    drop(hold);
+    let _ = serving.join().unwrap();
+}

@@ -1,7 +1,7 @@
 //! A node whose data is behind a connection.
 //!
-//! Callers on any number of threads send requests; one thread of the connection reads replies and wakes
-//! who waits for them. When the connection breaks and reconnecting is allowed, callers make a new one
+//! Callers on any number of threads send requests; one of those who wait reads replies, until its own comes, and
+//! wakes the others whose answers it met. When the connection breaks and reconnecting is allowed, callers make a new one
 //! and send their requests again: every request of the protocol may be repeated.
 
 mod connection;
@@ -144,12 +144,12 @@ impl Client {
         Ok(connection)
     }
 
-    /// Sends a request, again if the connection breaks and there is time.
-    fn call(&self, request: &Request<'_>) -> io::Result<Answer> {
+    /// Sends a request, again if the connection breaks and there is time; what it reads goes to `buf`.
+    fn call(&self, request: &Request<'_>, buf: &mut [u8]) -> io::Result<Answer> {
         let deadline = Instant::now() + self.options.reconnect_delay;
         loop {
             let failure = match self.connection() {
-                Ok(connection) => match connection.call(request) {
+                Ok(connection) => match connection.call(request, buf) {
                     Err(failure) if !connection.works() => failure,
                     answered => return answered,
                 },
@@ -192,12 +192,9 @@ impl Client {
         let mut at = offset;
         // No piece is longer than a payload.
         for piece in buf.chunks_mut(self.most() as usize) {
-            let answer = self.call(&self.request(command::READ, at, piece.len() as u64))?;
-            if answer.data.len() != piece.len() {
-                return Err(wire::broken("an answer has another length than was asked for"));
-            }
-            piece.copy_from_slice(&answer.data);
-            at += piece.len() as u64;
+            let len = piece.len() as u64;
+            self.call(&self.request(command::READ, at, len), piece)?;
+            at += len;
         }
         Ok(())
     }
@@ -207,7 +204,7 @@ impl Client {
         let mut at = offset;
         for piece in buf.chunks(self.most() as usize) {
             let request = self.request(command::WRITE, at, piece.len() as u64);
-            self.call(&Request { flags, data: piece, ..request })?;
+            self.call(&Request { flags, data: piece, ..request }, &mut [])?;
             at += piece.len() as u64;
         }
         Ok(())
@@ -233,7 +230,7 @@ impl Client {
         let mut at = offset;
         while at < offset + len {
             let piece = (offset + len - at).min(most);
-            self.call(&Request { flags, ..self.request(kind, at, piece) })?;
+            self.call(&Request { flags, ..self.request(kind, at, piece) }, &mut [])?;
             at += piece;
         }
         Ok(())
@@ -307,7 +304,7 @@ impl Node for Client {
 
     fn flush(&self) -> io::Result<()> {
         if self.can(ability::FLUSH) && !self.options.read_only {
-            self.call(&self.request(command::FLUSH, 0, 0))?;
+            self.call(&self.request(command::FLUSH, 0, 0), &mut [])?;
         }
         Ok(())
     }
@@ -320,7 +317,7 @@ impl Node for Client {
             return Ok(Extent { kind: ExtentKind::Data, len, host_offset: Some(offset) });
         }
         let request = self.request(command::BLOCK_STATUS, start, around);
-        let answer = self.call(&Request { flags: flag::ONE_EXTENT, ..request })?;
+        let answer = self.call(&Request { flags: flag::ONE_EXTENT, ..request }, &mut [])?;
         let (known, flags) = answer.extent.ok_or_else(|| wire::broken("no extent in an answer"))?;
         let known = known.saturating_sub(offset - start).min(len);
         if known == 0 {

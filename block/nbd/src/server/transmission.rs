@@ -1,19 +1,24 @@
 //! Requests and replies.
 //!
-//! One thread reads requests; workers carry them out and reply, in any order, as the protocol allows.
-//! Workers start as requests pile up. Who reads waits while all are busy, so that a client cannot make
-//! the server hold more than [`WORKERS`] payloads.
+//! One thread reads requests. What it can read from memory it answers itself, several at a time when several
+//! came; the rest is carried out by workers that reply in any order, as the protocol allows. Workers start
+//! as requests pile up. Who reads waits while all are busy, so that a client cannot make the server hold
+//! more than [`WORKERS`] payloads.
 
 use super::handshake::Agreed;
 use crate::MAX_PAYLOAD;
 use crate::wire::{self, chunk, command, error, flag, read, read_bytes};
 use graph::{WriteFlags, ZeroFlags, check_range};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
 /// Most requests carried out at a time.
 const WORKERS: usize = 16;
+/// Longest read that is answered by who reads requests; longer ones are worth a thread of their own.
+const MAX_PROMPT: u64 = 64 << 10;
+/// Bytes of such answers that are sent at the latest, whatever else came.
+const MAX_HELD: usize = 256 << 10;
 /// Most extents in one answer about a range.
 const MAX_EXTENTS: usize = 4096;
 
@@ -36,7 +41,7 @@ struct Connection<'a, T> {
 /// Serves requests until the client leaves.
 pub(super) fn run(
     agreed: &Agreed<'_>,
-    mut from: impl Read,
+    mut from: BufReader<impl Read>,
     to: impl Write + Send,
 ) -> io::Result<()> {
     let connection = Connection { agreed, to: Mutex::new(to) };
@@ -83,10 +88,15 @@ impl From<std::sync::mpsc::TrySendError<Request>> for Undelivered {
 impl<T: Write + Send> Connection<'_, T> {
     fn read_requests(
         &self,
-        from: &mut impl Read,
+        from: &mut BufReader<impl Read>,
         hand_over: &mut impl FnMut(Request),
     ) -> io::Result<()> {
+        let mut held = Vec::new();
         loop {
+            // Whoever waits for an answer may send nothing more before it has it.
+            if from.buffer().len() < wire::HEADER || held.len() > MAX_HELD {
+                self.send_held(&mut held)?;
+            }
             let mut request = match self.read_header(from) {
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
                 other => other?,
@@ -98,9 +108,37 @@ impl<T: Write + Send> Connection<'_, T> {
             if payload > u64::from(MAX_PAYLOAD) {
                 return Err(wire::broken("a request has more data than any may have"));
             }
+            if payload == 0
+                && let Some(answer) = self.prompt_answer(&request)
+            {
+                held.extend_from_slice(&answer);
+                continue;
+            }
+            self.send_held(&mut held)?;
             request.data = read_bytes(from, payload as u32)?;
             hand_over(request);
         }
+    }
+
+    fn send_held(&self, held: &mut Vec<u8>) -> io::Result<()> {
+        match std::mem::take(held) {
+            none if none.is_empty() => Ok(()),
+            some => self.send(some, &[]),
+        }
+    }
+
+    /// The whole reply to a short read of what is in memory.
+    fn prompt_answer(&self, request: &Request) -> Option<Vec<u8>> {
+        let node = &self.agreed.export.node;
+        let (offset, len) = (request.offset, request.len);
+        let short = request.kind == command::READ && (1..=MAX_PROMPT).contains(&len);
+        if !short || check_range(offset, len, node.size()).is_err() {
+            return None;
+        }
+        let mut answer = self.data_header(request);
+        let start = answer.len();
+        answer.resize(start + len as usize, 0);
+        node.read_cached(offset, &mut answer[start..]).then_some(answer)
     }
 
     fn read_header(&self, from: &mut impl Read) -> io::Result<Request> {
@@ -183,10 +221,18 @@ impl<T: Write + Send> Connection<'_, T> {
         if let Err(failure) = node.read_at(offset, &mut data) {
             return self.failed(request, number_of(&failure));
         }
+        self.send(self.data_header(request), &[&data])
+    }
+
+    /// What precedes the data of a read in its reply, which is in one piece.
+    fn data_header(&self, request: &Request) -> Vec<u8> {
         if !self.agreed.structured {
-            return self.simple(request, 0, &data);
+            return simple_header(request, 0);
         }
-        self.chunk(request, chunk::DATA, &[&offset.to_be_bytes(), &data])
+        let len = request.len as usize + size_of_val(&request.offset);
+        let mut header = self.chunk_header(request, chunk::DONE, chunk::DATA, len);
+        header.extend_from_slice(&request.offset.to_be_bytes());
+        header
     }
 
     fn block_status(&self, request: &Request) -> io::Result<()> {
@@ -207,7 +253,7 @@ impl<T: Write + Send> Connection<'_, T> {
         let kind = if self.agreed.extended { chunk::EXTENDED_STATUS } else { chunk::STATUS };
         for (row, answer) in answers.iter().enumerate() {
             let done = if row == last { chunk::DONE } else { 0 };
-            self.chunk_with(request, done, kind, &[answer])?;
+            self.chunk(request, done, kind, &[answer])?;
         }
         Ok(())
     }
@@ -248,41 +294,27 @@ impl<T: Write + Send> Connection<'_, T> {
 
     fn done(&self, request: &Request) -> io::Result<()> {
         if self.agreed.extended {
-            self.chunk(request, chunk::NONE, &[])
+            self.chunk(request, chunk::DONE, chunk::NONE, &[])
         } else {
-            self.simple(request, 0, &[])
+            self.send(simple_header(request, 0), &[])
         }
     }
 
     fn failed(&self, request: &Request, number: u32) -> io::Result<()> {
         if !self.agreed.structured {
-            return self.simple(request, number, &[]);
+            return self.send(simple_header(request, number), &[]);
         }
         // The number, and the length of a text that is not there.
-        self.chunk(request, chunk::ERROR, &[&number.to_be_bytes(), &[0, 0]])
+        self.chunk(request, chunk::DONE, chunk::ERROR, &[&number.to_be_bytes(), &[0, 0]])
     }
 
-    fn simple(&self, request: &Request, number: u32, data: &[u8]) -> io::Result<()> {
-        let mut header = Vec::with_capacity(16);
-        header.extend_from_slice(&wire::SIMPLE_REPLY.to_be_bytes());
-        header.extend_from_slice(&number.to_be_bytes());
-        header.extend_from_slice(&request.cookie.to_be_bytes());
-        self.send(&header, &[data])
+    fn chunk(&self, request: &Request, flags: u16, kind: u16, body: &[&[u8]]) -> io::Result<()> {
+        let len = body.iter().map(|part| part.len()).sum();
+        self.send(self.chunk_header(request, flags, kind, len), body)
     }
 
-    fn chunk(&self, request: &Request, kind: u16, body: &[&[u8]]) -> io::Result<()> {
-        self.chunk_with(request, chunk::DONE, kind, body)
-    }
-
-    fn chunk_with(
-        &self,
-        request: &Request,
-        flags: u16,
-        kind: u16,
-        body: &[&[u8]],
-    ) -> io::Result<()> {
-        let len: usize = body.iter().map(|part| part.len()).sum();
-        let mut header = Vec::with_capacity(32);
+    fn chunk_header(&self, request: &Request, flags: u16, kind: u16, len: usize) -> Vec<u8> {
+        let mut header = Vec::with_capacity(48);
         let magic = if self.agreed.extended { wire::EXTENDED_CHUNK } else { wire::CHUNK };
         header.extend_from_slice(&magic.to_be_bytes());
         header.extend_from_slice(&flags.to_be_bytes());
@@ -295,24 +327,31 @@ impl<T: Write + Send> Connection<'_, T> {
             // Bounded by the payload of a request.
             header.extend_from_slice(&(len as u32).to_be_bytes());
         }
-        self.send(&header, body)
+        header
     }
 
-    fn send(&self, header: &[u8], body: &[&[u8]]) -> io::Result<()> {
-        let mut to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
-        match body {
-            // One write for what is short.
-            [] => to.write_all(header)?,
-            [only] if only.len() < 512 => to.write_all(&[header, only].concat())?,
-            [first, rest @ ..] => {
-                to.write_all(&[header, first].concat())?;
-                for part in rest {
-                    to.write_all(part)?;
-                }
+    fn send(&self, mut header: Vec<u8>, body: &[&[u8]]) -> io::Result<()> {
+        let data = match body {
+            [] => &[][..],
+            // What precedes data is as short as the header.
+            [first @ .., data] => {
+                first.iter().for_each(|part| header.extend_from_slice(part));
+                data
             }
-        }
+        };
+        let mut to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
+        wire::send(&mut *to, &header, data)?;
         to.flush()
     }
+}
+
+/// A reply without chunks, but for the data.
+fn simple_header(request: &Request, number: u32) -> Vec<u8> {
+    let mut header = Vec::with_capacity(16);
+    header.extend_from_slice(&wire::SIMPLE_REPLY.to_be_bytes());
+    header.extend_from_slice(&number.to_be_bytes());
+    header.extend_from_slice(&request.cookie.to_be_bytes());
+    header
 }
 
 /// The number of the protocol for an error.
