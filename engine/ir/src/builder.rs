@@ -238,6 +238,11 @@ impl<'a> Builder<'a> {
         self.emit(OpKind::SetCond, Type::I64, cond as u16, [a, b, Operand::NONE])
     }
 
+    /// 1 if the condition holds of the low 32 bits, else 0.
+    pub fn setcond32(&mut self, cond: Cond, a: Operand, b: Operand) -> Operand {
+        self.emit(OpKind::SetCond, Type::I32, cond as u16, [a, b, Operand::NONE])
+    }
+
     /// `yes` if `a` is not zero, else `no`.
     pub fn select(&mut self, a: Operand, yes: Operand, no: Operand) -> Operand {
         match self.unit.as_const(a) {
@@ -717,6 +722,18 @@ impl<'a> Builder<'a> {
     pub fn exit_if(&mut self, cond: Cond, a: Operand, b: Operand, pc: u64) {
         let to = self.imm(pc);
         self.effect(OpKind::ExitIf, Type::I64, cond as u16, [a, b, to]);
+    }
+
+    /// Goes to a label if the condition holds of the low 32 bits.
+    pub fn branch_if32(&mut self, cond: Cond, a: Operand, b: Operand, label: Label) {
+        let to = self.imm(u64::from(label.0));
+        self.effect(OpKind::BranchIf, Type::I32, cond as u16, [a, b, to]);
+    }
+
+    /// Leaves for guest address `pc` if the condition holds of the low 32 bits.
+    pub fn exit_if32(&mut self, cond: Cond, a: Operand, b: Operand, pc: u64) {
+        let to = self.imm(pc);
+        self.effect(OpKind::ExitIf, Type::I32, cond as u16, [a, b, to]);
     }
 
     /// The mode has these flags from here on.

@@ -9,11 +9,14 @@
 //!     decode::build("spec", "crate::disasm", "insn.rs")
 //! }
 //! ```
+//!
+//! ISAs of opcode maps have a language of their own: [`opcodes`].
 
 mod check;
 mod cube;
 mod emit;
 mod error;
+pub mod opcodes;
 mod resolve;
 mod spec;
 mod syntax;
@@ -72,10 +75,14 @@ pub fn build(folder: &str, show: &str, output: &str) -> ExitCode {
 ///
 /// The folder or a file cannot be read.
 pub fn read_folder(folder: &Path) -> io::Result<Vec<Source>> {
+    read_files(folder, "insn")
+}
+
+fn read_files(folder: &Path, extension: &str) -> io::Result<Vec<Source>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "insn") {
+        if path.extension().is_some_and(|e| e == extension) {
             paths.push(path);
         }
     }

@@ -1,0 +1,108 @@
+//! The table of functions that translated code calls.
+//!
+//! A row makes both the identifier ([`HelperIndex`]) and the entry of [`HELPERS`], so that they
+//! cannot drift apart. Arguments and results are described at the functions.
+
+use crate::processor::X86;
+use crate::{helpers_integer as integer, helpers_segment as segment, helpers_system as system};
+use ir::HelperId;
+use isa::Helper;
+
+macro_rules! helpers {
+    ($($(#[$doc:meta])* $id:ident $name:literal $run:path $(, float: $float:literal)? $(, quiet: $quiet:literal)?;)*) => {
+        /// Row of a helper in the table.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u16)]
+        pub enum HelperIndex { $($(#[$doc])* $id),* }
+
+        /// Every helper.
+        pub static HELPERS: &[Helper<X86>] = &[$(Helper {
+            name: $name,
+            run: $run,
+            float: false $(|| $float)?,
+            quiet: false $(|| $quiet)?,
+        }),*];
+    };
+}
+
+impl HelperIndex {
+    /// As IR names it.
+    pub const fn id(self) -> HelperId {
+        HelperId(self as u16)
+    }
+}
+
+impl From<HelperIndex> for HelperId {
+    fn from(index: HelperIndex) -> Self {
+        index.id()
+    }
+}
+
+helpers! {
+    // Traps.
+    /// Exception (vector, error code, bytes to go on).
+    Raise "raise" system::raise;
+    /// Fetches the byte at (address) again, to take the exception of doing so.
+    FetchFault "fetch_fault" system::fetch_fault;
+    /// `INT n`, `SYSCALL`, `SYSENTER` (what, the next instruction's address).
+    SystemCall "system_call" system::system_call;
+
+    // Integers: helpers_integer.rs.
+    /// Puts the arithmetic flags into `cc_dst` (): them.
+    SettleFlags "settle_flags" integer::settle_flags, quiet: true;
+    /// The flags register (): whole.
+    Flags "flags" integer::flags, quiet: true;
+    /// Sets the flags register (value, mask).
+    SetFlags "set_flags" integer::set_flags;
+    /// `div` with 128 bits (divisor); the registers are set.
+    Div64 "div64" integer::div64;
+    /// `idiv`, alike.
+    Idiv64 "idiv64" integer::idiv64;
+    /// `rcl` (value, count, size); CF in and out in `scratch[0]`.
+    Rcl "rcl" integer::rcl, quiet: true;
+    /// `rcr`, alike.
+    Rcr "rcr" integer::rcr, quiet: true;
+    /// `pdep` (source, mask).
+    Pdep "pdep" integer::pdep, quiet: true;
+    /// `pext` (source, mask).
+    Pext "pext" integer::pext, quiet: true;
+    /// `crc32` (crc, value, size).
+    Crc32 "crc32" integer::crc32, quiet: true;
+    /// `cmpxchg8b` (address).
+    Cmpxchg8b "cmpxchg8b" integer::cmpxchg8b;
+    /// `cmpxchg16b` (address).
+    Cmpxchg16b "cmpxchg16b" integer::cmpxchg16b;
+    /// `rdrand`, `rdseed` (): 64 random bits.
+    Random "random" integer::random, quiet: true;
+    /// `daa`, `das`, `aaa`, `aas` (opcode).
+    Decimal "decimal" integer::decimal;
+    /// A locked operation on memory, misaligned or without a form of its own (address, operand,
+    /// operation): the old value.
+    Locked "locked" integer::locked;
+    /// `rep movs` and `rep stos` (what): a part of it.
+    RepeatMove "repeat_move" integer::repeat_move;
+
+    // Segments: helpers_segment.rs.
+    /// Checked linear address (segment and access, offset).
+    Linear "linear" segment::linear, quiet: true;
+    /// Loads a segment register (number, selector).
+    LoadSegment "load_segment" segment::load_segment;
+    /// Loads CS and goes on there (selector, offset).
+    FarJump "far_jump" segment::far_jump;
+    /// `far call` (selector, offset, next and size).
+    FarCall "far_call" segment::far_call;
+    /// `retf` and `iret` (what, size).
+    FarReturn "far_return" segment::far_return;
+    /// `verr`, `verw`, `lar`, `lsl` (what, selector, old value).
+    Examine "examine" segment::examine;
+
+    // The system: helpers_system.rs.
+    /// `cpuid` ().
+    Cpuid "cpuid" system::cpuid;
+    /// `rdtsc` (): the counter.
+    Tsc "tsc" system::tsc, quiet: true;
+    /// `xgetbv` ().
+    Xgetbv "xgetbv" system::xgetbv;
+    /// Reads what the kernel told (what).
+    SystemRegister "system_register" system::system_register, quiet: true;
+}

@@ -1,0 +1,186 @@
+//! Processor models, as data.
+
+use super::{Config, CpuError, FeatureSet, feature};
+
+/// A model that `-cpu` names.
+#[derive(Clone, Copy, Debug)]
+pub struct Model {
+    /// Its name.
+    pub name: &'static str,
+    /// Vendor as CPUID tells it.
+    pub vendor: &'static str,
+    /// Name for people.
+    pub text: &'static str,
+    /// Family, model, stepping.
+    pub signature: (u32, u32, u32),
+    /// Names of other models whose features it has too.
+    pub like: &'static str,
+    /// Names of its features.
+    pub features: &'static str,
+}
+
+const INTEL: &str = "GenuineIntel";
+const AMD: &str = "AuthenticAMD";
+
+/// Every model. `max` has all that is translated.
+pub static MODELS: &[Model] = &[
+    Model {
+        name: "qemu32",
+        vendor: INTEL,
+        text: "QEMU Virtual CPU version 2.5+",
+        signature: (6, 6, 3),
+        like: "",
+        features: "fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx \
+                   fxsr sse sse2 pni hypervisor",
+    },
+    Model {
+        name: "qemu64",
+        vendor: AMD,
+        text: "QEMU Virtual CPU version 2.5+",
+        signature: (15, 107, 1),
+        like: "qemu32",
+        features: "cx16 lahf-lm syscall nx lm svm 3dnowprefetch",
+    },
+    Model {
+        name: "Nehalem",
+        vendor: INTEL,
+        text: "Intel Core i7 9xx (Nehalem Class Core i7)",
+        signature: (6, 26, 3),
+        like: "qemu32",
+        features: "cx16 lahf-lm syscall nx lm ssse3 sse4.1 sse4.2 popcnt",
+    },
+    Model {
+        name: "Haswell",
+        vendor: INTEL,
+        text: "Intel Core Processor (Haswell)",
+        signature: (6, 60, 4),
+        like: "Nehalem",
+        features: "rdtscp pclmulqdq fma pcid x2apic movbe tsc-deadline aes xsave avx f16c rdrand \
+                   fsgsbase bmi1 avx2 smep bmi2 erms invpcid xsaveopt abm vme arat",
+    },
+    Model {
+        name: "Skylake-Server",
+        vendor: INTEL,
+        text: "Intel Xeon Processor (Skylake)",
+        signature: (6, 85, 4),
+        like: "Haswell",
+        features: "pdpe1gb 3dnowprefetch rdseed adx smap clwb clflushopt avx512f avx512dq avx512bw \
+                   avx512cd avx512vl xsavec xgetbv1 xsaves",
+    },
+    Model {
+        name: "EPYC",
+        vendor: AMD,
+        text: "AMD EPYC Processor",
+        signature: (23, 1, 2),
+        like: "qemu32",
+        features: "cx16 lahf-lm syscall nx lm ssse3 sse4.1 sse4.2 popcnt rdtscp pclmulqdq fma movbe \
+                   aes xsave avx f16c rdrand fsgsbase bmi1 avx2 smep bmi2 abm vme arat pdpe1gb \
+                   3dnowprefetch rdseed adx smap clflushopt sha-ni xsaveopt xsavec xgetbv1 mmxext \
+                   fxsr-opt sse4a misalignsse cr8legacy osvw",
+    },
+    Model {
+        name: "max",
+        vendor: AMD,
+        text: "QEMU TCG CPU version 2.5+",
+        signature: (15, 107, 1),
+        like: "EPYC",
+        features: "erms fsrm umip pku vaes vpclmulqdq gfni rdpid clwb avx512f avx512dq avx512bw avx512cd \
+                   avx512vl avx512ifma avx512vbmi avx512vbmi2 avx512vnni avx512bitalg \
+                   avx512-vpopcntdq avx512-bf16 avx-vnni invpcid pcid",
+    },
+];
+
+/// The features of a model and of what it is like.
+fn features(model: &Model) -> FeatureSet {
+    let base = MODELS.iter().find(|m| m.name == model.like);
+    let set = base.map(features).unwrap_or_default();
+    model.features.split_whitespace().filter_map(feature).fold(set, FeatureSet::with)
+}
+
+/// The processor that `-cpu` names: `Haswell,+aes,-avx2,movbe=off`.
+///
+/// # Errors
+/// There is no such model, or a property that it does not have.
+pub fn parse(text: &str) -> Result<Config, CpuError> {
+    let mut parts = text.split(',');
+    let name = parts.next().unwrap_or_default();
+    // Versions of models differ in what is not translated.
+    let plain = name.rsplit_once("-v").filter(|(_, n)| n.parse::<u32>().is_ok());
+    let plain = plain.map_or(name, |(name, _)| name);
+    let model = MODELS.iter().find(|m| m.name == plain);
+    let model = model.ok_or_else(|| CpuError::Model(name.to_owned()))?;
+    let (family, number, stepping) = model.signature;
+    let mut config = Config {
+        features: features(model),
+        vendor: model.vendor.to_owned(),
+        name: model.text.to_owned(),
+        family,
+        model: number,
+        stepping,
+    };
+    for part in parts {
+        config.set(part)?;
+    }
+    config.close();
+    Ok(config)
+}
+
+impl Config {
+    fn set(&mut self, part: &str) -> Result<(), CpuError> {
+        let (name, value) = match (part.strip_prefix('+'), part.strip_prefix('-')) {
+            (Some(name), _) => (name, "on"),
+            (_, Some(name)) => (name, "off"),
+            _ => part.split_once('=').unwrap_or((part, "on")),
+        };
+        let bad = || CpuError::Value(name.to_owned(), value.to_owned());
+        let number = || value.parse().map_err(|_| bad());
+        match name {
+            "vendor" if value.len() == 12 => value.clone_into(&mut self.vendor),
+            "model-id" | "model_id" if value.len() <= 48 => value.clone_into(&mut self.name),
+            "family" => self.family = number()?,
+            "model" => self.model = number()?,
+            "stepping" => self.stepping = number()?,
+            _ => {
+                let feature = feature(name).ok_or_else(|| CpuError::Feature(name.to_owned()))?;
+                self.features = match value {
+                    "on" | "yes" | "true" | "y" => self.features.with(feature),
+                    "off" | "no" | "false" | "n" => self.features.without(feature),
+                    _ => return Err(bad()),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away what needs something that is not there, and what is not translated.
+    fn close(&mut self) {
+        for (needs, names) in REQUIRES {
+            if feature(needs).is_some_and(|f| !self.features.has(f)) {
+                for feature in names.split_whitespace().filter_map(feature) {
+                    self.features = self.features.without(feature);
+                }
+            }
+        }
+        for feature in NOT_TRANSLATED.split_whitespace().filter_map(feature) {
+            self.features = self.features.without(feature);
+        }
+    }
+}
+
+/// What a feature is there for: without the left one there is none of the right ones.
+const REQUIRES: &[(&str, &str)] = &[
+    ("xsave", "avx xsaveopt xsavec xgetbv1 xsaves"),
+    ("avx", "avx2 fma f16c avx512f vaes vpclmulqdq avx-vnni"),
+    (
+        "avx512f",
+        "avx512dq avx512bw avx512cd avx512vl avx512ifma avx512vbmi avx512vbmi2 avx512vnni \
+         avx512bitalg avx512-vpopcntdq avx512-bf16 avx512-fp16 avx512-vp2intersect",
+    ),
+];
+
+/// Features whose instructions are not translated yet.
+const NOT_TRANSLATED: &str = "mmx sse sse2 pni pclmulqdq ssse3 fma sse4.1 aes xsave avx f16c avx2 avx512f sha-ni gfni sse4a \
+     xsaveopt xsavec xgetbv1 xsaves svm monitor hle rtm fma4 tbm avx512dq avx512bw avx512cd \
+     avx512vl avx512ifma avx512vbmi avx512vbmi2 avx512vnni avx512bitalg avx512-vpopcntdq \
+     avx512-bf16 avx512-fp16 avx512-vp2intersect avx-vnni vaes vpclmulqdq sha512 movdiri movdir64b \
+     serialize pku ospke";
