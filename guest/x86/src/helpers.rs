@@ -4,7 +4,10 @@
 //! cannot drift apart. Arguments and results are described at the functions.
 
 use crate::processor::X86;
-use crate::{helpers_integer as integer, helpers_segment as segment, helpers_system as system};
+use crate::{
+    helpers_integer as integer, helpers_segment as segment, helpers_simd as simd,
+    helpers_system as system,
+};
 use ir::HelperId;
 use isa::Helper;
 
@@ -105,4 +108,28 @@ helpers! {
     Xgetbv "xgetbv" system::xgetbv;
     /// Reads what the kernel told (what).
     SystemRegister "system_register" system::system_register, quiet: true;
+
+    // Vectors: helpers_simd.rs.
+    /// Begins to look for the exceptions of an instruction ().
+    SimdBegin "simd_begin" simd::simd_begin, float: true;
+    /// Raises #XM if it raised one that is not masked ().
+    SimdEnd "simd_end" simd::simd_end, float: true;
+    /// MXCSR ().
+    Mxcsr "mxcsr" simd::mxcsr, float: true, quiet: true;
+    /// Sets MXCSR (value).
+    SetMxcsr "set_mxcsr" simd::set_mxcsr, float: true;
+    /// `rcpps` and `rsqrtps` of one lane (what, number).
+    Estimate "estimate" simd::estimate, quiet: true;
+    /// An instruction of a table (which, what it names).
+    Rare "rare" simd::rare, quiet: true;
+    /// `dpps`, `dppd` (size of lanes, what it names).
+    DotProduct "dot_product" simd::dot_product, float: true;
+    /// `pcmpestri` and its like (what it names, lengths, whether to make a mask).
+    CompareStrings "compare_strings" simd::compare_strings, quiet: true;
+    /// `vmaskmov` and its like (what it names, address, how).
+    MaskedMove "masked_move" simd::masked_move;
+    /// `maskmovdqu` and its like (where data and mask are, address, bytes).
+    MaskedBytes "masked_bytes" simd::masked_bytes;
+    /// Gathers (what it names, base, how).
+    Gather "gather" simd::gather;
 }

@@ -142,7 +142,7 @@ fn mode_flags(state: &State) -> u32 {
         | bit(state.xcr0 & XCR0_AVX == XCR0_AVX && cr4 & CR4_OSXSAVE != 0, mode::AVX)
         | bit(state.xcr0 & XCR0_AVX512 == XCR0_AVX512, mode::AVX512)
         | ((state.eflags & eflags::IOPL) >> 12 << mode::IOPL_SHIFT) as u32
-        | bit(state.mxcsr & 0x9fc0 != 0x1f80, mode::SSE_EXACT)
+        | bit(state.mxcsr & 0x1f80 != 0x1f80, mode::SSE_EXACT)
         | bit(cr4 & CR4_FSGSBASE != 0, mode::FSGSBASE)
         | bit(state.fcw & 0xf3f != 0x33f, mode::X87_EXACT)
         | bit(cr4 & CR4_OSXSAVE != 0, mode::OSXSAVE)

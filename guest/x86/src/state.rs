@@ -87,8 +87,10 @@ pub const ZMM_BYTES: usize = 64;
 pub const X87_AT: usize = 32 * ZMM_BYTES;
 /// Where the opmask registers begin there: eight of 8 bytes.
 pub const OPMASK_AT: usize = X87_AT + 8 * 16;
+/// Where helpers find operands that were read from memory; of no meaning between instructions.
+pub const SPARE_AT: usize = OPMASK_AT + 8 * 8;
 /// Bytes of the region.
-pub const REGION: usize = OPMASK_AT + 8 * 8;
+pub const REGION: usize = SPARE_AT + ZMM_BYTES;
 
 /// Vector registers, x87 registers, opmasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -480,7 +482,7 @@ pub mod mode {
     pub const AVX512: u32 = 1 << 17;
     /// Where IOPL is.
     pub const IOPL_SHIFT: u32 = 18;
-    /// MXCSR has an exception unmasked, FTZ or DAZ: SSE goes the exact way.
+    /// MXCSR has an exception unmasked: SSE looks for it before it writes results.
     pub const SSE_EXACT: u32 = 1 << 20;
     /// CR4.FSGSBASE.
     pub const FSGSBASE: u32 = 1 << 21;

@@ -5,8 +5,8 @@
 //! system mode.
 
 use crate::processor::X86;
-use crate::state::State;
-use isa::{Access, Cpu, Event, MemoryFault};
+use crate::state::{State, mode};
+use isa::{Access, Cpu, Event, Guest, MemoryFault};
 
 /// Exceptions by vector (SDM volume 3, “Exception and Interrupt Reference”).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +174,13 @@ impl State {
     }
 }
 
-/// Takes an exception.
+/// Takes an exception. Misaligned accesses that fault though nobody asked for alignment checks are those
+/// of vectors: #GP.
 pub(crate) fn raise(cpu: &mut Cpu<'_, X86>, trap: Trap) {
+    let checked = cpu.guest.mode(cpu.state).flags & mode::ALIGN != 0;
+    let trap = match trap {
+        Trap::Exception(Exception::Alignment, ..) if !checked => Trap::protection(0),
+        trap => trap,
+    };
     cpu.state.event = trap.encode();
 }

@@ -179,7 +179,7 @@ const REQUIRES: &[(&str, &str)] = &[
 ];
 
 /// Features whose instructions are not translated yet.
-const NOT_TRANSLATED: &str = "mmx sse sse2 pni pclmulqdq ssse3 fma sse4.1 aes xsave avx f16c avx2 avx512f sha-ni gfni sse4a \
+const NOT_TRANSLATED: &str = "fma xsave avx f16c avx2 avx512f sse4a \
      xsaveopt xsavec xgetbv1 xsaves svm monitor hle rtm fma4 tbm avx512dq avx512bw avx512cd \
      avx512vl avx512ifma avx512vbmi avx512vbmi2 avx512vnni avx512bitalg avx512-vpopcntdq \
      avx512-bf16 avx512-fp16 avx512-vp2intersect avx-vnni vaes vpclmulqdq sha512 movdiri movdir64b \

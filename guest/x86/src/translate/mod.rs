@@ -13,6 +13,11 @@ mod memory;
 mod multiply;
 mod operand;
 mod shift;
+mod simd;
+mod simd_float;
+mod simd_integer;
+mod simd_move;
+mod simd_rare;
 mod stack;
 mod string;
 mod system;
@@ -27,7 +32,7 @@ use crate::model::Feature;
 use crate::processor::X86;
 use crate::state::{self, SCRATCH, SEG_BASE, mode, seg};
 use crate::trap::Exception;
-use ir::{Builder, Cond, ExitKind, GuestReg, Hint, Label, Operand};
+use ir::{Builder, Cond, ExitKind, FloatRules, GuestReg, Hint, Label, Operand};
 use isa::{CodeSource, Mode};
 
 const PAGE: u64 = 4096;
@@ -48,6 +53,7 @@ pub fn translate_unit(
     code: &mut dyn CodeSource,
     b: &mut Builder<'_>,
 ) {
+    b.float_rules(FloatRules::Propagate);
     let mut t = Translator::new(cpu, mode, b);
     let limit = if mode.flags & mode::TF != 0 { 1 } else { max_insns.max(1) };
     let mut count = 0;

@@ -1,0 +1,292 @@
+//! Moves of vectors and their parts: `spec/simd_move.map`.
+
+use super::simd::{float_type, shapes};
+use super::{Place, Translator};
+use crate::decode::Insn;
+use crate::decode::traits::SimdMove;
+use crate::helpers::HelperIndex;
+use crate::state::FTW;
+use Lane::{B32, B64};
+use ir::{Lane, MemOp, OpKind as K, Operand, Type};
+
+impl SimdMove for Translator<'_, '_> {
+    shapes! {
+        movss lowest_moved(B32);
+        movsd lowest_moved(B64);
+        movsldup picked_pair(0xa0);
+        movshdup picked_pair(0xf5);
+        movddup picked_pair(0x44);
+    }
+
+    fn movaps(&mut self, i: &Insn) {
+        self.moved(i, true);
+    }
+
+    fn movups(&mut self, i: &Insn) {
+        self.moved(i, false);
+    }
+
+    fn movaps_to(&mut self, i: &Insn) {
+        self.moved_to(i, true);
+    }
+
+    fn movups_to(&mut self, i: &Insn) {
+        self.moved_to(i, false);
+    }
+
+    /// From memory, with zeros above.
+    fn movs_from(&mut self, i: &Insn) {
+        if !self.vectors_enabled(i) {
+            return;
+        }
+        let value = self.vector_from_memory(i, 1, false);
+        self.put_vector(i, 0, Type::V128, value);
+    }
+
+    fn movs_to(&mut self, i: &Insn) {
+        self.part_to_memory(i, 0);
+    }
+
+    /// The encoding whose destination is the other register.
+    fn movss_back(&mut self, i: &Insn) {
+        self.lowest_moved_back(i, B32);
+    }
+
+    fn movsd_back(&mut self, i: &Insn) {
+        self.lowest_moved_back(i, B64);
+    }
+
+    fn movhlps(&mut self, i: &Insn) {
+        self.binary_vector(i, |t, ty, a, b| t.b.vector2(K::VUnpackHigh, ty, B64, b, a));
+    }
+
+    fn movlhps(&mut self, i: &Insn) {
+        self.binary_vector(i, |t, ty, a, b| t.b.vector2(K::VUnpackLow, ty, B64, a, b));
+    }
+
+    fn movlps(&mut self, i: &Insn) {
+        self.binary_vector(i, |t, ty, a, b| t.b.vbyte(K::VChoose32, ty, 3, a, b));
+    }
+
+    fn movhps(&mut self, i: &Insn) {
+        self.binary_vector(i, |t, ty, a, b| t.b.vector2(K::VUnpackLow, ty, B64, a, b));
+    }
+
+    fn movlps_to(&mut self, i: &Insn) {
+        self.part_to_memory(i, 0);
+    }
+
+    fn movhps_to(&mut self, i: &Insn) {
+        self.part_to_memory(i, 1);
+    }
+
+    fn movd(&mut self, i: &Insn) {
+        if !self.vectors_enabled(i) {
+            return;
+        }
+        let value = self.vector_of_general(i);
+        self.put_vector(i, 0, Type::V128, value);
+    }
+
+    fn movd_mmx(&mut self, i: &Insn) {
+        self.movd(i);
+    }
+
+    fn movd_to(&mut self, i: &Insn) {
+        if !self.vectors_enabled(i) {
+            return;
+        }
+        let lane = if Self::size(i, 0) == 8 { B64 } else { B32 };
+        let a = self.vector_operand(i, 1, Type::V128);
+        let value = self.b.vextract(Type::V128, lane, 0, a);
+        self.write(i, 0, value);
+    }
+
+    fn movd_mmx_to(&mut self, i: &Insn) {
+        self.movd_to(i);
+    }
+
+    fn movq_mmx(&mut self, i: &Insn) {
+        self.unary_vector(i, |_, _, a| a);
+    }
+
+    fn movq_mmx_to(&mut self, i: &Insn) {
+        if !self.vectors_enabled(i) {
+            return;
+        }
+        let a = self.vector_operand(i, 1, Type::V128);
+        match i.memory {
+            Some(_) => self.store_part(i, 0, a),
+            None => self.put_mmx(i.rm, a),
+        }
+    }
+
+    fn movq(&mut self, i: &Insn) {
+        self.unary_vector(i, |t, _, a| match i.memory {
+            Some(_) => a,
+            None => t.low_quarter(a),
+        });
+    }
+
+    fn movq_to(&mut self, i: &Insn) {
+        if !self.vectors_enabled(i) {
+            return;
+        }
+        let a = self.vector_operand(i, 1, Type::V128);
+        if i.memory.is_some() {
+            return self.store_part(i, 0, a);
+        }
+        let value = self.low_quarter(a);
+        self.put_vector(i, 0, Type::V128, value);
+    }
+
+    fn movq2dq(&mut self, i: &Insn) {
+        self.unary_vector(i, |t, _, a| t.low_quarter(a));
+    }
+
+    fn movdq2q(&mut self, i: &Insn) {
+        self.unary_vector(i, |_, _, a| a);
+    }
+
+    fn emms(&mut self, i: &Insn) {
+        if self.x87_enabled(i) {
+            let none = self.b.imm(0);
+            self.b.set_reg(FTW, none);
+        }
+    }
+
+    fn vzeroupper(&mut self, i: &Insn) {
+        if !self.vectors_enabled(i) {
+            return;
+        }
+        for number in 0..if self.is_long() { 16 } else { 8 } {
+            let low = self.b.vget(Type::V128, super::simd::vector_at(number));
+            self.put_whole(number, Type::V128, low);
+        }
+    }
+
+    fn vzeroall(&mut self, i: &Insn) {
+        if !self.vectors_enabled(i) {
+            return;
+        }
+        let zero = self.zero(Type::V256);
+        for number in 0..if self.is_long() { 16 } else { 8 } {
+            self.put_whole(number, Type::V256, zero);
+        }
+    }
+
+    fn ldmxcsr(&mut self, i: &Insn) {
+        if !self.vectors_enabled(i) {
+            return;
+        }
+        let value = self.read(i, 0);
+        let value = self.b.zext(value, 32);
+        self.call_effect(HelperIndex::SetMxcsr, &[value]);
+        self.lookup_next();
+    }
+
+    fn stmxcsr(&mut self, i: &Insn) {
+        if !self.vectors_enabled(i) {
+            return;
+        }
+        let value = self.call(HelperIndex::Mxcsr, &[]);
+        self.write(i, 0, value);
+    }
+}
+
+impl Translator<'_, '_> {
+    /// All of a vector, from a register or memory.
+    fn moved(&mut self, i: &Insn, aligned: bool) {
+        if !self.vectors_enabled(i) {
+            return;
+        }
+        let ty = Self::vector_type(i);
+        let value = match i.memory {
+            Some(_) => self.vector_from_memory(i, 1, aligned),
+            None => self.vector_operand(i, 1, ty),
+        };
+        self.put_vector(i, 0, ty, value);
+    }
+
+    /// All of a vector, to a register or memory.
+    fn moved_to(&mut self, i: &Insn, aligned: bool) {
+        if !self.vectors_enabled(i) {
+            return;
+        }
+        let ty = Self::vector_type(i);
+        let value = self.vector_operand(i, 1, ty);
+        match i.memory {
+            Some(_) => {
+                let (base, offset) = self.address(i, Self::size(i, 0));
+                let mem = MemOp::vector(ty);
+                let mem = if aligned { mem.aligned() } else { mem };
+                self.b.vstore(ty, mem, base, offset, value);
+            }
+            None if Self::is_vex(i) => self.put_whole(i.rm, ty, value),
+            None => self.b.vput(ty, super::simd::vector_at(i.rm), value),
+        }
+    }
+
+    /// Writes as many bytes as operand 0 has: the part with that number of the source.
+    fn part_to_memory(&mut self, i: &Insn, part: u16) {
+        if !self.vectors_enabled(i) {
+            return;
+        }
+        let a = self.vector_operand(i, 1, Type::V128);
+        self.store_part(i, part, a);
+    }
+
+    fn store_part(&mut self, i: &Insn, part: u16, a: Operand) {
+        let size = Self::size(i, 0);
+        let (ty, lane) = float_type(size);
+        let (base, offset) = self.address(i, size);
+        let value = self.b.vextract_float(Type::V128, lane, part, a);
+        let mem = self.mem(size);
+        self.b.store_float(ty, mem, base, offset, value);
+    }
+
+    /// Lane 0 of the second source, the others of the first.
+    fn lowest_moved(&mut self, i: &Insn, lane: Lane) {
+        let byte = if lane == B64 { 3 } else { 1 };
+        self.binary_vector(i, |t, _, a, b| t.b.vbyte(K::VChoose32, Type::V128, byte, a, b));
+    }
+
+    fn lowest_moved_back(&mut self, i: &Insn, lane: Lane) {
+        if !self.vectors_enabled(i) {
+            return;
+        }
+        let (x, y) = Self::sources(i);
+        let ty = Type::V128;
+        let (a, b) = (self.vector_operand(i, x, ty), self.vector_operand(i, y, ty));
+        let value = self.b.vbyte(K::VChoose32, ty, if lane == B64 { 3 } else { 1 }, a, b);
+        self.put_vector(i, 0, ty, value);
+    }
+
+    fn picked_pair(&mut self, i: &Insn, byte: u8) {
+        self.unary_vector(i, |t, ty, a| t.b.vbyte(K::VPick, ty, byte, a, Operand::NONE));
+    }
+
+    /// The low 64 bits, and zeros above.
+    fn low_quarter(&mut self, a: Operand) -> Operand {
+        let zero = self.zero(Type::V128);
+        self.b.vector2(K::VUnpackLow, Type::V128, B64, a, zero)
+    }
+
+    /// Operand 1, a general register or memory, with zeros above.
+    fn vector_of_general(&mut self, i: &Insn) -> Operand {
+        let size = Self::size(i, 1);
+        let place = self.place(i, 1);
+        let value = match place {
+            Place::Memory(base, offset) => {
+                let (ty, lane) = float_type(size);
+                let mem = self.mem(size);
+                let value = self.b.load_float(ty, mem, base, offset);
+                return self.b.vector1(K::VFromF, Type::V128, lane, value);
+            }
+            place => self.get(place, size),
+        };
+        let (ty, lane) = float_type(size);
+        let value = self.b.to_float(ty, value);
+        self.b.vector1(K::VFromF, Type::V128, lane, value)
+    }
+}
