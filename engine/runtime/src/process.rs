@@ -6,8 +6,10 @@ use crate::faults;
 use crate::pages::{Fault, Pages, Rights};
 use codegen::guarded::{self, HostFault};
 use isa::{Access, Guest, MemoryFault};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 /// Width of a program's addresses.
@@ -142,6 +144,24 @@ impl ProcessMemory {
     /// # Errors
     /// The host's: something is there already, or there is no memory.
     pub fn map(&self, gva: u64, len: u64, rights: Rights) -> io::Result<u64> {
+        self.map_pages(gva, len, rights, None)
+    }
+
+    /// Maps what a file begins with, alike; stores change the file.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn map_file(&self, gva: u64, len: u64, rights: Rights, file: &File) -> io::Result<u64> {
+        self.map_pages(gva, len, rights, Some(file))
+    }
+
+    fn map_pages(
+        &self,
+        gva: u64,
+        len: u64,
+        rights: Rights,
+        file: Option<&File>,
+    ) -> io::Result<u64> {
         let (at, window) = (self.host(gva), self.reserved.is_some());
         let fixed = match (gva, window) {
             (0, false) => 0,
@@ -151,11 +171,14 @@ impl ProcessMemory {
             }
             (_, true) => libc::MAP_FIXED,
         };
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | fixed;
-        // SAFETY: at an address where nothing is, or in the window, which is the guest's.
-        let at = unsafe {
-            libc::mmap(at as *mut libc::c_void, len as usize, rights.host(), flags, -1, 0)
+        let kind = match file {
+            Some(_) => libc::MAP_SHARED,
+            None => libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
         };
+        let fd = file.map_or(-1, AsRawFd::as_raw_fd);
+        let (at, len_here, flags) = (at as *mut libc::c_void, len as usize, kind | fixed);
+        // SAFETY: at an address where nothing is, or in the window, which is the guest's.
+        let at = unsafe { libc::mmap(at, len_here, rights.host(), flags, fd, 0) };
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }

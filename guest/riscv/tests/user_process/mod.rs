@@ -41,6 +41,28 @@ pub fn sw(rs2: u32, rs1: u32, offset: u32) -> u32 {
 pub fn lw(rd: u32, rs1: u32, offset: u32) -> u32 {
     offset << 20 | rs1 << 15 | 2 << 12 | rd << 7 | 0x03
 }
+/// A load or another instruction of its form: `opcode` with `funct3`, immediate, rd, rs1.
+pub fn i_type(opcode: u32, funct3: u32, rd: u32, rs1: u32, imm: u32) -> u32 {
+    imm << 20 | rs1 << 15 | funct3 << 12 | rd << 7 | opcode
+}
+/// A store: `opcode` with `funct3`, rs2, rs1, immediate.
+pub fn s_type(opcode: u32, funct3: u32, rs2: u32, rs1: u32, imm: u32) -> u32 {
+    imm >> 5 << 25 | rs2 << 20 | rs1 << 15 | funct3 << 12 | (imm & 31) << 7 | opcode
+}
+/// An atomic: `funct5`, width (2 words, 3 doublewords…), rd, rs1, rs2.
+pub fn atomic(funct5: u32, width: u32, rd: u32, rs1: u32, rs2: u32) -> u32 {
+    funct5 << 27 | rs2 << 20 | rs1 << 15 | width << 12 | rd << 7 | 0x2f
+}
+/// `vsetvli rd, rs1, vtype`
+pub fn vsetvli(rd: u32, rs1: u32, vtype: u32) -> u32 {
+    vtype << 20 | rs1 << 15 | 7 << 12 | rd << 7 | 0x57
+}
+/// An unmasked vector load (opcode 7) or store (0x27): mode (0 unit stride, 1 indexed, 2 strided),
+/// field of rs2, rs1, width (0 bytes, 5 halves, 6 words, 7 doublewords).
+pub fn vector_memory(opcode: u32, mode: u32, rs2: u32, rs1: u32, width: u32, v: u32) -> u32 {
+    mode << 26 | 1 << 25 | rs2 << 20 | rs1 << 15 | width << 12 | v << 7 | opcode
+}
+
 /// `jalr rd, 0(rs1)`
 pub fn jalr(rd: u32, rs1: u32) -> u32 {
     rs1 << 15 | rd << 7 | 0x67
@@ -75,6 +97,11 @@ impl Process {
         self.memory.map(CODE, 2 * PAGE, all).expect("nobody else is there");
         let data = Rights::READ | Rights::WRITE;
         self.memory.map(DATA, 2 * PAGE, data).expect("nobody else is there");
+    }
+
+    /// Whether it is one of RV64.
+    pub fn is_64(&self) -> bool {
+        self.guest.config.xlen == Xlen::Rv64
     }
 
     /// Puts a program to where processors begin.
