@@ -12,6 +12,7 @@ pub mod guest;
 pub mod image;
 pub mod instructions;
 pub mod kernel;
+pub mod lent;
 pub mod luks;
 pub mod monitor;
 pub mod network;

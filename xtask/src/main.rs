@@ -12,6 +12,7 @@ mod fuzz;
 mod guests;
 mod kills;
 mod kmod;
+mod lent;
 mod packages;
 mod test;
 mod tidy;
@@ -77,6 +78,12 @@ const TASKS: &[Task] = &[
         usage: "[N]",
         about: "kill writers of every kind of disk image N times each, and look at what is left",
         run: kills::run,
+    },
+    Task {
+        name: "lent",
+        usage: "",
+        about: "boot the installed QEMU from disks that our storage daemon lends, and kill that",
+        run: lent::run,
     },
 ];
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::boots;
 use crate::emulator::Emulator;
 use crate::fuzz;
+use crate::lent;
 use crate::packages;
 use crate::tidy;
 use crate::tools::{self, Result};
@@ -40,6 +41,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "documentation tests", slow: false, run: documentation_tests },
     Stage { name: "fuzz targets", slow: true, run: fuzz_stage },
     Stage { name: "boots", slow: true, run: boot_stage },
+    Stage { name: "lent disks", slow: true, run: lent_stage },
 ];
 
 /// `cargo xtask test`.
@@ -206,7 +208,15 @@ fn fuzz_stage() -> Count {
 }
 
 fn boot_stage() -> Count {
-    let told = Emulator::ours().and_then(|emulator| boots::all(&emulator, &[]));
+    stories(Emulator::ours().and_then(|emulator| boots::all(&emulator, &[])))
+}
+
+fn lent_stage() -> Count {
+    stories(lent::all())
+}
+
+/// Counts stories that told their ends themselves.
+fn stories<Name>(told: Result<Vec<(Name, Result<()>)>>) -> Count {
     match told {
         Ok(told) => {
             let failed = told.iter().filter(|(_, done)| done.is_err()).count();

@@ -3,10 +3,12 @@
 use crate::daemon::{Answer, Daemon, done, lock, refused};
 use crate::fuse_export;
 use crate::nbd_server::{self, NbdServer};
+use crate::vhost_export;
 use graph::{Access, Edge, Member, Permissions, User};
 use options::identifier;
 use qmp::{Arguments, Command, Error};
 use serde_json::{Value, json};
+use std::os::unix::fs::FileTypeExt;
 use std::sync::{Arc, Mutex};
 
 pub(crate) static COMMANDS: &[Command<Daemon>] = &[
@@ -26,7 +28,7 @@ type Open = fn(&Daemon, &Arguments, &Arc<Edge>) -> Result<Box<dyn Export>, Error
 const KINDS: &[(&str, Open)] = &[
     ("nbd", nbd_server::open),
     ("fuse", fuse_export::open),
-    ("vhost-user-blk", |_, _, _| Err(Error::not_yet("export type 'vhost-user-blk'"))),
+    ("vhost-user-blk", vhost_export::open),
     ("vduse-blk", |_, _, _| Err(Error::not_yet("export type 'vduse-blk'"))),
 ];
 
@@ -79,6 +81,14 @@ fn end(daemon: &Daemon, entry: Entry) {
     // Nothing is in flight any more, whoever still holds the edge.
     entry.edge.turn(None);
     daemon.emit("BLOCK_EXPORT_DELETED", json!({"id": entry.id}));
+}
+
+/// Removes a socket that an earlier run left behind; anything else at its path is not ours.
+pub(crate) fn clear_socket(path: &str) {
+    if std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket()) {
+        // Who cannot remove it learns so when it is bound.
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 fn add(daemon: &Daemon, arguments: &Arguments) -> Answer {

@@ -18,6 +18,7 @@ mod objects;
 mod options;
 mod snapshots;
 mod start;
+mod vhost_export;
 mod views;
 
 pub use start::run;

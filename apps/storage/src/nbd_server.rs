@@ -2,14 +2,13 @@
 
 use crate::bitmaps::named;
 use crate::daemon::{Answer, Daemon, done, io_failed, lock, refusal};
-use crate::exports::Export;
+use crate::exports::{Export, clear_socket};
 use crypto::{Credentials, Endpoint};
 use graph::{Edge, Node};
 use jobs::site::{BitmapName, Loan, backing_of};
 use nbd::{Address, Exports, Listener, Stream};
 use qmp::{Arguments, Error};
 use std::collections::BTreeMap;
-use std::os::unix::fs::FileTypeExt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -113,11 +112,8 @@ impl NbdServer {
             Address::Unix(path) => Some(path.clone()),
             Address::Tcp { .. } => None,
         };
-        if let Some(path) = &path
-            && std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket())
-        {
-            // A socket that an earlier run left behind is in the way; anything else is not ours.
-            let _ = std::fs::remove_file(path);
+        if let Some(path) = &path {
+            clear_socket(path);
         }
         let listener = Listener::bind(address)
             .map_err(|error| io_failed(&format!("Failed to bind socket to {address}"), &error))?;

@@ -198,6 +198,18 @@ pub trait VirtioDevice: Send {
     }
 }
 
+/// Keeps account of the chains of a split ring, so that another process can go on with them.
+pub trait Ledger: Send {
+    /// A chain that was taken in an earlier life and is still to be served.
+    fn lost(&mut self) -> Option<u16>;
+    /// The chain that begins at `head` was taken.
+    fn taken(&mut self, head: u16);
+    /// It is about to be given back.
+    fn giving(&mut self, head: u16);
+    /// It was given back; the used ring's index is now `used`.
+    fn given(&mut self, head: u16, used: u16);
+}
+
 /// Saved state common to all devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq, SavedState)]
 struct CoreState {
@@ -224,6 +236,8 @@ pub struct Core {
     name: &'static str,
     sizes: Vec<u16>,
     state: CoreState,
+    /// By queue; empty unless another process is to go on after this one.
+    ledgers: Vec<Option<Box<dyn Ledger>>>,
     pending: Arc<AtomicBool>,
     /// Chains that may still be taken before others get their turn.
     budget: u32,
@@ -281,7 +295,7 @@ impl Core {
     }
 
     /// A queue's registers, for a transport to change.
-    pub(crate) fn ring_mut(&mut self, queue: usize) -> Option<&mut Ring> {
+    pub fn ring_mut(&mut self, queue: usize) -> Option<&mut Ring> {
         self.state.rings.get_mut(queue)
     }
 
@@ -296,11 +310,33 @@ impl Core {
         }
         self.budget -= 1;
         let f = self.ring_features();
-        let popped = self.state.rings.get_mut(queue)?.pop(&self.mem, f);
+        let ring = self.state.rings.get_mut(queue).filter(|ring| ring.ready)?;
+        let mut ledger = self.ledgers.get_mut(queue).and_then(Option::as_mut);
+        let popped = match ledger.as_mut().and_then(|ledger| ledger.lost()) {
+            Some(head) => ring.pop_again(&self.mem, f, head).map(Some),
+            None => ring.pop(&self.mem, f).inspect(|chain| {
+                if let (Some(chain), Some(ledger)) = (chain, ledger) {
+                    ledger.taken(chain.token.id);
+                }
+            }),
+        };
         popped.unwrap_or_else(|e| {
             self.ring_failed(queue, e);
             None
         })
+    }
+
+    /// Keeps account of a queue's chains from now on, or no longer.
+    pub fn set_ledger(&mut self, queue: usize, ledger: Option<Box<dyn Ledger>>) {
+        if self.ledgers.len() <= queue {
+            self.ledgers.resize_with(queue + 1, || None);
+        }
+        self.ledgers[queue] = ledger;
+    }
+
+    /// Whether the driver made a mistake that only a reset mends.
+    pub fn is_broken(&self) -> bool {
+        self.state.broken
     }
 
     /// Whether `queue` has a chain to take.
@@ -325,7 +361,15 @@ impl Core {
         }
         let f = self.ring_features();
         let Some(ring) = self.state.rings.get_mut(queue) else { return };
-        if let Err(e) = ring.push(&self.mem, f, token, written) {
+        let mut ledger = self.ledgers.get_mut(queue).and_then(Option::as_mut);
+        if let Some(ledger) = &mut ledger {
+            ledger.giving(token.id);
+        }
+        let pushed = ring.push(&self.mem, f, token, written);
+        if let (Ok(()), Some(ledger)) = (pushed, ledger) {
+            ledger.given(token.id, ring.next_used);
+        }
+        if let Err(e) = pushed {
             self.ring_failed(queue, e);
         }
     }
@@ -507,6 +551,20 @@ impl Virtio {
         self.core.state.rings[queue].reset(size);
     }
 
+    /// Starts the device with features that its driver agreed on with somebody else: a transport in
+    /// another process, which shows the device's registers itself.
+    pub fn start_with(&mut self, features: u64) {
+        self.core.state.driver_features = features;
+        self.core.state.status = status::DRIVER | status::FEATURES_OK | status::DRIVER_OK;
+        self.device.ready(&mut self.core);
+    }
+
+    /// Waits until what was taken has been given back, and takes nothing else meanwhile.
+    pub fn settle(&mut self) {
+        self.core.budget = 0;
+        self.quiesce();
+    }
+
     /// Waits until nothing is in flight; what was acknowledged has been given back.
     pub fn quiesce(&mut self) {
         loop {
@@ -608,6 +666,7 @@ impl Port {
                 name: device.name(),
                 sizes: device.queues(),
                 state: CoreState::default(),
+                ledgers: Vec::new(),
                 pending: Arc::clone(&pending),
                 budget: BUDGET,
             };

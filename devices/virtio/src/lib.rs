@@ -26,7 +26,8 @@ pub mod rng;
 pub mod scsi;
 
 pub use crate::core::{
-    Core, Doorbell, Interrupt, Port, RingOptions, Virtio, VirtioDevice, feature, isr, status,
+    Core, Doorbell, Interrupt, Ledger, Port, RingOptions, Virtio, VirtioDevice, feature, isr,
+    status,
 };
 pub use build::{Backends, Drive, build, build_child};
 pub use class::{CLASSES, class};

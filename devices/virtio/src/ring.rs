@@ -242,6 +242,21 @@ impl Ring {
         let slot = u64::from(self.next_avail % self.size);
         let head = mem.load::<u16>(offset(self.driver, 4 + 2 * slot)?)?;
         self.next_avail = self.next_avail.wrapping_add(1);
+        self.chain_at(mem, f, head)
+    }
+
+    /// Takes a chain again that was taken before, by its head, from a split ring.
+    ///
+    /// # Errors
+    /// The driver broke a rule.
+    pub fn pop_again(&mut self, mem: &Dma, f: RingFeatures, head: u16) -> Result<Chain, RingError> {
+        let chain = self.chain_at(mem, f, head)?;
+        self.in_use = self.in_use.saturating_add(1);
+        chain.check_len()
+    }
+
+    /// The chain of a split ring that begins at `head`.
+    fn chain_at(&self, mem: &Dma, f: RingFeatures, head: u16) -> Result<Chain, RingError> {
         let mut chain = Chain { token: Token { id: head, entries: 1 }, ..Chain::default() };
         let (mut table, mut limit, mut index, mut indirect) =
             (self.desc, u32::from(self.size), head, false);

@@ -6,6 +6,7 @@
 
 mod ram;
 mod space;
+mod torn;
 
 pub use ram::{CodeWatcher, PAGE, Ram};
 pub use space::{

@@ -2,9 +2,12 @@
 #![expect(unsafe_code, reason = "guest RAM is a host mapping that guests change at any time")]
 
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
+
+use crate::torn::Guard;
 
 /// Granule of code tracking, in bytes.
 pub const PAGE: u64 = 4096;
@@ -23,9 +26,13 @@ pub struct Ram {
     name: String,
     base: NonNull<u8>,
     len: u64,
+    /// Bytes of the mapping, which may end behind the block.
+    mapped: usize,
     /// One bit per page: translated code came from it.
     code: Box<[AtomicU64]>,
     watcher: OnceLock<Weak<dyn CodeWatcher>>,
+    /// For memory of another process, which may take it away.
+    guard: Option<Guard>,
 }
 
 // SAFETY: the mapping belongs to the block until it is dropped, and all access through `base` is
@@ -56,7 +63,55 @@ impl Ram {
         let base = NonNull::new(base.cast()).ok_or_else(too_large)?;
         let words = (len / PAGE).div_ceil(64) as usize;
         let code = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Ok(Arc::new(Self { name: name.into(), base, len, code, watcher: OnceLock::new() }))
+        let (name, watcher) = (name.into(), OnceLock::new());
+        Ok(Arc::new(Self { name, base, len, mapped: size, code, watcher, guard: None }))
+    }
+
+    /// Maps the first `len` bytes of a file, shared with whoever else has it. No code is run from it,
+    /// nobody watches it.
+    ///
+    /// The file may become shorter later: what is lost then reads as zeroes, see [`Ram::is_torn`].
+    ///
+    /// # Errors
+    /// `InvalidInput` for a file that is shorter or has no length, else the host's.
+    pub fn shared(name: &str, file: impl AsFd, len: u64) -> io::Result<Arc<Self>> {
+        let wrong = || io::Error::from(io::ErrorKind::InvalidInput);
+        let file = file.as_fd();
+        // SAFETY: an all-zero struct stat is a valid one.
+        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+        // SAFETY: the descriptor is open for the borrow, and the kernel writes one struct stat.
+        if unsafe { libc::fstat(file.as_raw_fd(), &mut stat) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        let there = u64::try_from(stat.st_size).unwrap_or(0);
+        if stat.st_mode & libc::S_IFMT != libc::S_IFREG || len == 0 || len > there {
+            return Err(wrong());
+        }
+        // Huge pages are mapped whole.
+        let unit = u64::try_from(stat.st_blksize).unwrap_or(0).max(PAGE);
+        let size = len.checked_next_multiple_of(unit).ok_or_else(wrong)?;
+        let size = usize::try_from(size).map_err(|_| wrong())?;
+        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let (nowhere, fd) = (std::ptr::null_mut(), file.as_raw_fd());
+        // SAFETY: a mapping at an address of the kernel's choice aliases no memory of this process.
+        let base = unsafe { libc::mmap(nowhere, size, protection, flags, fd, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast()).ok_or_else(wrong)?;
+        let guard = Guard::new(base.as_ptr() as usize, size);
+        let (name, code, watcher) = (name.into(), Box::default(), OnceLock::new());
+        let mut made = Self { name, base, len, mapped: size, code, watcher, guard: None };
+        // What could not be guarded is unmapped again.
+        made.guard = Some(guard?);
+        Ok(Arc::new(made))
+    }
+
+    /// Whether memory of another process has been taken away: all of it reads as zeroes then, and
+    /// what is written is lost.
+    pub fn is_torn(&self) -> bool {
+        self.guard.as_ref().is_some_and(Guard::is_torn)
     }
 
     /// Name of the block, such as `riscv_virt_board.ram`.
@@ -179,6 +234,10 @@ impl Ram {
     pub fn discard(&self, offset: u64, len: u64) -> bool {
         let Some(start) = offset.checked_next_multiple_of(PAGE) else { return false };
         let end = offset.saturating_add(len) / PAGE * PAGE;
+        if self.guard.is_some() {
+            // Its pages are not ours to give.
+            return false;
+        }
         if end <= start {
             return self.at(offset, len).is_some();
         }
@@ -253,8 +312,10 @@ atomics! {
 
 impl Drop for Ram {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made by `new` with this length and nothing refers to it any more.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len as usize) };
+        // Before the address can be that of something else.
+        self.guard = None;
+        // SAFETY: the mapping was made with this length and nothing refers to it any more.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.mapped) };
     }
 }
 
@@ -286,6 +347,46 @@ mod tests {
         assert_eq!(ram.load_u8(2 * PAGE), Some(7));
         assert!(!ram.discard(3 * PAGE, 2 * PAGE));
         assert!(!ram.discard(u64::MAX - 10, 4));
+    }
+
+    fn file(len: u64) -> std::fs::File {
+        // SAFETY: the name is a C string; the call makes a descriptor.
+        let fd = unsafe { libc::memfd_create(c"ram".as_ptr(), libc::MFD_CLOEXEC) };
+        assert!(fd >= 0);
+        // SAFETY: the descriptor was just made and nobody else has it.
+        let file: std::fs::File = unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) };
+        file.set_len(len).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_file_is_shared_memory() {
+        let file = file(8192);
+        assert!(Ram::shared("ram", &file, 8193).is_err());
+        assert!(Ram::shared("ram", &file, 0).is_err());
+        let (one, other) = (Ram::shared("one", &file, 8192), Ram::shared("other", &file, 5000));
+        let (one, other) = (one.unwrap(), other.unwrap());
+        assert!(one.store_u32(4096, 0x0403_0201));
+        assert_eq!(other.load_u32(4096), Some(0x0403_0201));
+        assert_eq!(other.load_u32(4998), None);
+        let mut read = [0; 4];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut read, 4096).unwrap();
+        assert_eq!(read, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_file_that_shrinks_ends_nobody() {
+        let file = file(8192);
+        let ram = Ram::shared("ram", &file, 8192).unwrap();
+        assert!(ram.store_u32(4096, 7));
+        file.set_len(4096).unwrap();
+        assert!(!ram.is_torn());
+        assert_eq!(ram.load_u32(4096), Some(0));
+        assert!(ram.is_torn());
+        assert!(ram.store_u32(0, 7));
+        // Others go on.
+        let whole = Ram::shared("whole", &file, 4096).unwrap();
+        assert!(!whole.is_torn());
     }
 
     struct Log(Mutex<Vec<(u64, u64)>>);

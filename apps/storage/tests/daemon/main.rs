@@ -6,11 +6,13 @@
 
 mod client;
 mod exports;
+mod front;
 mod jobs;
 mod lives;
 mod scripts;
 mod story;
 mod tools;
+mod vhost_user;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
@@ -31,7 +33,14 @@ fn main() -> ExitCode {
     let ignored = words.iter().any(|word| word == "--ignored");
     let wanted: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
     let mut failed = false;
-    let tables = [scripts::TESTS, exports::TESTS, jobs::TESTS, lives::TESTS, story::TESTS];
+    let tables = [
+        scripts::TESTS,
+        exports::TESTS,
+        jobs::TESTS,
+        lives::TESTS,
+        story::TESTS,
+        vhost_user::TESTS,
+    ];
     for (name, test) in tables.iter().flat_map(|table| table.iter()) {
         if ignored || !(wanted.is_empty() || wanted.iter().any(|part| name.contains(*part))) {
             continue;

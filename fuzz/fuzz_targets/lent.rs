@@ -1,0 +1,5 @@
+//! SFTP servers.
+
+#![no_main]
+
+fuzz::target!(lent);
