@@ -6,6 +6,7 @@
 
 pub mod bytes;
 pub mod command;
+pub mod debugger;
 pub mod disks;
 pub mod filters;
 pub mod guest;

@@ -1,0 +1,5 @@
+//! What a debugger sends.
+
+#![no_main]
+
+fuzz::target!(debugger);
