@@ -28,21 +28,24 @@ pub enum Kind {
     Dec,
     /// r = d = x << n; s = x << (n − 1), whose top bit is CF. OF: whether the two differ.
     Shl,
-    /// r = d = x >> n; s = x >> (n − 1), whose lowest bit is CF. OF: the top bit of s xor that of r.
+    /// r = d = x >> n; s = x >> (n − 1), whose lowest bit is CF. OF: the top bit of s xor that of r. AF is 1,
+    /// of `Shl` as well.
     Shr,
-    /// r = d of a multiplication: CF and OF are whether s is not 0.
-    Mul,
+    /// r = d of a bit field: as `Logic`, but AF is 1.
+    Field,
 }
 
-/// A kind, the size of values, and whether CF is the lowest bit of t instead.
+/// A kind, the size of values, and whether CF and OF are in `cc_over` instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cc {
     /// How flags come from values.
     pub kind: Kind,
     /// Bytes of the values: 1, 2, 4, 8.
     pub size: u8,
-    /// Whether `cc_src2` is CF. Not with [`Kind::Adc`] and [`Kind::Sbb`].
+    /// Whether `cc_over` has CF.
     pub carry: bool,
+    /// Whether `cc_over` has OF.
+    pub overflow: bool,
 }
 
 impl Cc {
@@ -51,12 +54,13 @@ impl Cc {
 
     /// A kind with a size.
     pub const fn new(kind: Kind, size: u8) -> Self {
-        Self { kind, size, carry: false }
+        Self { kind, size, carry: false, overflow: false }
     }
 
     /// As `cc_op` holds it.
     pub const fn code(self) -> u64 {
-        self.kind as u64 | (self.size as u64) << 8 | (self.carry as u64) << 16
+        let over = (self.carry as u64) << 16 | (self.overflow as u64) << 17;
+        self.kind as u64 | (self.size as u64) << 8 | over
     }
 
     /// From what `cc_op` holds; nonsense is [`Cc::EFLAGS`].
@@ -73,22 +77,24 @@ impl Cc {
             K::Dec,
             K::Shl,
             K::Shr,
-            K::Mul,
+            K::Field,
         ];
         let kind = KINDS.get(code as u8 as usize).copied().unwrap_or(K::Eflags);
         let size = match (code >> 8) as u8 {
             size @ (1 | 2 | 4) => size,
             _ => 8,
         };
-        Self { kind, size, carry: code >> 16 & 1 != 0 }
+        let over = |bit: u32| code >> bit & 1 != 0;
+        Self { kind, size, carry: over(16), overflow: over(17) }
     }
 }
 
 /// The arithmetic flags.
-pub fn compute(op: u64, dst: u64, src: u64, src2: u64) -> u64 {
+pub fn compute(op: u64, [dst, src, src2]: [u64; 3], over: u64) -> u64 {
     let cc = Cc::from_code(op);
     let flags = of_kind(cc, dst, src, src2);
-    if cc.carry { flags & !CF | src2 & CF } else { flags }
+    let mask = if cc.carry { CF } else { 0 } | if cc.overflow { OF } else { 0 };
+    flags & !mask | over & mask
 }
 
 fn of_kind(cc: Cc, dst: u64, src: u64, src2: u64) -> u64 {
@@ -127,9 +133,9 @@ fn of_kind(cc: Cc, dst: u64, src: u64, src2: u64) -> u64 {
         Kind::Dec => result(d) | bit(d & 15 == 15, AF) | bit(d == top - 1, OF) | src & CF,
         Kind::Shl => {
             let carry = s & top != 0;
-            result(d) | bit(carry, CF) | bit((d & top != 0) != carry, OF)
+            result(d) | AF | bit(carry, CF) | bit((d & top != 0) != carry, OF)
         }
-        Kind::Shr => result(d) | bit(s & 1 != 0, CF) | bit((s ^ d) & top != 0, OF),
-        Kind::Mul => result(d) | bit(s != 0, CF | OF),
+        Kind::Shr => result(d) | AF | bit(s & 1 != 0, CF) | bit((s ^ d) & top != 0, OF),
+        Kind::Field => result(d) | AF,
     }
 }

@@ -151,7 +151,14 @@ pub(crate) fn cmpxchg8b(cpu: &mut Cpu86<'_>, [at, ..]: [u64; 3]) -> Result64 {
     };
     let expected = pair(cpu, gpr::RDX, gpr::RAX);
     let new = pair(cpu, gpr::RCX, gpr::RBX);
-    let old = cpu.cas(mmu(cpu.state), MemOp::U64, at, (expected, new))?;
+    let set = mmu(cpu.state);
+    let old = if cpu.state.split != 0 {
+        let old = cpu.load(set, MemOp::U64, at)?;
+        cpu.store(set, MemOp::U64, at, if old == expected { new } else { old })?;
+        old
+    } else {
+        cpu.cas(set, MemOp::U64, at, (expected, new))?
+    };
     if old == expected {
         return Ok(1);
     }
@@ -183,49 +190,45 @@ pub(crate) fn random(cpu: &mut Cpu86<'_>, _: [u64; 3]) -> Result64 {
     Ok((cpu.guest.wiring.random)())
 }
 
-/// SDM volume 2: DAA, DAS, AAA, AAS.
+/// `daa`, `das`, `aaa`, `aas` (SDM volume 2). The flags that it leaves undefined are those of the
+/// sum or difference: of 8 bits, or, before the upper digit of AL is dropped, of 16.
 pub(crate) fn decimal(cpu: &mut Cpu86<'_>, [opcode, ..]: [u64; 3]) -> Result64 {
     let old = cpu.state.flags();
-    let rax = &mut cpu.state.gpr[usize::from(gpr::RAX)];
-    let (al, ah) = (*rax as u8, (*rax >> 8) as u8);
+    let rax = cpu.state.gpr[usize::from(gpr::RAX)];
+    let (al, ax) = (rax as u8, rax as u16);
     let (carry, adjust) = (old & eflags::CF != 0, old & eflags::AF != 0);
     let low = al & 15 > 9 || adjust;
     let subtract = matches!(opcode, 0x2f | 0x3f);
-    let (result, new_ah, new_carry) = if opcode < 0x30 {
-        // The six, or sixty, by which decimal digits fall short of a nibble.
-        let high = al > 0x99 || carry;
-        let mut result = al;
-        let mut out = false;
-        let step = |value: u8, by: u8| {
-            if subtract { value.overflowing_sub(by) } else { value.overflowing_add(by) }
-        };
-        if low {
-            let (value, over) = step(result, 6);
-            (result, out) = (value, carry || over);
-        }
-        if high {
-            (result, out) = (step(result, 0x60).0, true);
-        } else if !subtract {
-            out = false;
-        }
-        (result, ah, out)
-    } else if low {
-        let ax = u16::from_le_bytes([al, ah]);
-        let ax = match subtract {
-            true => ax.wrapping_sub(6).wrapping_sub(0x100),
-            false => ax.wrapping_add(0x106),
-        };
-        let [al, ah] = ax.to_le_bytes();
-        (al & 15, ah, true)
-    } else {
-        (al & 15, ah, false)
-    };
-    *rax = *rax & !0xffff | u64::from(result) | u64::from(new_ah) << 8;
     let bit = |set: bool, flag: u64| if set { flag } else { 0 };
-    let mut flags = bit(new_carry, eflags::CF) | bit(low, eflags::AF);
-    flags |= bit(result == 0, eflags::ZF)
-        | bit(result & 0x80 != 0, eflags::SF)
-        | bit(result.count_ones().is_multiple_of(2), eflags::PF);
+    let of_result = |sign: bool, zero: bool, low: u8| {
+        let even = low.count_ones().is_multiple_of(2);
+        bit(sign, eflags::SF) | bit(zero, eflags::ZF) | bit(even, eflags::PF)
+    };
+    let (new, flags) = if opcode < 0x30 {
+        // The six, and the sixty, by which decimal digits fall short of a nibble.
+        let high = al > 0x99 || carry;
+        let by = if low { 6 } else { 0 } + if high { 0x60 } else { 0 };
+        let (result, overflow) = match subtract {
+            true => (al.wrapping_sub(by), al.cast_signed().overflowing_sub_unsigned(by).1),
+            false => (al.wrapping_add(by), al.cast_signed().overflowing_add_unsigned(by).1),
+        };
+        let borrow = subtract && low && (carry || al < 6);
+        let flags = bit(high || borrow, eflags::CF) | bit(overflow, eflags::OF);
+        let flags = flags | of_result(result & 0x80 != 0, result == 0, result);
+        (ax & 0xff00 | u16::from(result), flags)
+    } else {
+        let by = if low { 0x106 } else { 0 };
+        let signed = ax.cast_signed();
+        let (result, overflow) = match subtract {
+            true => (ax.wrapping_sub(by), signed.overflowing_sub_unsigned(by).1),
+            false => (ax.wrapping_add(by), signed.overflowing_add_unsigned(by).1),
+        };
+        let flags = bit(low, eflags::CF) | bit(overflow, eflags::OF);
+        let flags = flags | of_result(result >> 15 != 0, result == 0, result as u8);
+        (result & 0xff0f, flags)
+    };
+    cpu.state.gpr[usize::from(gpr::RAX)] = rax & !0xffff | u64::from(new);
+    let flags = flags | bit(low, eflags::AF);
     cpu.state.set_flags(old & !eflags::ARITHMETIC | flags);
     Ok(0)
 }

@@ -64,10 +64,9 @@ impl FeatureSet {
     }
 }
 
-/// The feature with a name; `_` and `-` are the same, `sse4_1` is `sse4.1`.
+/// The feature with a name; `_`, `.` and `-` are the same.
 pub fn feature(name: &str) -> Option<Feature> {
-    let plain = |name: &str| name.replace(['_', '.'], "-");
-    let alias = match name {
+    let name = match name {
         "sse3" => "pni",
         "lzcnt" => "abm",
         "sha" => "sha-ni",
@@ -75,7 +74,9 @@ pub fn feature(name: &str) -> Option<Feature> {
         "i64" => "lm",
         name => name,
     };
-    FEATURES.iter().find(|row| plain(row.name) == plain(alias)).map(|row| row.feature)
+    let plain = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
+    let same = |row: &&FeatureInfo| row.name.bytes().map(plain).eq(name.bytes().map(plain));
+    FEATURES.iter().find(same).map(|row| row.feature)
 }
 
 /// What a processor can do.

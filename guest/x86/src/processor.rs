@@ -146,6 +146,7 @@ fn mode_flags(state: &State) -> u32 {
         | bit(cr4 & CR4_FSGSBASE != 0, mode::FSGSBASE)
         | bit(state.fcw & 0xf3f != 0x33f, mode::X87_EXACT)
         | bit(cr4 & CR4_OSXSAVE != 0, mode::OSXSAVE)
+        | bit(state.split != 0, mode::SPLIT)
 }
 
 /// The linear address of the next instruction.
@@ -263,6 +264,7 @@ impl Guest for X86 {
 
     fn memory_trap(fault: MemoryFault, access: Access, gva: u64) -> Trap {
         match fault {
+            MemoryFault::Misaligned if access == Access::Atomic => Trap::SplitLock,
             MemoryFault::Misaligned => Trap::new(Exception::Alignment),
             _ => Trap::Exception(Exception::Page, trap::page_error(fault, access), gva),
         }

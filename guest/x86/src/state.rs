@@ -229,6 +229,12 @@ pub struct State {
     /// Under Linux, the descriptors of the LDT.
     #[n(36)]
     pub ldt: Vec<u64>,
+    /// CF and OF at their places, where [`State::cc_op`] says that they are here.
+    #[n(37)]
+    pub cc_over: u64,
+    /// Whether the next instruction, a locked one on misaligned memory, is not to be atomic.
+    #[n(38)]
+    pub split: u64,
 }
 
 /// Row of `rax`; the others follow.
@@ -260,7 +266,12 @@ pub const FTOP: GuestReg = GuestReg(35);
 /// Row of [`State::ftw`].
 pub const FTW: GuestReg = GuestReg(36);
 
-const ROWS: usize = 37;
+/// Row of [`State::cc_over`].
+pub const CC_OVER: GuestReg = GuestReg(37);
+/// Row of [`State::split`].
+pub const SPLIT: GuestReg = GuestReg(38);
+
+const ROWS: usize = 39;
 
 /// Names of general registers.
 pub(crate) const NAMES: [&str; 16] = [
@@ -296,7 +307,7 @@ const fn register_table() -> [RegInfo; ROWS] {
         table[SCRATCH as usize + i].offset = (offset_of!(State, scratch) + 8 * i) as u32;
         i += 1;
     }
-    let others: [(GuestReg, &str, usize); 11] = [
+    let others: [(GuestReg, &str, usize); 13] = [
         (RIP, "rip", offset_of!(State, rip)),
         (CC_OP, "cc_op", offset_of!(State, cc_op)),
         (CC_DST, "cc_dst", offset_of!(State, cc_dst)),
@@ -308,6 +319,8 @@ const fn register_table() -> [RegInfo; ROWS] {
         (FSW, "fsw", offset_of!(State, fsw)),
         (FTOP, "ftop", offset_of!(State, ftop)),
         (FTW, "ftw", offset_of!(State, ftw)),
+        (CC_OVER, "cc_over", offset_of!(State, cc_over)),
+        (SPLIT, "split", offset_of!(State, split)),
     ];
     i = 0;
     while i < others.len() {
@@ -338,6 +351,8 @@ impl State {
             FSW => &mut self.fsw,
             FTOP => &mut self.ftop,
             FTW => &mut self.ftw,
+            CC_OVER => &mut self.cc_over,
+            SPLIT => &mut self.split,
             _ => match i {
                 0..16 => &mut self.gpr[i],
                 22..26 => &mut self.scratch[i - 22],
@@ -361,6 +376,8 @@ impl State {
             FSW => self.fsw,
             FTOP => self.ftop,
             FTW => self.ftw,
+            CC_OVER => self.cc_over,
+            SPLIT => self.split,
             _ => match i {
                 0..16 => self.gpr[i],
                 22..26 => self.scratch[i - 22],
@@ -377,21 +394,25 @@ impl State {
 
     /// The flags register, whole.
     pub fn flags(&self) -> u64 {
-        let arithmetic = flags::compute(self.cc_op, self.cc_dst, self.cc_src, self.cc_src2);
-        arithmetic | self.eflags & !eflags::ARITHMETIC | eflags::ONE
+        self.arithmetic_flags() | self.eflags & !eflags::ARITHMETIC | eflags::ONE
     }
 
     /// Sets the flags register, whole.
     pub fn set_flags(&mut self, value: u64) {
         self.cc_op = flags::Cc::EFLAGS.code();
         self.cc_dst = value & eflags::ARITHMETIC;
-        (self.cc_src, self.cc_src2) = (0, 0);
+        (self.cc_src, self.cc_src2, self.cc_over) = (0, 0, 0);
         self.eflags = value & !eflags::ARITHMETIC | eflags::ONE;
+    }
+
+    fn arithmetic_flags(&self) -> u64 {
+        let Self { cc_op, cc_dst, cc_src, cc_src2, cc_over, .. } = *self;
+        flags::compute(cc_op, [cc_dst, cc_src, cc_src2], cc_over)
     }
 
     /// Puts the arithmetic flags into `cc_dst`, where IR finds them bit by bit.
     pub(crate) fn settle_flags(&mut self) -> u64 {
-        let bits = flags::compute(self.cc_op, self.cc_dst, self.cc_src, self.cc_src2);
+        let bits = self.arithmetic_flags();
         (self.cc_op, self.cc_dst) = (flags::Cc::EFLAGS.code(), bits);
         bits
     }
@@ -490,4 +511,6 @@ pub mod mode {
     pub const X87_EXACT: u32 = 1 << 22;
     /// CR4.OSXSAVE.
     pub const OSXSAVE: u32 = 1 << 23;
+    /// Locked operations are not atomic: the next one is on misaligned memory.
+    pub const SPLIT: u32 = 1 << 24;
 }

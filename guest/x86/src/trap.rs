@@ -60,6 +60,8 @@ pub mod entry {
 pub enum Trap {
     /// An exception, its error code if it has one, and for #PF the address.
     Exception(Exception, u32, u64),
+    /// A locked operation on misaligned memory.
+    SplitLock,
     /// A system call: by which [`entry`], and the address of the instruction. The pc is behind it.
     Syscall(u8, u64),
 }
@@ -82,6 +84,7 @@ impl Trap {
                 [0x100 | exception as u64, error as u64, address]
             }
             Self::Syscall(entry, at) => [0x200 | entry as u64, 0, at],
+            Self::SplitLock => [0x100 | Exception::Alignment as u64, 0, 0],
         }
     }
 
@@ -100,6 +103,7 @@ impl Trap {
         let (exception, code, address) = match self {
             Self::Exception(exception, code, address) => (exception, code, address),
             Self::Syscall(entry, at) => return Event::Syscall { entry, at },
+            Self::SplitLock => (E::Alignment, 0, 0),
         };
         match exception {
             E::Divide => Event::DivideByZero,
@@ -175,10 +179,16 @@ impl State {
 }
 
 /// Takes an exception. Misaligned accesses that fault though nobody asked for alignment checks are those
-/// of vectors: #GP.
+/// of vectors: #GP; or locked ones.
 pub(crate) fn raise(cpu: &mut Cpu<'_, X86>, trap: Trap) {
+    let split = std::mem::take(&mut cpu.state.split) != 0;
     let checked = cpu.guest.mode(cpu.state).flags & mode::ALIGN != 0;
     let trap = match trap {
+        // Locked operations are done again, piece by piece.
+        Trap::SplitLock if !checked && !split => {
+            cpu.state.split = 1;
+            return;
+        }
         Trap::Exception(Exception::Alignment, ..) if !checked => Trap::protection(0),
         trap => trap,
     };

@@ -116,7 +116,7 @@ fn entry_text(entry: &Entry) -> String {
     let features: Vec<_> = features.collect();
     format!(
         "Entry {{ map: {}, opcode: {:#04x}, accepts: {:#010x}, modrm: {}, mnemonic: {:?}, \
-         operands: &[{}], attrs: {}, features: &[{}], op: Op::{} }}",
+         operands: &[{}], attrs: {}, features: &[{}], op: Op::{}, file: {:?} }}",
         entry.map,
         entry.opcode,
         entry.accepts,
@@ -126,5 +126,6 @@ fn entry_text(entry: &Entry) -> String {
         attributes.join(" | "),
         features.join(", "),
         variant(&entry.method),
+        entry.place.file.rsplit('/').next().unwrap_or_default(),
     )
 }

@@ -221,6 +221,9 @@ pub fn decode(width: Width, fetch: &mut Fetch<'_>) -> Result<Insn, DecodeError> 
     {
         insn.memory = Some(memory(&insn, fetch, &p, modrm)?);
     }
+    if entry.operands.iter().any(|o| !insn.fits(o)) {
+        return Err(DecodeError::Undefined);
+    }
     if p.encoding == Encoding::Evex {
         check_evex(&mut insn, modrm)?;
     }
@@ -386,9 +389,10 @@ fn conditions(width: Width, p: &Prefixes, opcode: u8, modrm: Option<u8>) -> u32 
 
 fn operand_size(width: Width, p: &Prefixes, entry: &Entry) -> u8 {
     match width {
-        Width::W64 if entry.has(Attr::F64) || p.w => 8,
+        Width::W64 if p.w => 8,
+        // Of near branches as well (AMD; Intel ignores it there).
         Width::W64 if p.p66 => 2,
-        Width::W64 if entry.has(Attr::D64) => 8,
+        Width::W64 if entry.has(Attr::D64) || entry.has(Attr::F64) => 8,
         Width::W64 => 4,
         Width::W32 if p.p66 => 2,
         Width::W32 => 4,
@@ -581,6 +585,16 @@ impl Insn {
             Ty::Hx => self.vl / 2,
             Ty::Qx => self.vl / 4,
             Ty::Ex => self.vl / 8,
+        }
+    }
+
+    /// Whether what is in memory, or is a register, is what the operand wants.
+    fn fits(&self, operand: &Operand) -> bool {
+        let Operand::Typed(kind, _) = operand else { return true };
+        match kind {
+            Kind::M | Kind::VSIBx | Kind::VSIBy => self.memory.is_some(),
+            Kind::N | Kind::U | Kind::STi => self.memory.is_none(),
+            _ => true,
         }
     }
 

@@ -26,6 +26,8 @@ pub struct Entry {
     pub features: &'static [Feature],
     /// The translator's method.
     pub op: Op,
+    /// The file it is from.
+    pub file: &'static str,
 }
 
 impl Entry {

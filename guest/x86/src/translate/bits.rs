@@ -3,8 +3,9 @@
 use super::memory::unsigned;
 use super::{Binary, Place, Translator};
 use crate::decode::Insn;
+use crate::flags::{Cc, Kind};
 use crate::helpers::HelperIndex;
-use crate::state::eflags;
+use crate::state::CC_DST;
 use ir::{AmoOp, Builder, Cond, Operand};
 
 impl<'u> Translator<'_, 'u> {
@@ -35,7 +36,7 @@ impl<'u> Translator<'_, 'u> {
         let one = self.b.imm(1);
         let selected = self.b.shl(one, bit);
         let old = match (place, change) {
-            (Place::Memory(base, offset), Some(op)) if i.lock => {
+            (Place::Memory(base, offset), Some(op)) if self.is_atomic(i) => {
                 let at = self.at(base, offset);
                 let ones = self.b.imm(u64::MAX);
                 let value = if op == AmoOp::And { self.b.xor(selected, ones) } else { selected };
@@ -76,6 +77,7 @@ impl<'u> Translator<'_, 'u> {
         } else {
             self.b.ctz(value)
         };
+        let found = self.b.copy(found);
         let old = self.read(i, 0);
         let result = self.b.select(none, old, found);
         if size == 4 {
@@ -85,9 +87,11 @@ impl<'u> Translator<'_, 'u> {
         } else {
             self.write(i, 0, result);
         }
-        let shift = self.b.imm(6);
-        let bits = self.b.shl(none, shift);
-        self.change_flags(eflags::ZF, bits);
+        // As of a result that has a bit more, unless there was none at all.
+        let more = self.b.imm(0x100);
+        let some = self.b.or(found, more);
+        let like = self.b.select(none, zero, some);
+        self.flags_of_result(8, like);
     }
 
     /// `tzcnt`, `lzcnt`: CF tells that there is no bit, ZF that the result is 0.
@@ -111,7 +115,11 @@ impl<'u> Translator<'_, 'u> {
         let shift = self.b.imm(6);
         let first = self.b.shl(first, shift);
         let bits = self.b.or(none, first);
-        self.change_flags(eflags::ZF | eflags::CF, bits);
+        let overflow = self.overflow_flag();
+        let shift = self.b.imm(11);
+        let overflow = self.b.shl(overflow, shift);
+        let bits = self.b.or(bits, overflow);
+        self.flags_are(bits);
         self.write(i, 0, count);
     }
 
@@ -180,7 +188,13 @@ impl<'u> Translator<'_, 'u> {
         let low = self.b.and(shifted, mask);
         let r = self.b.select(all, shifted, low);
         let r = self.b.copy(r);
-        self.flags_of_result(size, r);
+        // SF is 0, whatever the result: the flags are of its lowest byte and of whether there is more.
+        let some = self.b.setcond(Cond::Ne, r, zero);
+        let some = self.b.shl(some, eight);
+        let byte = self.b.zext(r, 8);
+        let like = self.b.or(byte, some);
+        self.keep(CC_DST, like);
+        self.set_cc(Cc::new(Kind::Field, 8));
         self.write(i, 0, r);
     }
 

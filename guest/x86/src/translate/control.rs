@@ -2,10 +2,10 @@
 //! `decimal.rs` and `far.rs`.
 
 use super::{Place, Translator};
-use crate::decode::Insn;
 use crate::decode::traits::Control;
+use crate::decode::{Insn, Rep};
 use crate::helpers::HelperIndex;
-use crate::state::{gpr, mode, seg};
+use crate::state::{eflags, gpr, mode, seg};
 use crate::trap::{Exception, entry};
 use ir::{Cond, ExitKind, Hint, Operand};
 
@@ -79,12 +79,18 @@ impl Control for Translator<'_, '_> {
         let count = self.put(Place::Gpr(gpr::RCX), i.address_size, count);
         let count = self.zx(count, i.address_size);
         let again = self.b.setcond(Cond::Ne, count, zero);
-        let again = match i.opcode {
-            0xe2 => again,
-            opcode => {
+        // loopne: ZF is 0; loope: it is 1. AMD's processors take a repetition prefix for either.
+        let zero = match (i.opcode, i.rep) {
+            (0xe2, _) => None,
+            (_, Rep::F3) => Some(4),
+            (_, Rep::F2) => Some(5),
+            (opcode, Rep::None) => Some(if opcode == 0xe0 { 5 } else { 4 }),
+        };
+        let again = match zero {
+            None => again,
+            Some(code) => {
                 let again = self.b.copy(again);
-                // loopne: ZF is 0; loope: it is 1.
-                let bit = self.condition_bit(if opcode == 0xe0 { 5 } else { 4 });
+                let bit = self.condition_bit(code);
                 self.b.and(again, bit)
             }
         };
@@ -201,7 +207,10 @@ impl Control for Translator<'_, '_> {
         self.put(place, 2, new);
         let shift = self.b.imm(6);
         let bit = self.b.shl(less, shift);
-        self.change_flags(crate::state::eflags::ZF, bit);
+        let (old, others) = (self.all_flags(), self.b.imm(!eflags::ZF));
+        let old = self.b.and(old, others);
+        let bits = self.b.or(old, bit);
+        self.flags_are(bits);
     }
     fn movs(&mut self, i: &Insn) {
         self.string_move(i);

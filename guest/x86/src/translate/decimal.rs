@@ -2,6 +2,7 @@
 
 use super::{Place, Translator};
 use crate::decode::Insn;
+use crate::flags::Kind;
 use crate::helpers::HelperIndex;
 use crate::state::gpr;
 use crate::trap::Exception;
@@ -34,10 +35,11 @@ impl Translator<'_, '_> {
         let ah = self.get(Place::High(0), 1);
         let ah = self.b.zext(ah, 8);
         let tens = self.b.mul(ah, base);
+        let tens = self.b.copy(tens);
         let sum = self.b.add(rax, tens);
         let sum = self.b.zext(sum, 8);
         let sum = self.b.copy(sum);
         self.put(Place::Gpr(gpr::RAX), 2, sum);
-        self.flags_of_result(1, sum);
+        self.flags_from(Kind::Add, 1, sum, tens);
     }
 }

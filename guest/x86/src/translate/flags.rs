@@ -4,7 +4,7 @@ use super::Translator;
 use crate::decode::Insn;
 use crate::flags::{Cc, Kind};
 use crate::helpers::HelperIndex;
-use crate::state::{CC_DST, CC_OP, CC_SRC, CC_SRC2, eflags};
+use crate::state::{CC_DST, CC_OP, CC_OVER, CC_SRC, CC_SRC2, eflags};
 use ir::{Cond, Operand};
 
 /// A comparison that tells a condition.
@@ -54,7 +54,7 @@ impl Translator<'_, '_> {
 
     /// Flags of a logical operation's result, but for CF.
     pub(crate) fn flags_with_carry(&mut self, size: u8, r: Operand, carry: Operand) {
-        self.keep(CC_SRC2, carry);
+        self.keep(CC_OVER, carry);
         self.keep(CC_DST, r);
         self.set_cc(Cc { carry: true, ..Cc::new(Kind::Logic, size) });
     }
@@ -70,35 +70,48 @@ impl Translator<'_, '_> {
         self.cc = None;
     }
 
-    /// CF changes, nothing else. The value may be used again.
-    pub(crate) fn set_carry(&mut self, carry: Operand) {
-        let cc = self.known();
-        match cc.kind {
-            Kind::Adc | Kind::Sbb | Kind::Eflags => {
-                let bits = self.all_flags();
-                let others = self.b.imm(!eflags::CF);
-                let bits = self.b.and(bits, others);
-                let bits = self.b.or(bits, carry);
-                self.flags_are(bits);
-            }
-            _ => {
-                self.keep(CC_SRC2, carry);
-                self.set_cc(Cc { carry: true, ..cc });
-            }
+    /// `cc_over` has these flags from here on.
+    fn overlay(&mut self, carry: bool, overflow: bool) {
+        if let Some(cc) = self.cc {
+            let (carry, overflow) = (cc.carry || carry, cc.overflow || overflow);
+            return self.set_cc(Cc { carry, overflow, ..cc });
         }
+        let both = Cc { carry, overflow, ..Cc::EFLAGS }.code() ^ Cc::EFLAGS.code();
+        let (op, both) = (self.b.reg(CC_OP), self.b.imm(both));
+        let op = self.b.or(op, both);
+        self.b.set_reg(CC_OP, op);
     }
 
-    /// The flags under `mask` become those of `bits`, which has no others.
-    pub(crate) fn change_flags(&mut self, mask: u64, bits: Operand) {
-        if mask == eflags::ARITHMETIC {
-            return self.flags_are(bits);
-        }
-        // What `bits` says is computed from the state before.
-        let old = self.all_flags();
-        let keep = self.b.imm(!mask);
-        let old = self.b.and(old, keep);
-        let bits = self.b.or(old, bits);
-        self.flags_are(bits);
+    /// CF changes, nothing else.
+    pub(crate) fn set_carry(&mut self, carry: Operand) {
+        let over = match self.cc {
+            Some(Cc { overflow: false, .. }) => carry,
+            _ => {
+                let (old, mask) = (self.b.reg(CC_OVER), self.b.imm(eflags::OF));
+                let old = self.b.and(old, mask);
+                self.b.or(old, carry)
+            }
+        };
+        self.keep(CC_OVER, over);
+        self.overlay(true, false);
+    }
+
+    /// CF and OF become those of `bits`, which has no others; nothing else changes.
+    pub(crate) fn set_carry_and_overflow(&mut self, bits: Operand) {
+        self.keep(CC_OVER, bits);
+        self.overlay(true, true);
+    }
+
+    /// The same unless `count` is zero.
+    pub(crate) fn set_carry_and_overflow_if(&mut self, count: Operand, bits: Operand) {
+        let both = Cc { carry: true, overflow: true, ..Cc::EFLAGS }.code() ^ Cc::EFLAGS.code();
+        let (old, op, both) = (self.b.reg(CC_OVER), self.b.reg(CC_OP), self.b.imm(both));
+        let with = self.b.or(op, both);
+        let op = self.b.select(count, with, op);
+        let over = self.b.select(count, bits, old);
+        self.keep(CC_OP, op);
+        self.keep(CC_OVER, over);
+        self.cc = self.cc.filter(|cc| cc.carry && cc.overflow);
     }
 
     // Asking.
@@ -111,6 +124,13 @@ impl Translator<'_, '_> {
         self.call_effect(HelperIndex::SettleFlags, &[]);
         self.cc = Some(Cc::EFLAGS);
         Cc::EFLAGS
+    }
+
+    /// A flag of `cc_over`.
+    fn overlaid(&mut self, flag: u64) -> Test {
+        let (over, mask) = (self.b.reg(CC_OVER), self.b.imm(flag));
+        let bit = self.b.and(over, mask);
+        self.not_zero(bit)
     }
 
     /// The values that the flags come from.
@@ -206,7 +226,7 @@ impl Translator<'_, '_> {
     fn carry_test(&mut self, cc: Cc) -> Test {
         let (d, s, t) = self.values();
         if cc.carry {
-            return self.not_zero(t);
+            return self.overlaid(eflags::CF);
         }
         match cc.kind {
             Kind::Eflags => {
@@ -225,7 +245,7 @@ impl Translator<'_, '_> {
                 let bit = self.b.or(less, equal);
                 self.not_zero(bit)
             }
-            Kind::Logic => self.never(),
+            Kind::Logic | Kind::Field => self.never(),
             Kind::Inc | Kind::Dec => self.not_zero(s),
             Kind::Shl => {
                 let zero = self.b.imm(0);
@@ -236,14 +256,13 @@ impl Translator<'_, '_> {
                 let bit = self.b.and(s, one);
                 self.not_zero(bit)
             }
-            Kind::Mul => {
-                let s = self.zx(s, cc.size);
-                self.not_zero(s)
-            }
         }
     }
 
     fn overflow_test(&mut self, cc: Cc) -> Test {
+        if cc.overflow {
+            return self.overlaid(eflags::OF);
+        }
         let (d, s, t) = self.values();
         let zero = self.b.imm(0);
         let size = cc.size;
@@ -254,17 +273,13 @@ impl Translator<'_, '_> {
                 let bit = self.b.and(d, mask);
                 return self.not_zero(bit);
             }
-            Kind::Logic => return self.never(),
+            Kind::Logic | Kind::Field => return self.never(),
             Kind::Inc | Kind::Dec => {
                 let least = u64::MAX << (8 * u32::from(size) - 1);
                 let value = if cc.kind == Kind::Inc { least } else { !least };
                 let mask = u64::MAX >> (64 - 8 * u32::from(size));
                 let value = self.b.imm(value & mask);
                 return self.compare(Cond::Eq, size, d, value);
-            }
-            Kind::Mul => {
-                let s = self.zx(s, size);
-                return self.not_zero(s);
             }
             Kind::Shl | Kind::Shr => self.b.xor(d, s),
             Kind::Add | Kind::Adc => {
@@ -304,7 +319,8 @@ impl Translator<'_, '_> {
         let size = cc.size;
         let whole = match cc.kind {
             Kind::Eflags => return self.settled_bit(eflags::AF),
-            Kind::Logic | Kind::Shl | Kind::Shr | Kind::Mul => return self.b.imm(0),
+            Kind::Logic => return self.b.imm(0),
+            Kind::Field | Kind::Shl | Kind::Shr => return self.b.imm(1),
             Kind::Inc | Kind::Dec => {
                 let low = self.b.imm(15);
                 let digit = self.b.and(d, low);
@@ -334,6 +350,13 @@ impl Translator<'_, '_> {
     pub(crate) fn carry(&mut self) -> Operand {
         let cc = self.known();
         let test = self.carry_test(cc);
+        self.setcond(test)
+    }
+
+    /// OF, as 0 or 1.
+    pub(crate) fn overflow_flag(&mut self) -> Operand {
+        let cc = self.known();
+        let test = self.overflow_test(cc);
         self.setcond(test)
     }
 
@@ -404,6 +427,7 @@ impl Translator<'_, '_> {
     fn less(&mut self, cc: Cc) -> Test {
         let (d, s, _) = self.values();
         match cc.kind {
+            _ if cc.overflow => {}
             Kind::Sub => return self.compare(Cond::Lt, cc.size, d, s),
             Kind::Logic => return self.sign_test(cc),
             _ => {}
@@ -418,6 +442,7 @@ impl Translator<'_, '_> {
     fn less_or_equal(&mut self, cc: Cc) -> Test {
         let (d, s, _) = self.values();
         match cc.kind {
+            _ if cc.overflow => {}
             Kind::Sub => return self.compare(Cond::Le, cc.size, d, s),
             Kind::Logic => {
                 let zero = self.b.imm(0);

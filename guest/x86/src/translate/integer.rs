@@ -11,7 +11,7 @@ use ir::{AmoOp, Builder, Cond, Operand};
 
 impl Integer for Translator<'_, '_> {
     fn add(&mut self, i: &Insn) {
-        if i.lock {
+        if self.is_atomic(i) {
             let value = self.read(i, 1);
             let old = self.atomic(i, AmoOp::Add, value);
             let r = self.add_sized(Self::size(i, 0), old, value);
@@ -21,7 +21,7 @@ impl Integer for Translator<'_, '_> {
     }
     fn adc(&mut self, i: &Insn) {
         let carry = self.carry();
-        if i.lock {
+        if self.is_atomic(i) {
             let (size, value) = (Self::size(i, 0), self.read(i, 1));
             let both = self.add_sized(size, value, carry);
             let old = self.atomic(i, AmoOp::Add, both);
@@ -32,7 +32,7 @@ impl Integer for Translator<'_, '_> {
         self.sum(i, Kind::Adc, Some(carry));
     }
     fn sub(&mut self, i: &Insn) {
-        if i.lock {
+        if self.is_atomic(i) {
             let value = self.read(i, 1);
             let minus = self.b.neg(value);
             let old = self.atomic(i, AmoOp::Add, minus);
@@ -42,7 +42,7 @@ impl Integer for Translator<'_, '_> {
     }
     fn sbb(&mut self, i: &Insn) {
         let carry = self.carry();
-        if i.lock {
+        if self.is_atomic(i) {
             let (size, value) = (Self::size(i, 0), self.read(i, 1));
             let both = self.add_sized(size, value, carry);
             let minus = self.b.neg(both);
@@ -87,7 +87,7 @@ impl Integer for Translator<'_, '_> {
     fn neg(&mut self, i: &Insn) {
         let size = Self::size(i, 0);
         let zero = self.b.imm(0);
-        if i.lock {
+        if self.is_atomic(i) {
             let (base, offset) = self.address(i, size);
             let at = self.at(base, offset);
             let what = self.b.imm(size.into());
@@ -109,7 +109,7 @@ impl Integer for Translator<'_, '_> {
     fn not(&mut self, i: &Insn) {
         let size = Self::size(i, 0);
         let ones = self.b.imm(u64::MAX);
-        if i.lock {
+        if self.is_atomic(i) {
             self.atomic(i, AmoOp::Xor, ones);
             return;
         }
@@ -157,14 +157,15 @@ impl Integer for Translator<'_, '_> {
     fn xchg(&mut self, i: &Insn) {
         let size = Self::size(i, 0);
         let value = self.read(i, 1);
-        if i.memory.is_some() {
+        // Of memory, locked always.
+        if i.memory.is_some() && self.flags & mode::SPLIT == 0 {
             let old = self.atomic(i, AmoOp::Swap, value);
             self.write(i, 1, old);
             return;
         }
-        let other = self.read(i, 0);
-        let (value, other) = (self.b.copy(value), self.b.copy(other));
         let (first, second) = (self.place(i, 0), self.place(i, 1));
+        let other = self.get(first, size);
+        let (value, other) = (self.b.copy(value), self.b.copy(other));
         self.put(first, size, value);
         self.put(second, size, other);
     }
@@ -172,7 +173,7 @@ impl Integer for Translator<'_, '_> {
         let size = Self::size(i, 0);
         let value = self.read(i, 1);
         let value = self.b.copy(value);
-        if i.lock {
+        if self.is_atomic(i) {
             let old = self.atomic(i, AmoOp::Add, value);
             let r = self.add_sized(size, old, value);
             self.flags_from(Kind::Add, size, r, value);
@@ -447,6 +448,11 @@ impl<'u> Translator<'_, 'u> {
         }
     }
 
+    /// Whether a locked operation is to be atomic.
+    pub(crate) fn is_atomic(&self, i: &Insn) -> bool {
+        i.lock && self.flags & mode::SPLIT == 0
+    }
+
     /// An address and an offset as one.
     pub(crate) fn at(&mut self, base: Operand, offset: i64) -> Operand {
         let offset = self.imm(offset);
@@ -522,7 +528,7 @@ impl<'u> Translator<'_, 'u> {
     /// A logical operation.
     fn logic(&mut self, i: &Insn, ops: (Binary<'u>, Binary<'u>), amo: AmoOp) {
         let size = Self::size(i, 0);
-        if i.lock {
+        if self.is_atomic(i) {
             let value = self.read(i, 1);
             let old = self.atomic(i, amo, value);
             let r = self.sized(ops, size, old, value);
@@ -541,7 +547,7 @@ impl<'u> Translator<'_, 'u> {
         let size = Self::size(i, 0);
         let carry = self.carry();
         let by = self.imm(by);
-        if i.lock {
+        if self.is_atomic(i) {
             let old = self.atomic(i, AmoOp::Add, by);
             let r = self.add_sized(size, old, by);
             return self.flags_from(kind, size, r, carry);
@@ -579,7 +585,7 @@ impl<'u> Translator<'_, 'u> {
         let expected = self.b.copy(expected);
         let place = self.place(i, 0);
         let old = match place {
-            Place::Memory(base, offset) if i.lock => {
+            Place::Memory(base, offset) if self.is_atomic(i) => {
                 let at = self.at(base, offset);
                 self.b.cas(self.mem(size), at, expected, new)
             }
@@ -591,7 +597,12 @@ impl<'u> Translator<'_, 'u> {
         let (x, y) = (self.zx(old, size), self.zx(expected, size));
         let equal = self.b.setcond(Cond::Eq, x, y);
         let equal = self.b.copy(equal);
-        if !i.lock {
+        if let (Place::Gpr(n), 4) = (place, size) {
+            // All 64 bits stay if the comparison fails.
+            let (new, whole) = (self.zx(new, 4), self.x(n));
+            let new = self.b.select(equal, new, whole);
+            self.put(place, 8, new);
+        } else if !self.is_atomic(i) {
             let new = self.b.select(equal, new, old);
             self.put(place, size, new);
         }
@@ -603,7 +614,9 @@ impl<'u> Translator<'_, 'u> {
             let value = self.b.select(equal, rax, old);
             self.b.set_reg(Self::gpr(gpr::RAX), value);
         } else {
-            let value = self.b.select(equal, expected, old);
+            // Which may have been the destination.
+            let rax = self.x(gpr::RAX);
+            let value = self.b.select(equal, rax, old);
             self.put(Place::Gpr(gpr::RAX), size, value);
         }
     }

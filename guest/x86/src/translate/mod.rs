@@ -30,7 +30,7 @@ use crate::flags::Cc;
 use crate::helpers::HelperIndex;
 use crate::model::Feature;
 use crate::processor::X86;
-use crate::state::{self, SCRATCH, SEG_BASE, mode, seg};
+use crate::state::{self, SCRATCH, SEG_BASE, SPLIT, mode, seg};
 use crate::trap::Exception;
 use ir::{Builder, Cond, ExitKind, FloatRules, GuestReg, Hint, Label, Operand};
 use isa::{CodeSource, Mode};
@@ -55,7 +55,7 @@ pub fn translate_unit(
 ) {
     b.float_rules(FloatRules::Propagate);
     let mut t = Translator::new(cpu, mode, b);
-    let limit = if mode.flags & mode::TF != 0 { 1 } else { max_insns.max(1) };
+    let limit = if mode.flags & (mode::TF | mode::SPLIT) != 0 { 1 } else { max_insns.max(1) };
     let mut count = 0;
     while !t.ended {
         t.arrive();
@@ -67,6 +67,11 @@ pub fn translate_unit(
         let Some(insn) = t.fetch(code, count == 0) else { break };
         if !t.available(&insn) || !decode::dispatch(&mut t, &insn) {
             t.undefined_instruction();
+        }
+        if mode.flags & mode::SPLIT != 0 && !t.ended {
+            let no = t.b.imm(0);
+            t.b.set_reg(SPLIT, no);
+            t.lookup_next();
         }
         count += 1;
     }

@@ -2,9 +2,8 @@
 
 use super::{Place, Translator};
 use crate::decode::Insn;
-use crate::flags::Kind;
 use crate::helpers::HelperIndex;
-use crate::state::gpr;
+use crate::state::{eflags, gpr};
 use crate::trap::Exception;
 use ir::{Builder, Cond, Operand};
 
@@ -24,7 +23,7 @@ impl Translator<'_, '_> {
         if size == 8 {
             let high = if signed { self.b.mulh(x, y) } else { self.b.mulhu(x, y) };
             let rest = self.overflow(low, high, 8, signed);
-            self.flags_from(Kind::Mul, 8, low, rest);
+            self.flags_of_overflow(rest);
             self.b.set_reg(Self::gpr(gpr::RDX), high);
             self.keep(Self::gpr(gpr::RAX), low);
             return;
@@ -32,7 +31,7 @@ impl Translator<'_, '_> {
         // What is above the size is not that of the extended low half.
         let short = self.extended(low, size, signed);
         let rest = self.b.setcond(Cond::Ne, short, low);
-        self.flags_from(Kind::Mul, size, low, rest);
+        self.flags_of_overflow(rest);
         if size == 1 {
             self.put(Place::Gpr(gpr::RAX), 2, low);
             return;
@@ -54,6 +53,24 @@ impl Translator<'_, '_> {
         self.b.setcond(Cond::Ne, high, sign)
     }
 
+    /// CF and OF are whether a product did not fit; the others stay.
+    fn flags_of_overflow(&mut self, rest: Operand) {
+        let both = self.b.imm(eflags::CF | eflags::OF);
+        let bits = self.b.mul(rest, both);
+        self.set_carry_and_overflow(bits);
+    }
+
+    /// CF and OF stay, AF is 1, the others are 0.
+    fn flags_of_division(&mut self) {
+        let (carry, overflow) = (self.carry(), self.overflow_flag());
+        let shift = self.b.imm(11);
+        let overflow = self.b.shl(overflow, shift);
+        let adjust = self.b.imm(eflags::AF);
+        let bits = self.b.or(carry, overflow);
+        let bits = self.b.or(bits, adjust);
+        self.flags_are(bits);
+    }
+
     /// `imul` with two or three operands.
     pub(super) fn multiply_short(&mut self, i: &Insn, x: Operand, y: Operand) {
         let size = Self::size(i, 0);
@@ -66,8 +83,7 @@ impl Translator<'_, '_> {
             let short = self.sx(low, size);
             self.b.setcond(Cond::Ne, short, low)
         };
-        self.flags_from(Kind::Mul, size, low, rest);
-        let low = self.b.copy(low);
+        self.flags_of_overflow(rest);
         self.write(i, 0, low);
     }
 
@@ -113,6 +129,7 @@ impl Translator<'_, '_> {
         let bad = self.b.reg(Self::scratch(2));
         self.raise_if(Cond::Ne, (bad, zero), Exception::Divide);
         let (q, r) = (self.b.reg(Self::scratch(0)), self.b.reg(Self::scratch(1)));
+        self.flags_of_division();
         if size == 1 {
             self.put(Place::Gpr(gpr::RAX), 1, q);
             self.put(Place::High(0), 1, r);
@@ -164,5 +181,6 @@ impl Translator<'_, '_> {
         let helper = if signed { HelperIndex::Idiv64 } else { HelperIndex::Div64 };
         self.call_effect(helper, &[divisor]);
         self.b.place(done);
+        self.flags_of_division();
     }
 }

@@ -94,8 +94,7 @@ impl<'u> Translator<'_, 'u> {
         self.get(place, Self::size(i, n))
     }
 
-    /// Writes a value to a place; what can be read there later. The value must not be used again
-    /// unless that is another place than memory and a narrow register.
+    /// Writes a value to a place; what can be read there later, which is better than the value.
     pub(crate) fn put(&mut self, place: Place, size: u8, value: Operand) -> Operand {
         match (place, size) {
             (Place::Memory(base, offset), _) => {
@@ -104,12 +103,12 @@ impl<'u> Translator<'_, 'u> {
                 value
             }
             (Place::Gpr(n), 8) => {
-                self.b.set_reg(Self::gpr(n), value);
+                self.keep(Self::gpr(n), value);
                 self.x(n)
             }
             (Place::Gpr(n), 4) => {
                 let value = self.zero_extended(value);
-                self.b.set_reg(Self::gpr(n), value);
+                self.keep(Self::gpr(n), value);
                 self.x(n)
             }
             (Place::Gpr(n), 1 | 2) => {
@@ -119,7 +118,7 @@ impl<'u> Translator<'_, 'u> {
                 let old = self.x(n);
                 let old = self.b.and(old, keep);
                 let whole = self.b.or(old, low);
-                self.b.set_reg(Self::gpr(n), whole);
+                self.keep(Self::gpr(n), whole);
                 value
             }
             (Place::High(n), _) => {
@@ -129,7 +128,7 @@ impl<'u> Translator<'_, 'u> {
                 let old = self.x(n);
                 let old = self.b.and(old, keep);
                 let whole = self.b.or(old, low);
-                self.b.set_reg(Self::gpr(n), whole);
+                self.keep(Self::gpr(n), whole);
                 value
             }
             _ => value,

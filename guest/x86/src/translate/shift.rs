@@ -9,7 +9,7 @@ use crate::decode::Insn;
 use crate::decode::traits::Shift;
 use crate::flags::{Cc, Kind};
 use crate::helpers::HelperIndex;
-use crate::state::{CC_DST, CC_OP, CC_SRC, eflags};
+use crate::state::{CC_DST, CC_OP, CC_OVER, CC_SRC};
 use ir::{Builder, Cond, Operand};
 
 /// Which way bits go.
@@ -101,20 +101,20 @@ impl Translator<'_, '_> {
                 let before = op(self.b, value, less);
                 let r = self.b.copy(r);
                 self.put(place, size, r);
-                self.flags_unless_zero(count, Cc::new(kind, size), r, before);
+                let code = self.b.imm(Cc::new(kind, size).code());
+                self.flags_unless_zero(count, code, r, before);
             }
         }
     }
 
     /// Flags of a shift whose count may be zero.
-    fn flags_unless_zero(&mut self, count: Operand, cc: Cc, d: Operand, s: Operand) {
-        let code = self.b.imm(cc.code());
+    fn flags_unless_zero(&mut self, count: Operand, code: Operand, d: Operand, s: Operand) {
         for (reg, new) in [(CC_OP, code), (CC_DST, d), (CC_SRC, s)] {
             let old = self.b.reg(reg);
             let value = self.b.select(count, new, old);
             self.b.set_reg(reg, value);
         }
-        self.cc = self.cc.filter(|known| *known == cc);
+        self.cc = None;
     }
 
     fn rotate(&mut self, i: &Insn, left: bool) {
@@ -162,15 +162,13 @@ impl Translator<'_, '_> {
         let shift = self.b.imm(11);
         let overflow = self.b.shl(overflow, shift);
         let bits = self.b.or(carry, overflow);
-        let mask = eflags::CF | eflags::OF;
-        let old = self.all_flags();
-        let others = self.b.imm(!mask);
-        let changed = self.b.and(old, others);
-        let changed = self.b.or(changed, bits);
-        let bits = if known.is_some() { changed } else { self.b.select(count, changed, old) };
         let bits = self.b.copy(bits);
         self.put(place, size, r);
-        self.flags_are(bits);
+        if known.is_some() {
+            self.set_carry_and_overflow(bits);
+        } else {
+            self.set_carry_and_overflow_if(count, bits);
+        }
     }
 
     fn rotate_through_carry(&mut self, i: &Insn, helper: HelperIndex) {
@@ -217,15 +215,38 @@ impl Translator<'_, '_> {
         let r = self.b.copy(r);
         self.put(place, size, r);
         let kind = if left { Kind::Shl } else { Kind::Shr };
-        if known.is_some() {
-            self.flags_from(kind, size, r, before);
-        } else {
-            self.flags_unless_zero(count, Cc::new(kind, size), r, before);
+        // Beyond 16 bits, CF is 0, and of SHLD also OF.
+        let beyond = match left {
+            true => Cc::new(Kind::Field, size),
+            false => Cc { carry: true, ..Cc::new(kind, size) },
+        };
+        let far = size == 2 && known.is_none_or(|n| n > 16);
+        match known {
+            Some(_) if far => {
+                let zero = self.b.imm(0);
+                self.keep(CC_OVER, zero);
+                self.flags_from(beyond.kind, size, r, before);
+                self.set_cc(beyond);
+            }
+            Some(_) => self.flags_from(kind, size, r, before),
+            None => {
+                let mut code = self.b.imm(Cc::new(kind, size).code());
+                if far {
+                    let (width, other) = (self.b.imm(16), self.b.imm(beyond.code()));
+                    let beyond = self.b.setcond(Cond::Gtu, count, width);
+                    let beyond = self.b.copy(beyond);
+                    code = self.b.select(beyond, other, code);
+                    let (old, zero) = (self.b.reg(CC_OVER), self.b.imm(0));
+                    let over = self.b.select(beyond, zero, old);
+                    self.b.set_reg(CC_OVER, over);
+                }
+                self.flags_unless_zero(count, code, r, before);
+            }
         }
     }
 
-    /// One value shifted by a count below 64 with bits of another behind; of 16 bits, the first
-    /// again behind these.
+    /// One value shifted by a count below 64 with bits of another behind; of 16 bits, these again
+    /// behind them.
     fn joined(
         &mut self,
         left: bool,
@@ -263,11 +284,11 @@ impl Translator<'_, '_> {
                     let high = self.b.shl(value, more_shift);
                     let middle = self.b.shl(more, sixteen);
                     let both = self.b.or(high, middle);
-                    let all = self.b.or(both, value);
+                    let all = self.b.or(both, more);
                     let all = self.b.shl(all, count);
                     self.b.shr(all, more_shift)
                 } else {
-                    let high = self.b.shl(value, more_shift);
+                    let high = self.b.shl(more, more_shift);
                     let middle = self.b.shl(more, sixteen);
                     let both = self.b.or(high, middle);
                     let all = self.b.or(both, value);

@@ -164,7 +164,9 @@ impl Translator<'_, '_> {
             let place = self.stack_place(gpr::RSP, -pushed, i.size);
             self.put(place, i.size, frame);
         }
-        // The new top must be there to write (SDM: “checks that the stack has space”).
+        // The new top must be there (SDM: “checks that the stack has space”).
+        let top = self.stack_place(gpr::RSP, -pushed - bytes, i.size);
+        self.get(top, i.size);
         self.move_stack(-pushed - bytes);
         self.put(Place::Gpr(gpr::RBP), i.size, frame);
     }
