@@ -7,6 +7,7 @@
 mod block;
 mod measure;
 mod table;
+mod user;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -136,6 +137,10 @@ pub fn run(arguments: &[String]) -> Result<()> {
     if let Some(("block", rest)) = arguments.split_first().map(|(word, rest)| (word.as_str(), rest))
     {
         return block::run(rest);
+    }
+    if let Some(("user", rest)) = arguments.split_first().map(|(word, rest)| (word.as_str(), rest))
+    {
+        return user::run(rest);
     }
     let options = Options::parse(arguments)?;
     let theirs = Emulator::installed()?;

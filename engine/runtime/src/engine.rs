@@ -323,6 +323,9 @@ impl<G: Guest> Engine<G> {
     /// Remembers that jumps to `pc` lead to `code`, which was looked up after `seen` changes.
     pub(crate) fn remember_jump(&mut self, pc: u64, code: u64, global: bool, seen: u64) {
         let (jump, index) = (self.shared.jump(pc), Core::jump_index(pc));
+        if jump.leads_to(pc, code) {
+            return;
+        }
         let fresh = jump.pc.load(Ordering::Relaxed) == jump.none;
         self.jumps_used.add(index, fresh, global);
         jump.publish(pc, code, self.cache.changes(), seen);

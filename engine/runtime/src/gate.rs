@@ -9,19 +9,17 @@
 use crate::primitives::{AtomicU32, Condvar, Mutex, MutexGuard, Ordering};
 use std::sync::PoisonError;
 
-#[derive(Default)]
-pub(crate) struct Within {
-    /// Processors inside.
-    inside: u32,
-    /// Somebody has it to themselves.
-    alone: bool,
-}
+/// Who waits, waits with this; what it holds is whether somebody has the gate to themselves.
+type Waiting<'a> = MutexGuard<'a, bool>;
 
 /// The gate to generated code.
 pub(crate) struct Gate {
-    within: Mutex<Within>,
-    /// The number of those inside fell to none, or whoever was alone has gone.
+    alone: Mutex<bool>,
+    /// The number of those inside fell to none while somebody wanted to be alone, or whoever was alone
+    /// has gone.
     changed: Condvar,
+    /// Processors inside, or about to see that they may not be.
+    inside: AtomicU32,
     /// Those who want to be alone, and who is.
     closing: AtomicU32,
 }
@@ -29,13 +27,14 @@ pub(crate) struct Gate {
 /// A processor inside.
 pub(crate) struct Inside<'a>(&'a Gate);
 
-/// The gate while nobody passes.
-pub(crate) struct Held<'a>(MutexGuard<'a, Within>);
+/// The gate while nobody changes who waits.
+pub(crate) struct Held<'a>(Waiting<'a>);
 
 impl Held<'_> {
     /// Forgets who was inside and who waited: they have stayed behind in another process.
     pub(crate) fn forget_all(mut self, gate: &Gate) {
-        *self.0 = Within::default();
+        *self.0 = false;
+        gate.inside.store(0, Ordering::SeqCst);
         gate.closing.store(0, Ordering::SeqCst);
     }
 }
@@ -45,16 +44,16 @@ pub(crate) struct Alone<'a>(&'a Gate);
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        let within = Mutex::new(Within::default());
-        Self { within, changed: Condvar::new(), closing: AtomicU32::new(0) }
+        let (inside, closing) = (AtomicU32::new(0), AtomicU32::new(0));
+        Self { alone: Mutex::new(false), changed: Condvar::new(), inside, closing }
     }
 
-    fn within(&self) -> MutexGuard<'_, Within> {
-        self.within.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Waiting<'_> {
+        self.alone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, within: MutexGuard<'a, Within>) -> MutexGuard<'a, Within> {
-        self.changed.wait(within).unwrap_or_else(PoisonError::into_inner)
+    fn wait<'a>(&self, waiting: Waiting<'a>) -> Waiting<'a> {
+        self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether somebody waits for all processors to be outside. A processor that was asked to leave
@@ -66,17 +65,24 @@ impl Gate {
     /// Lets the calling processor in until it drops the result; waits while the gate is closed or
     /// closing.
     pub(crate) fn enter(&self) -> Inside<'_> {
-        let mut within = self.within();
-        while self.is_closing() {
-            within = self.wait(within);
+        loop {
+            // First it is inside, then it looks; whoever closes first says so, then looks who is.
+            self.inside.fetch_add(1, Ordering::SeqCst);
+            let inside = Inside(self);
+            if !self.is_closing() {
+                return inside;
+            }
+            drop(inside);
+            let mut waiting = self.lock();
+            while self.is_closing() {
+                waiting = self.wait(waiting);
+            }
         }
-        within.inside += 1;
-        Inside(self)
     }
 
-    /// Keeps everybody where they are: who holds the result across a fork finds the gate whole.
+    /// Keeps those who wait where they are: who holds the result across a fork finds the gate whole.
     pub(crate) fn hold(&self) -> Held<'_> {
-        Held(self.within())
+        Held(self.lock())
     }
 
     /// Waits until nobody is inside, and keeps it so until the result is dropped. `ask` asks every
@@ -84,20 +90,21 @@ impl Gate {
     pub(crate) fn close(&self, ask: impl FnOnce()) -> Alone<'_> {
         self.closing.fetch_add(1, Ordering::SeqCst);
         ask();
-        let mut within = self.within();
-        while within.alone || within.inside != 0 {
-            within = self.wait(within);
+        let mut alone = self.lock();
+        while *alone || self.inside.load(Ordering::SeqCst) != 0 {
+            alone = self.wait(alone);
         }
-        within.alone = true;
+        *alone = true;
         Alone(self)
     }
 }
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        let mut within = self.0.within();
-        within.inside -= 1;
-        if within.inside == 0 {
+        let last = self.0.inside.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last && self.0.is_closing() {
+            // With the lock: who saw somebody inside waits by now.
+            drop(self.0.lock());
             self.0.changed.notify_all();
         }
     }
@@ -105,8 +112,8 @@ impl Drop for Inside<'_> {
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
-        let mut within = self.0.within();
-        within.alone = false;
+        let mut alone = self.0.lock();
+        *alone = false;
         // With the lock held: who wants in looks at both together.
         self.0.closing.fetch_sub(1, Ordering::SeqCst);
         self.0.changed.notify_all();

@@ -47,6 +47,11 @@ impl Jump<'_> {
         }
     }
 
+    /// Whether jumps to `pc` lead to `code` already. For the processor that jumps.
+    pub(crate) fn leads_to(&self, pc: u64, code: u64) -> bool {
+        self.pc.load(Ordering::Relaxed) == pc && self.code.load(Ordering::Relaxed) == code
+    }
+
     /// Lets jumps to `pc` lead nowhere.
     pub(crate) fn withdraw(&self, pc: u64) {
         let _was_another =

@@ -173,9 +173,12 @@ where
     /// Runs until something needs the thread; with `single`, one instruction.
     fn run_loop(&mut self, single: bool) -> Exit {
         self.begin();
-        let cache = Arc::clone(&self.engine.cache);
+        // Without counting: many processors of a process share the count.
+        let cache = Arc::as_ptr(&self.engine.cache);
+        // SAFETY: the engine keeps the cache for as long as the processor is there.
+        let cache = unsafe { &*cache };
         let window = |process: &Arc<ProcessMemory>| Some(process.base()).filter(|base| *base != 0);
-        let _running = self.process.as_ref().map(|process| Running::begin(&cache, window(process)));
+        let _running = self.process.as_ref().map(|process| Running::begin(cache, window(process)));
         let mut gate = cache.enter();
         let mut pending_link = None;
         let (mut kicked, mut fenced) = (false, true);
@@ -190,7 +193,7 @@ where
                 drop(gate);
                 gate = cache.enter();
             }
-            self.follow_epoch(&cache);
+            self.follow_epoch(cache);
             cache.settle(std::mem::take(&mut fenced));
             kicked |= wanted & attention::KICK != 0;
             if kicked && !single {
@@ -802,8 +805,9 @@ where
 
     /// What made [`VirtualCpu::run`] end with [`Exit::Trap`].
     pub fn take_event(&mut self) -> Option<Event> {
-        let guest = Arc::clone(&self.guest);
-        guest.take_event(self.state_mut())
+        // SAFETY: as in `with_cpu`.
+        let state = unsafe { &mut (*self.shared.block()).state };
+        self.guest.take_event(state)
     }
 
     /// What kicks it out of [`VirtualCpu::run`].

@@ -39,6 +39,17 @@ pub fn busy(id: u32) -> Result<f64> {
     Ok(user + system)
 }
 
+/// Seconds of CPU time that those used whom this process started and who have ended.
+///
+/// # Errors
+/// When the host does not tell.
+pub fn busy_children() -> Result<f64> {
+    let stat = read(std::process::id(), "stat")?;
+    let after = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = after.split_whitespace().skip(13).take(2);
+    Ok(ticks.map(|word| word.parse().unwrap_or(0.0)).sum::<f64>() / TICKS)
+}
+
 fn read(id: u32, name: &str) -> Result<String> {
     let path = PathBuf::from(format!("/proc/{id}/{name}"));
     fs::read_to_string(&path).at("reading", &path)

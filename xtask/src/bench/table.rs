@@ -34,21 +34,8 @@ pub fn report(their: &Peer, our: &Peer, busy: bool) -> String {
         "\n### Programs in the guest (milliseconds of {clock}; QEMU / Tinamou: more is better)\n\n"
     ));
     text.push_str(&head("program", "QEMU / Tinamou"));
-    let groups = [
-        (Kind::Integer, "integers"),
-        (Kind::Calls, "calls"),
-        (Kind::Float, "floating point"),
-        (Kind::Vectors, "vectors"),
-    ];
-    for (kind, title) in groups {
-        let rows: Vec<Row> = PROGRAMS
-            .iter()
-            .filter(|(_, each)| *each == kind)
-            .filter_map(|(name, _)| {
-                let key = if busy { format!("{name} busy") } else { name.to_string() };
-                compare(name, &key, their, our)
-            })
-            .collect();
+    for (kind, title) in GROUPS {
+        let rows = group(kind, busy, their, our);
         rows.iter().for_each(|row| text.push_str(&line(row)));
         if let Some(mean) = mean(&rows) {
             text.push_str(&format!("| **{title}, geometric mean** | | | **{mean:.2}** |\n"));
@@ -58,6 +45,51 @@ pub fn report(their: &Peer, our: &Peer, busy: bool) -> String {
         text.push_str("\n### Two virtual CPUs (work done in the time of one; 2 is best)\n\n");
         text.push_str(&head("measured", "Tinamou / QEMU"));
         text.push_str(&line(&Row { name: "scaling".into(), their: a, our: b, ratio: b / a }));
+    }
+    text
+}
+
+/// Groups of programs that have a mean.
+const GROUPS: [(Kind, &str); 4] = [
+    (Kind::Integer, "integers"),
+    (Kind::Calls, "calls"),
+    (Kind::Float, "floating point"),
+    (Kind::Vectors, "vectors"),
+];
+
+/// The programs of a group.
+fn group(kind: Kind, busy: bool, their: &Peer, our: &Peer) -> Vec<Row> {
+    let programs = PROGRAMS.iter().filter(|(_, each)| *each == kind);
+    let row = |(name, _): &(&str, Kind)| compare(name, &key(name, busy), their, our);
+    programs.filter_map(row).collect()
+}
+
+fn key(name: &str, busy: bool) -> String {
+    if busy { format!("{name} busy") } else { name.to_string() }
+}
+
+/// The report on programs in user mode, beside those of the host.
+pub fn user(their: &Peer, our: &Peer, host: &Peer, busy: bool) -> String {
+    let clock = if busy { "CPU time" } else { "the program's time" };
+    let mut text =
+        format!("### RISC-V (milliseconds of {clock}; QEMU / Tinamou: more is better)\n\n");
+    text.push_str("| program | QEMU | Tinamou | native | QEMU / Tinamou |\n");
+    text.push_str("| --- | ---: | ---: | ---: | ---: |\n");
+    let beside = |row: &Row| {
+        let native = host.median(&key(&row.name, busy));
+        let native = native.map_or(String::new(), |time| format!("{time:.2}"));
+        let Row { name, their, our, ratio } = row;
+        format!("| {name} | {their:.2} | {our:.2} | {native} | {ratio:.2} |\n")
+    };
+    for (kind, title) in GROUPS {
+        let rows = group(kind, busy, their, our);
+        rows.iter().for_each(|row| text.push_str(&beside(row)));
+        if let Some(mean) = mean(&rows) {
+            text.push_str(&format!("| **{title}, geometric mean** | | | | **{mean:.2}** |\n"));
+        }
+    }
+    for (name, key) in [("syscalls", key("syscalls", busy)), ("start", "start".into())] {
+        text.extend(compare(name, &key, their, our).map(|row| beside(&row)));
     }
     text
 }
