@@ -93,6 +93,8 @@ fn host_packages() -> Count {
         "nginx-light",
         "openssh-client",
         "openssh-server",
+        "gcc-riscv64-linux-gnu",
+        "libc6-dev-riscv64-cross",
     ]))
 }
 

@@ -1,6 +1,6 @@
 //! What the binary can be called, and its own face.
 
-use crate::{links, system};
+use crate::{links, system, user};
 use std::process::ExitCode;
 
 /// Something the binary does under a name.
@@ -36,6 +36,8 @@ pub const APPLETS: &[Applet] = &[
         description: "serve images and work on them, driven through QMP",
         run: storage::run,
     },
+    Applet { name: "qemu-riscv64", description: "run a riscv64 Linux program", run: user::run },
+    Applet { name: "qemu-riscv32", description: "run a riscv32 Linux program", run: user::run },
 ];
 
 /// The applet of this name.
@@ -59,6 +61,12 @@ pub fn own_face(args: &[String]) -> ExitCode {
             Some(applet) => (applet.run)(applet.name, &args[2..]),
             None => refuse(&format!("system: no machines of architecture '{isa}' yet")),
         },
+        ["user", isa, ..] => match by_name(&format!("qemu-{isa}")) {
+            Some(applet) if linux_user::abi::by_name(isa).is_some() => {
+                (applet.run)(applet.name, &args[2..])
+            }
+            _ => refuse(&format!("user: no programs of architecture '{isa}' yet")),
+        },
         ["img", ..] => img::run("tinamou img", &args[1..]),
         ["nbd", ..] => img::nbd::run("tinamou nbd", &args[1..]),
         ["io", ..] => img::io::run("tinamou io", &args[1..]),
@@ -70,9 +78,7 @@ pub fn own_face(args: &[String]) -> ExitCode {
             }
             Err(problem) => refuse(&problem),
         },
-        [word @ ("run" | "user" | "doctor" | "demo"), ..] => {
-            refuse(&format!("not supported yet: {word}"))
-        }
+        [word @ ("run" | "doctor" | "demo"), ..] => refuse(&format!("not supported yet: {word}")),
         [word, ..] => refuse(&format!("'{word}' is no command: see 'tinamou help'")),
     }
 }
@@ -87,6 +93,7 @@ fn help() -> String {
         "Tinamou runs machines.\n\n\
          usage: tinamou COMMAND [ARGUMENT…]\n\n\
          \x20 system ISA …          run a machine; arguments as of qemu-system-ISA\n\
+         \x20 user ISA PROGRAM …    run a Linux program of another architecture; arguments as of qemu-ISA\n\
          \x20 img COMMAND …         disk images; commands as of qemu-img\n\
          \x20 nbd …                 serve a disk image; arguments as of qemu-nbd\n\
          \x20 io …                  single requests to a disk image; arguments as of qemu-io\n\

@@ -3,6 +3,7 @@
 mod applets;
 mod links;
 mod system;
+mod user;
 
 use std::process::ExitCode;
 

@@ -1,9 +1,11 @@
 //! Executable files: ELF (System V ABI, generation 4.1, chapters 4 and 5; little-endian, 32 and 64
-//! bits) and, in [`kernel`], the forms that operating system kernels come in.
+//! bits), in [`program`] the headers of user programs of either byte order, and in [`kernel`] the
+//! forms that operating system kernels come in.
 //!
 //! Files come from the user: everything is bounded by the length of the file.
 
 pub mod kernel;
+pub mod program;
 
 use std::fmt;
 
@@ -111,12 +113,17 @@ struct Table {
 struct Fields<'a> {
     bytes: &'a [u8],
     class: Class,
+    big_endian: bool,
 }
 
 impl Fields<'_> {
     fn number(&self, at: usize, len: usize) -> Option<u64> {
         let bytes = self.bytes.get(at..at.checked_add(len)?)?;
-        Some(bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)))
+        let shift_in = |n, b: &u8| n << 8 | u64::from(*b);
+        Some(match self.big_endian {
+            false => bytes.iter().rev().fold(0, shift_in),
+            true => bytes.iter().fold(0, shift_in),
+        })
     }
 
     /// A field of `widths` bytes at the given offset in either class.
@@ -147,7 +154,7 @@ impl<'a> Elf<'a> {
             (Some(2), Some(1)) => Class::Elf64,
             _ => return Err(ElfError::Flavour),
         };
-        let header = Fields { bytes: file, class };
+        let header = Fields { bytes: file, class, big_endian: false };
         let field = |a32, a64| header.field(a32, a64).ok_or(ElfError::Truncated("the header"));
         let programs = Table {
             offset: field([28, 4], [32, 8])?,
@@ -201,7 +208,8 @@ impl<'a> Elf<'a> {
 
     fn entry_of(&self, table: Table, n: u64) -> Option<Fields<'a>> {
         let offset = table.offset.checked_add(n.checked_mul(table.entry_len)?)?;
-        Some(Fields { bytes: self.slice(offset, table.entry_len)?, class: self.class })
+        let bytes = self.slice(offset, table.entry_len)?;
+        Some(Fields { bytes, class: self.class, big_endian: false })
     }
 
     /// The symbols of the first table, without those that have no name.

@@ -1,6 +1,7 @@
 //! Tests with files made on the spot.
 
 use super::kernel::{Form, LoadError, Target, load};
+use super::program::{Program, ProgramError};
 use super::*;
 use std::io::Write;
 
@@ -160,4 +161,63 @@ fn a_32_bit_file_is_read_too() {
     let image = load(&file, TARGET).unwrap();
     assert_eq!((image.entry, image.low, image.high), (0x8000_0004, 0x8000_0000, 0x8000_0008));
     assert_eq!(image.pieces[0].bytes, b"code");
+}
+
+fn program(file: &[u8]) -> Result<Program, ProgramError> {
+    Program::read(&mut |at, bytes| {
+        let start = (at as usize).min(file.len());
+        let len = bytes.len().min(file.len() - start);
+        bytes[..len].copy_from_slice(&file[start..start + len]);
+        Ok(len)
+    })
+}
+
+/// A program of 32 bits and most significant bytes first, with an interpreter.
+fn big_endian() -> Vec<u8> {
+    let mut file = b"\x7fELF\x01\x02\x01".to_vec();
+    put(&mut file, 16, &[0, 3, 0, 8, 0, 0, 0, 1]);
+    put(&mut file, 24, &[0, 0, 4, 0, 0, 0, 0, 52]);
+    put(&mut file, 40, &[0, 52, 0, 32, 0, 2]);
+    put(&mut file, 52, &[0, 0, 0, 3, 0, 0, 0, 0xc0]);
+    put(&mut file, 52 + 16, &[0, 0, 0, 6]);
+    put(&mut file, 84, &[0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0]);
+    put(&mut file, 84 + 16, &[0, 0, 0, 0xc6, 0, 0, 1, 0, 0, 0, 0, 5]);
+    put(&mut file, 0xc0, b"/ld.1\0");
+    file
+}
+
+#[test]
+fn a_program_of_either_byte_order_says_what_belongs_where() {
+    let found = program(&big_endian()).unwrap();
+    assert_eq!(found.flavour.architecture(), Some("mips"));
+    assert_eq!((found.entry, found.relocatable), (0x400, true));
+    assert_eq!(found.interpreter.as_deref(), Some(&b"/ld.1"[..]));
+    assert_eq!(found.headers_address, Some(0x1_0000 + 52));
+    assert_eq!(found.span(), (0x1_0000, 0x1_0100));
+    assert_eq!((found.loads[0].flags, found.alignment(4096)), (5, 4096));
+}
+
+#[test]
+fn a_program_that_makes_no_sense_is_refused() {
+    let good = big_endian();
+    let with = |at: usize, bytes: &[u8]| {
+        let mut bad = good.clone();
+        put(&mut bad, at, bytes);
+        program(&bad)
+    };
+    // A memory smaller than its bytes, bytes and addresses that leave the numbers.
+    assert!(matches!(with(84 + 20, &[0; 4]), Err(ProgramError::Elf(_))));
+    assert!(matches!(with(84 + 20, &[0, 0, 0, 1]), Err(ProgramError::Elf(ElfError::Segment(1)))));
+    assert!(matches!(
+        with(84 + 8, &[0xff, 0xff, 0xff, 0xff]),
+        Err(ProgramError::Elf(ElfError::Segment(1)))
+    ));
+    // A name without an end, headers of a wrong length, an object file, no ELF file.
+    assert!(matches!(with(52 + 16, &[0, 0, 0, 5]), Err(ProgramError::Elf(_))));
+    assert!(matches!(with(42, &[0, 33]), Err(ProgramError::Elf(_))));
+    assert!(matches!(with(16, &[0, 1]), Err(ProgramError::Kind(1))));
+    assert!(matches!(with(0, b"x"), Err(ProgramError::Elf(ElfError::NotElf))));
+    for len in 0..good.len() {
+        assert!(program(&good[..len]).is_err(), "{len} bytes");
+    }
 }

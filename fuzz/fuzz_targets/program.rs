@@ -1,0 +1,5 @@
+//! Headers of programs.
+
+#![no_main]
+
+fuzz::target!(program);

@@ -1,0 +1,28 @@
+//! Programs of other architectures on the host's Linux: `qemu-<isa> program`.
+//!
+//! The program's instructions are translated; its system calls are the host's, with other numbers and
+//! layouts; its memory lies in ours, its threads are threads of the host, its signals those of the
+//! host. What differs between architectures is in [`abi`], one file for each.
+//!
+//! Not here yet: `-g`, ptrace between programs, seccomp filters, asynchronous input and output, core
+//! files of the program, big-endian programs.
+
+pub mod abi;
+mod calls;
+mod errno;
+mod layout;
+mod load;
+mod log;
+mod map;
+pub mod options;
+mod proc_files;
+mod process;
+mod signal;
+mod space;
+mod stack;
+mod start;
+mod strace;
+mod sys;
+mod thread;
+
+pub use start::run;

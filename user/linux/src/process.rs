@@ -1,0 +1,80 @@
+//! What the threads of a program share: memory, options, names.
+
+use crate::abi::{Abi, Machine};
+use crate::errno::Errno;
+use crate::options::Options;
+use crate::space::Space;
+use std::ffi::OsString;
+use std::fs::File;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A program that runs.
+pub struct Process {
+    /// Its architecture.
+    pub abi: &'static Abi,
+    /// What makes processors.
+    pub machine: Box<dyn Machine>,
+    /// Its memory.
+    pub space: Space,
+    /// What the user asked for.
+    pub options: Options,
+    /// Our own program, to start it again for programs that this one executes.
+    pub emulator: Option<File>,
+    /// Name that we were called by.
+    pub called: OsString,
+    /// Where the return from signal handlers lies.
+    pub trampoline: u64,
+    /// What the program was started with.
+    pub started: Started,
+    /// Threads that run.
+    pub threads: AtomicU32,
+    /// Held while threads are made and ended, so that a fork finds none half done.
+    births: Mutex<()>,
+}
+
+/// What a program was started with, for `/proc/self`.
+#[derive(Clone, Debug, Default)]
+pub struct Started {
+    /// Its absolute name.
+    pub executable: Vec<u8>,
+    /// Its arguments, each with a zero.
+    pub command_line: Vec<u8>,
+    /// The auxiliary vector.
+    pub auxiliary: Vec<u8>,
+    /// Its first stack pointer.
+    pub stack: u64,
+}
+
+impl Process {
+    /// Puts the parts together.
+    pub fn new(
+        abi: &'static Abi,
+        machine: Box<dyn Machine>,
+        options: Options,
+    ) -> Result<Self, Errno> {
+        let space = Space::new(machine.memory().clone(), options.reserved)?;
+        Ok(Self {
+            abi,
+            machine,
+            space,
+            options,
+            emulator: None,
+            called: OsString::new(),
+            trampoline: 0,
+            started: Started::default(),
+            threads: AtomicU32::new(1),
+            births: Mutex::new(()),
+        })
+    }
+
+    /// Keeps threads from being made and ended.
+    pub fn births(&self) -> MutexGuard<'_, ()> {
+        self.births.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is one thread only.
+    pub fn has_one_thread(&self) -> bool {
+        self.threads.load(Ordering::SeqCst) == 1
+    }
+}

@@ -1,0 +1,189 @@
+//! From a command line to the first instruction.
+
+use crate::abi::{self, Abi};
+use crate::errno::Errno;
+use crate::load;
+use crate::log;
+use crate::map::Kind;
+use crate::options::{self, Name, Options, Stop};
+use crate::process::{Process, Started};
+use crate::signal;
+use crate::space::{PAGE, prot};
+use crate::stack::{self, Contents};
+use crate::sys;
+use crate::thread::Thread;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Runs a program of architecture `isa`, called as `called`; `arguments` are without that name.
+pub fn run(called: &str, isa: &str, arguments: &[OsString]) -> ExitCode {
+    match start(called, isa, arguments) {
+        Ok(mut thread) => {
+            let code = thread.run();
+            thread.end();
+            // The process goes on as long as other threads do.
+            loop {
+                let _ = sys::call(libc::SYS_exit, [code as u64, 0, 0, 0, 0, 0]);
+            }
+        }
+        Err((text, code)) => {
+            let _ = match code {
+                0 => std::io::stdout().write_all(text.as_bytes()),
+                _ => std::io::stderr().write_all(text.as_bytes()),
+            };
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// What is said instead, and the exit code.
+type Refusal = (String, u8);
+
+fn start(called: &str, isa: &str, arguments: &[OsString]) -> Result<Box<Thread>, Refusal> {
+    let abi = abi::by_name(isa)
+        .ok_or_else(|| (format!("{called}: no programs of architecture '{isa}' yet\n"), 1))?;
+    let environment: Vec<OsString> = std::env::vars_os()
+        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
+        .map(OsString::from_vec)
+        .collect();
+    let name = Name { program: called, isa };
+    let stopped = |stop| match stop {
+        Stop::Print(text, code) => (text, code),
+        Stop::Models => ((abi.models)(), 0),
+        Stop::Help(code) => (String::new(), code),
+        Stop::Version => (String::new(), 0),
+        Stop::Refuse(text) => (format!("{called}: {text}\n"), 1),
+        Stop::Plain(text) => (format!("{text}\n"), 1),
+    };
+    let mut options = options::parse(name, arguments, &environment).map_err(stopped)?;
+    log::configure(&mut options).map_err(stopped)?;
+    if options.debugger.is_some() {
+        return Err((format!("{called}: not supported yet: -g\n"), 1));
+    }
+    if options.prefix.is_none() {
+        let default = PathBuf::from(options::default_prefix(isa));
+        options.prefix = default.is_dir().then(|| default.into_os_string());
+    }
+    let machine = (abi.machine_for)(&options).map_err(|text| (format!("{called}: {text}\n"), 1))?;
+    let refused = |error: Errno| (format!("{called}: cannot start: {error}\n"), 1);
+    let mut process = Process::new(abi, machine, options).map_err(refused)?;
+    signal::install_faults();
+    process.emulator = emulator();
+    let thread = begin(abi, process).map_err(|problem| match problem {
+        Problem::Load(error) if error.named() => (format!("{called}: {error}\n"), error.code()),
+        Problem::Load(error) => (format!("{error}\n"), error.code()),
+        Problem::Stack(Errno::E2BIG) => (format!("{called}: {}\n", Errno::E2BIG), 1),
+        Problem::Stack(error) => refused(error),
+    })?;
+    Ok(Box::new(thread))
+}
+
+enum Problem {
+    Load(load::LoadError),
+    Stack(Errno),
+}
+
+impl From<Errno> for Problem {
+    fn from(error: Errno) -> Self {
+        Self::Stack(error)
+    }
+}
+
+/// Our own program, kept open so that it can be started where its name leads elsewhere. Its number is
+/// out of the program's way.
+fn emulator() -> Option<File> {
+    use std::os::fd::{AsRawFd, FromRawFd};
+    use std::os::unix::fs::OpenOptionsExt;
+    const HIGH: u64 = 900;
+    let file = File::options().read(true).custom_flags(libc::O_PATH).open("/proc/self/exe").ok()?;
+    let command = libc::F_DUPFD_CLOEXEC as u64;
+    let moved = sys::call(libc::SYS_fcntl, [file.as_raw_fd() as u64, command, HIGH, 0, 0, 0]);
+    match moved {
+        // SAFETY: the descriptor is new and ours.
+        #[allow(unsafe_code, reason = "a descriptor becomes a file")]
+        Ok(fd) => Some(unsafe { File::from_raw_fd(fd as i32) }),
+        Err(_) => Some(file),
+    }
+}
+
+/// Loads the program and makes its first thread.
+fn begin(abi: &'static Abi, mut process: Process) -> Result<Thread, Problem> {
+    let path = Path::new(&process.options.program).to_owned();
+    let whole = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+    let prefix = process.options.prefix.as_ref().map(PathBuf::from);
+    let stack = stack::allocate(&process.space, process.options.stack_size, false)?;
+    process.trampoline = trampoline(&process, abi)?;
+    let loaded =
+        load::load(&process.space, abi, &whole, prefix.as_deref()).map_err(Problem::Load)?;
+    let options = &process.options;
+    let first = options.argv0.as_deref().unwrap_or(&options.program);
+    let rest = options.arguments.iter().map(OsString::as_os_str);
+    let arguments: Vec<Vec<u8>> =
+        [first].into_iter().chain(rest).map(|word| word.as_bytes().to_vec()).collect();
+    let environment: Vec<Vec<u8>> =
+        options.environment.iter().map(|line| line.as_bytes().to_vec()).collect();
+    let executable = whole.as_os_str().as_bytes().to_vec();
+    let contents = Contents {
+        arguments: &arguments,
+        environment: &environment,
+        executable: &executable,
+        random: random(options),
+        hwcap: process.machine.hwcap(),
+        ids: [libc::SYS_getuid, libc::SYS_geteuid, libc::SYS_getgid, libc::SYS_getegid]
+            .map(|number| sys::call(number, [0; 6]).unwrap_or(0)),
+        secure: false,
+        vdso: 0,
+    };
+    let filled = stack::fill(&process.space, abi, stack, &loaded, &contents)?;
+    let command_line = arguments.iter().flat_map(|word| [&word[..], &[0]].concat()).collect();
+    process.started =
+        Started { executable, command_line, auxiliary: filled.auxiliary, stack: filled.pointer };
+    name_thread(&path);
+    let process = Arc::new(process);
+    let mut cpu = process.machine.processor();
+    cpu.start(loaded.start(), filled.pointer);
+    Ok(Thread::first(process, cpu))
+}
+
+/// The page with the return from signal handlers.
+fn trampoline(process: &Process, abi: &Abi) -> Result<u64, Errno> {
+    let space = &process.space;
+    let at = space.allocate(0, PAGE, prot::READ | prot::WRITE, Kind::Vdso)?;
+    space.write_bytes(at, abi.trampoline)?;
+    space.mprotect(at, PAGE, (prot::READ | prot::EXEC).into())?;
+    Ok(at)
+}
+
+/// Sixteen random bytes, or those that follow from the user's seed.
+fn random(options: &Options) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    match options.seed {
+        None => {
+            let at = bytes.as_mut_ptr() as u64;
+            let _ = sys::call(libc::SYS_getrandom, [at, 16, 0, 0, 0, 0]);
+        }
+        Some(seed) => {
+            let mut state = seed;
+            for byte in &mut bytes {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                *byte = (state >> 56) as u8;
+            }
+        }
+    }
+    bytes
+}
+
+/// The thread is called as the program is, for those who list processes.
+fn name_thread(path: &Path) {
+    let name = path.file_name().map(OsStr::as_bytes).unwrap_or_default();
+    let mut text = [0u8; 16];
+    let len = name.len().min(15);
+    text[..len].copy_from_slice(&name[..len]);
+    let set = libc::PR_SET_NAME as u64;
+    let _ = sys::call(libc::SYS_prctl, [set, text.as_ptr() as u64, 0, 0, 0, 0]);
+}

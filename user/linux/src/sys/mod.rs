@@ -1,0 +1,64 @@
+//! The host's kernel, called by numbers: the C library's wrappers keep state of their own (thread
+//! ids, signal masks, user ids of all threads) that is not the guest's.
+#![expect(unsafe_code, reason = "system calls without wrappers")]
+
+mod interruptible;
+
+pub use interruptible::{interrupted_exit, interruptible};
+
+use crate::errno::{Done, Errno};
+
+/// Makes a system call.
+pub fn call(number: i64, args: [u64; 6]) -> Done {
+    let [a, b, c, d, e, f] = args;
+    // SAFETY: what pointers a call gets is its caller's to check: see the callers of this module.
+    let value = unsafe { libc::syscall(number, a, b, c, d, e, f) };
+    if value == -1 { Err(Errno::last()) } else { Ok(value.cast_unsigned()) }
+}
+
+/// A system call of up to six arguments.
+#[macro_export]
+macro_rules! host {
+    ($name:ident $(, $arg:expr)* $(,)?) => {{
+        #[allow(unused_mut, unused_assignments, clippy::allow_attributes)]
+        let args = {
+            let given: &[u64] = &[$($arg as u64),*];
+            let mut args = [0u64; 6];
+            args[..given.len()].copy_from_slice(given);
+            args
+        };
+        $crate::sys::call(libc::$name, args)
+    }};
+}
+
+/// This thread's number.
+pub fn gettid() -> u32 {
+    // SAFETY: the call cannot fail and touches no memory.
+    unsafe { libc::syscall(libc::SYS_gettid) as u32 }
+}
+
+/// This process's number.
+pub fn getpid() -> u32 {
+    // SAFETY: the call cannot fail and touches no memory.
+    unsafe { libc::syscall(libc::SYS_getpid) as u32 }
+}
+
+/// Ends the process.
+pub fn exit_group(code: i32) -> ! {
+    loop {
+        // SAFETY: the call does not return.
+        unsafe { libc::syscall(libc::SYS_exit_group, code) };
+    }
+}
+
+/// A set of signals as the kernel has it: signal n is bit n−1.
+pub type SignalSet = u64;
+
+/// Replaces the signals that this thread holds back: those before.
+pub fn set_signal_mask(set: SignalSet) -> SignalSet {
+    let mut old: SignalSet = 0;
+    let (new, len) = (&raw const set, size_of::<SignalSet>());
+    // SAFETY: both sets are valid for eight bytes, and the operation cannot fail.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, new, &raw mut old, len) };
+    old
+}

@@ -1,0 +1,128 @@
+//! A thread of the program: a processor, its signals, and the loop that runs it.
+
+use crate::abi::Processor;
+use crate::calls;
+use crate::errno::{Done, Errno};
+use crate::process::Process;
+use crate::signal::{self, Alternate, Handlers, Waiting};
+use crate::sys::{self, SignalSet};
+use isa::Event;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A thread.
+pub struct Thread {
+    /// What it shares with the others.
+    pub process: Arc<Process>,
+    /// What runs its instructions.
+    pub cpu: Box<dyn Processor>,
+    /// Its number.
+    pub tid: u32,
+    /// Signals that came.
+    pub waiting: Arc<Waiting>,
+    /// Signals that it holds back.
+    pub mask: SignalSet,
+    /// Whether the host does not know of the mask yet.
+    pub mask_changed: bool,
+    /// The alternate stack.
+    pub alternate: Alternate,
+    /// Address that is zeroed, and whose waiter is woken, at the end; 0: none.
+    pub clear_tid: u64,
+    /// Its list of robust locks: address and length.
+    pub robust: [u64; 2],
+    /// Whether others share memory with it, so that its end is to be told.
+    pub alone: bool,
+    /// Set when it is to end, with its exit code.
+    pub ended: Option<i32>,
+    handlers: Arc<Mutex<Handlers>>,
+}
+
+impl Thread {
+    /// The first thread of a process.
+    pub fn first(process: Arc<Process>, cpu: Box<dyn Processor>) -> Self {
+        let mask = signal::block_all();
+        Self {
+            tid: sys::gettid(),
+            waiting: Arc::default(),
+            mask,
+            mask_changed: true,
+            alternate: Alternate::default(),
+            clear_tid: 0,
+            robust: [0; 2],
+            alone: true,
+            ended: None,
+            handlers: Arc::new(Mutex::new(Handlers::inherited())),
+            process,
+            cpu,
+        }
+    }
+
+    /// Another thread with this one's registers; `own_handlers`: it does not share actions.
+    pub fn twin(&self, own_handlers: bool) -> Self {
+        let handlers = match own_handlers {
+            true => Arc::new(Mutex::new(self.handlers().clone())),
+            false => Arc::clone(&self.handlers),
+        };
+        Self {
+            process: Arc::clone(&self.process),
+            cpu: self.cpu.twin(),
+            tid: 0,
+            waiting: Arc::default(),
+            mask: self.mask,
+            mask_changed: true,
+            alternate: Alternate::default(),
+            clear_tid: 0,
+            robust: [0; 2],
+            alone: false,
+            ended: None,
+            handlers,
+        }
+    }
+
+    /// What is to be done with signals.
+    pub fn handlers(&self) -> MutexGuard<'_, Handlers> {
+        self.handlers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over the host thread that calls, whose signals are all held back: from now on they come
+    /// to this thread.
+    pub fn adopt_host_thread(&mut self) {
+        self.tid = sys::gettid();
+        signal::adopt(&self.waiting, self.cpu.kicker());
+    }
+
+    /// Runs to the end of the thread: its exit code.
+    pub fn run(&mut self) -> i32 {
+        self.adopt_host_thread();
+        self.mask_changed = true;
+        loop {
+            self.settle();
+            if let Some(code) = self.ended {
+                return code;
+            }
+            match self.cpu.run() {
+                None => {}
+                Some(Event::Syscall { at, .. }) => self.system_call(at),
+                Some(event) => self.fault(&event),
+            }
+        }
+    }
+
+    /// Serves the system call that the registers tell of; its instruction lies `at`.
+    fn system_call(&mut self, at: u64) {
+        let call = self.cpu.call();
+        match calls::dispatch(self, &call) {
+            Ok(value) => self.cpu.set_result(value),
+            Err(Errno::UNCHANGED) => {}
+            Err(Errno::RESTART) => self.cpu.set_pc(at),
+            Err(error) => self.cpu.set_result(i64::from(-error.0).cast_unsigned()),
+        }
+    }
+
+    /// Makes a system call on the host that signals may interrupt.
+    ///
+    /// # Errors
+    /// Those of the call; [`Errno::RESTART`] if a signal came first.
+    pub fn host(&self, number: i64, args: [u64; 6]) -> Done {
+        sys::interruptible(&self.waiting.flag, number, args)
+    }
+}
