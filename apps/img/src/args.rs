@@ -4,6 +4,8 @@
 //! they stay unique, `--long=value` and `-ovalue` carry their value with them.
 
 use crate::Failure;
+use formats::Objects;
+use std::sync::OnceLock;
 
 /// One option of a command.
 pub struct Opt {
@@ -56,6 +58,7 @@ pub struct Args {
     given: Vec<(&'static str, String)>,
     /// Words that are no options.
     pub operands: Vec<String>,
+    objects: OnceLock<Objects>,
 }
 
 impl Args {
@@ -70,7 +73,8 @@ impl Args {
         words: &[String],
     ) -> Result<Self, Failure> {
         let parser = Parser { program, table: visible(tables) };
-        let mut args = Self { given: Vec::new(), operands: Vec::new() };
+        let (given, operands, objects) = (Vec::new(), Vec::new(), OnceLock::new());
+        let mut args = Self { given, operands, objects };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             if word == "--" {
@@ -101,6 +105,18 @@ impl Args {
     /// Every value given to the option.
     pub fn values<'a>(&'a self, long: &'a str) -> impl Iterator<Item = &'a str> {
         self.given.iter().filter(move |(name, _)| *name == long).map(|(_, value)| value.as_str())
+    }
+
+    /// What `--object` gave. Made once: the file of a secret may be one that can be read once.
+    ///
+    /// # Errors
+    /// As [`Objects::parse`].
+    pub(crate) fn objects(&self) -> Result<Objects, Failure> {
+        if let Some(objects) = self.objects.get() {
+            return Ok(objects.clone());
+        }
+        let objects = Objects::parse(self.values("object"))?;
+        Ok(self.objects.get_or_init(|| objects).clone())
     }
 
     /// Everything given, in order.

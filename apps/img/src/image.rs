@@ -97,7 +97,7 @@ impl ImageArgs {
             image_opts,
             force_share: args.has("force-share"),
             cache: CacheMode::default(),
-            secrets: objects(args)?,
+            secrets: args.objects()?,
         })
     }
 
@@ -198,9 +198,4 @@ pub(crate) fn temporary(below: Arc<dyn Node>) -> Result<Arc<dyn Node>, Failure> 
 /// The children that hold an image's bytes.
 pub(crate) fn stored_in(node: &dyn Node) -> Vec<Child> {
     node.children().into_iter().filter(|child| child.role != Role::Backing).collect()
-}
-
-/// What `--object` gave.
-pub(crate) fn objects(args: &Args) -> Result<Objects, Failure> {
-    Ok(Objects::parse(args.values("object"))?)
 }

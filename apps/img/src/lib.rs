@@ -132,7 +132,7 @@ fn dispatch(program: &str, words: &[String]) -> Result<u8, Failure> {
         return Ok(0);
     }
     // Wrong objects are complained about before anything else.
-    image::objects(&args).map_err(|f| f.coded(command.unusable()))?;
+    args.objects().map_err(|f| f.coded(command.unusable()))?;
     (command.run)(&invocation, &args)
 }
 

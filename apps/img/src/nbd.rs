@@ -5,8 +5,8 @@ use crate::args::{Args, NO_SHORT, Opt, flag, takes};
 use crate::image::{self, Objects};
 use crate::text;
 use crypto::{Credentials, Endpoint};
-use formats::{HostFiles, ImageSpec, open_image};
-use graph::Node;
+use formats::{DETECT_ZEROES, DISCARD, HostFiles, ImageSpec, UNMAP_WANTS_DISCARD, open_image};
+use graph::{DetectZeroes, Node};
 use host::daemon::{self, Side, Waiting};
 use host::signals::Endings;
 use nbd::{Address, DEFAULT_PORT, Export, ExportInfo, Exports, Listener, Stream, Tls};
@@ -156,6 +156,9 @@ struct Plan {
     offset: u64,
     handshake_limit: Option<Duration>,
     cache: CacheMode,
+    /// Discards take effect.
+    discard: bool,
+    detect_zeroes: DetectZeroes,
 }
 
 impl Plan {
@@ -168,7 +171,7 @@ impl Plan {
         let mode =
             if args.has("nocache") { "none" } else { args.value("cache").unwrap_or("writeback") };
         let invalid = || Failure::new(format!("Invalid cache mode `{mode}'"));
-        check_detect_zeroes(args)?;
+        let (discard, detect_zeroes) = blanks(args)?;
         let seconds = number("handshake-limit", "handshake limit", 10)?;
         Ok(Self {
             address: address(args)?,
@@ -176,25 +179,37 @@ impl Plan {
             offset: args.value("offset").map_or(Ok(0), |o| text::parse_bytes("offset", o))?,
             handshake_limit: (seconds != 0).then(|| Duration::from_secs(seconds)),
             cache: CacheMode::named(mode).ok_or_else(invalid)?,
+            discard,
+            detect_zeroes,
         })
     }
 }
 
-/// Refuses modes that do not exist, that do not fit, and those that wait.
-fn check_detect_zeroes(args: &Args) -> Result<(), Failure> {
-    let text = match args.value("detect-zeroes") {
-        None | Some("off") => return Ok(()),
-        Some("unmap") if !matches!(args.value("discard"), Some("unmap" | "on")) => {
-            "setting detect-zeroes to unmap is not allowed without setting discard operation to \
-             unmap"
-                .to_owned()
+/// What becomes of discards and of zeroes; what is wrong is told of the first option that is.
+fn blanks(args: &Args) -> Result<(bool, DetectZeroes), Failure> {
+    let refuse = |text: String| Err(Failure::new(text));
+    let (mut discard, mut detect) = (None, DetectZeroes::Off);
+    for (option, mode) in args.given() {
+        match option {
+            "discard" => match DISCARD.iter().find(|(name, _)| *name == mode) {
+                Some((_, on)) => discard = Some(*on),
+                None => return refuse(format!("Invalid discard mode `{mode}'")),
+            },
+            "detect-zeroes" => match DETECT_ZEROES.iter().find(|(name, _)| *name == mode) {
+                Some((_, DetectZeroes::Unmap)) if discard != Some(true) => {
+                    return refuse(UNMAP_WANTS_DISCARD.to_owned());
+                }
+                Some((_, found)) => detect = *found,
+                None => {
+                    return refuse(format!(
+                        "Failed to parse detect_zeroes mode: invalid parameter value: {mode}"
+                    ));
+                }
+            },
+            _ => {}
         }
-        Some(mode @ ("on" | "unmap")) => format!("not supported yet: --detect-zeroes={mode}"),
-        Some(mode) => {
-            format!("Failed to parse detect_zeroes mode: invalid parameter value: {mode}")
-        }
-    };
-    Err(Failure::new(text))
+    }
+    Ok((discard.unwrap_or(true), detect))
 }
 
 /// Where to listen, or whom to ask.
@@ -219,7 +234,7 @@ fn serve(
     handed: Option<Listener>,
     waiting: Option<Waiting>,
 ) -> Result<(), Failure> {
-    let secrets = image::objects(args)?;
+    let secrets = args.objects()?;
     let tls = credentials(args, &secrets, Endpoint::Server)?;
     let image = open(args, filename, plan, &secrets)?;
     let node = window(&image, plan.offset)?;
@@ -297,6 +312,8 @@ fn open(
         complete: args.has("image-opts"),
         writable: !args.has("read-only") && snapshot.is_none() && !args.has("snapshot"),
         cache: plan.cache,
+        ignore_discards: !plan.discard,
+        detect_zeroes: plan.detect_zeroes,
         ..ImageSpec::default()
     };
     let failed = |f: Failure| f.within(format!("Failed to blk_new_open '{filename}'"));
@@ -408,7 +425,7 @@ fn wait_for_the_end(
 
 fn list(args: &Args) -> Result<(), Failure> {
     let address = address(args)?;
-    let secrets = image::objects(args)?;
+    let secrets = args.objects()?;
     let hostname = args.value("tls-hostname").map(str::to_owned);
     let tls = credentials(args, &secrets, Endpoint::Client)?;
     let tls = tls.map(|credentials| Tls { credentials, hostname });

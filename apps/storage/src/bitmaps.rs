@@ -1,9 +1,10 @@
 //! Dirty bitmaps.
 
-use crate::daemon::{Daemon, done, refusal};
+use crate::daemon::{Answer, Daemon, done, refusal};
 use jobs::site::{BitmapName, NewBitmap, Saved};
 use qmp::{Arguments, Command, Error};
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 pub(crate) static COMMANDS: &[Command<Daemon>] = &[
     Command { name: "block-dirty-bitmap-add", run: |d, a| add(d, a).and_then(|()| done()) },
@@ -18,7 +19,18 @@ pub(crate) static COMMANDS: &[Command<Daemon>] = &[
         run: |d, a| enable(d, a, false).and_then(|_| done()),
     },
     Command { name: "block-dirty-bitmap-merge", run: |d, a| merge(d, a).and_then(|_| done()) },
+    Command { name: "x-debug-block-dirty-bitmap-sha256", run: digest },
 ];
+
+/// The digest of a bitmap's bits, in words as a host with little endians has them.
+fn digest(daemon: &Daemon, arguments: &Arguments) -> Answer {
+    let (node, name) = (arguments.text("node"), arguments.text("name"));
+    let mut hash = Sha256::new();
+    let hear = |word: u64| hash.update(word.to_le_bytes());
+    daemon.site.bitmaps.each_word(node, name, hear).map_err(refusal)?;
+    let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(json!({"sha256": digits}))
+}
 
 pub(crate) fn add(daemon: &Daemon, arguments: &Arguments) -> Result<(), Error> {
     let granularity = arguments.size("granularity").and_then(|bytes| u32::try_from(bytes).ok());

@@ -24,10 +24,4 @@ mod views;
 pub use start::run;
 
 /// Commands that clients are told of and that fail.
-const WAITING: &[&str] = &[
-    "blockdev-reopen",
-    "blockdev-set-active",
-    "chardev-change",
-    "x-blockdev-set-iothread",
-    "x-debug-block-dirty-bitmap-sha256",
-];
+const WAITING: &[&str] = &["blockdev-set-active", "chardev-change"];

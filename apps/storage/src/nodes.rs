@@ -3,8 +3,10 @@
 use crate::daemon::{Answer, Daemon, done, members, refusal, refused};
 use crate::views;
 use formats::{HostFiles, amend_blockdev, create_blockdev};
+use graph::{Edge, User};
 use jobs::job::{Failure, Kind};
 use jobs::site::Task;
+use options::List;
 use qmp::{Arguments, Command, Error};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 pub(crate) static COMMANDS: &[Command<Daemon>] = &[
     Command { name: "blockdev-add", run: add },
     Command { name: "blockdev-del", run: remove },
+    Command { name: "blockdev-reopen", run: reopen },
     Command { name: "blockdev-create", run: create },
     Command { name: "x-blockdev-amend", run: amend },
     Command { name: "x-blockdev-change", run: change_children },
@@ -25,42 +28,27 @@ pub(crate) static COMMANDS: &[Command<Daemon>] = &[
     Command { name: "block_resize", run: resize },
     Command { name: "block-set-write-threshold", run: set_write_threshold },
     Command { name: "change-backing-file", run: change_backing_file },
+    Command { name: "x-blockdev-set-iothread", run: set_iothread },
 ];
 
 fn add(daemon: &Daemon, arguments: &Arguments) -> Answer {
-    let pairs = pairs(arguments.members());
+    let pairs = pairs(arguments.members())?;
     daemon.manage(|manager| manager.add(pairs).map(|_| ())).map_err(refused)?;
     done()
 }
 
+/// Gives nodes other options. An empty list changes nothing (the peer ends its process).
+fn reopen(daemon: &Daemon, arguments: &Arguments) -> Answer {
+    let list = arguments.objects("options").map(|options| pairs(options.members()));
+    let list = list.collect::<Result<_, _>>()?;
+    daemon.manage(|manager| manager.reopen(list)).map_err(refused)?;
+    done()
+}
+
 /// Options as keys and values: members of members have dotted keys.
-fn pairs(members: &Map<String, Value>) -> Vec<(String, String)> {
-    let mut pairs = Vec::new();
-    flatten("", members, &mut pairs);
-    pairs
-}
-
-fn flatten(prefix: &str, members: &Map<String, Value>, pairs: &mut Vec<(String, String)>) {
-    for (key, value) in members {
-        flatten_value(&format!("{prefix}{key}"), value, pairs);
-    }
-}
-
-fn flatten_value(key: &str, value: &Value, pairs: &mut Vec<(String, String)>) {
-    let text = match value {
-        Value::Object(members) => return flatten(&format!("{key}."), members, pairs),
-        Value::Array(elements) => {
-            for (index, element) in elements.iter().enumerate() {
-                flatten_value(&format!("{key}.{index}"), element, pairs);
-            }
-            return;
-        }
-        Value::String(text) => text.clone(),
-        Value::Bool(on) => if *on { "on" } else { "off" }.to_owned(),
-        Value::Null => String::new(),
-        Value::Number(number) => number.to_string(),
-    };
-    pairs.push((key.to_owned(), text));
+fn pairs(members: &Map<String, Value>) -> Result<Vec<(String, String)>, Error> {
+    let list = List::of_members(members).map_err(|error| Error::new(error.to_string()))?;
+    Ok(list.into_pairs())
 }
 
 fn remove(daemon: &Daemon, arguments: &Arguments) -> Answer {
@@ -70,7 +58,7 @@ fn remove(daemon: &Daemon, arguments: &Arguments) -> Answer {
 
 /// Makes an image, as a job that has nothing to do with any node.
 fn create(daemon: &Daemon, arguments: &Arguments) -> Answer {
-    let pairs = pairs(arguments.object("options").members());
+    let pairs = pairs(arguments.object("options").members())?;
     let (graph, secrets) = (Arc::clone(daemon.graph()), daemon.objects.held());
     let task =
         Task::new(move |_| create_blockdev(pairs, &HostFiles, &graph, &secrets).map_err(failed));
@@ -86,7 +74,7 @@ fn amend(daemon: &Daemon, arguments: &Arguments) -> Answer {
     if given.text("driver") != driver {
         return Err(Error::new("x-blockdev-amend doesn't support changing the block driver"));
     }
-    let pairs = pairs(given.members());
+    let pairs = pairs(given.members())?;
     let force = arguments.switch("force").unwrap_or(false);
     let secrets = daemon.objects.held();
     let task = Task::new(move |job| {
@@ -118,12 +106,12 @@ fn list(daemon: &Daemon, arguments: &Arguments) -> Answer {
     Ok(members.iter().rev().map(|member| views::node(&daemon.site, member, flat)).collect())
 }
 
-/// Statistics belong to devices, which are not here; of nodes, only that they are there.
+/// Most statistics belong to devices, which are not here.
 fn statistics(daemon: &Daemon, arguments: &Arguments) -> Answer {
     if arguments.switch("query-nodes") != Some(true) {
         return Ok(json!([]));
     }
-    Ok(daemon.graph().members().iter().rev().map(views::no_statistics).collect())
+    Ok(daemon.graph().members().iter().rev().map(views::statistics).collect())
 }
 
 fn resize(daemon: &Daemon, arguments: &Arguments) -> Answer {
@@ -145,6 +133,26 @@ fn set_write_threshold(daemon: &Daemon, arguments: &Arguments) -> Answer {
         events.emit("BLOCK_WRITE_THRESHOLD", members(data));
     };
     daemon.manage(|manager| manager.set_write_threshold(name, offset, tell)).map_err(refused)?;
+    done()
+}
+
+/// Says which thread serves a node. It has no effect: a node is served by who asks it (decision 3).
+fn set_iothread(daemon: &Daemon, arguments: &Arguments) -> Answer {
+    let name = arguments.text("node-name");
+    let missing = || Error::new(format!("Failed to find node with node-name='{name}'"));
+    let member = daemon.graph().named(name).ok_or_else(missing)?;
+    let lent = |edge: &Arc<Edge>| matches!(edge.user(), User::Device(_));
+    let force = arguments.switch("force") == Some(true);
+    if !force && member.parents().iter().any(lent) {
+        return Err(Error::new(format!(
+            "Node {name} is associated with a BlockBackend and could be in use (use force=true to \
+             override this check)"
+        )));
+    }
+    if let Some(thread) = arguments.text_if("iothread") {
+        let missing = |_| Error::new(format!("Cannot find iothread {thread}"));
+        daemon.objects.check_iothread(thread).map_err(missing)?;
+    }
     done()
 }
 

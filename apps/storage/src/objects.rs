@@ -2,9 +2,10 @@
 
 use crate::daemon::{Answer, Daemon, done, lock, refused};
 use crypto::{Credentials, Endpoint};
+use formats::OBJECT_KINDS;
+use graph::Secrets;
 use graph::throttle::Group;
-use graph::{OpenError, Secrets};
-use options::{Item, List, identifier};
+use options::{List, identifier};
 use qmp::{Arguments, Class, Command, Error};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -121,40 +122,23 @@ type Made = (&'static Kind, Map<String, Value>);
 pub(crate) struct Objects {
     /// What each was made of.
     made: Mutex<BTreeMap<String, Made>>,
-    /// Those that hold keys.
-    keys: Mutex<crypto::Objects>,
-    groups: Mutex<BTreeMap<String, Arc<Group>>>,
-}
-
-/// What nodes may ask for, as it is at one moment.
-pub(crate) struct Held {
-    keys: crypto::Objects,
-    groups: BTreeMap<String, Arc<Group>>,
-}
-
-impl Secrets for Held {
-    fn secret(&self, id: &str) -> Result<Vec<u8>, OpenError> {
-        Secrets::secret(&self.keys, id)
-    }
-
-    fn client_credentials(&self, id: &str) -> Result<Arc<Credentials>, OpenError> {
-        self.keys.client_credentials(id)
-    }
-
-    fn throttle_group(&self, id: &str) -> Option<Arc<Group>> {
-        self.groups.get(id).cloned()
-    }
+    /// Those that nodes and servers ask for.
+    held: Mutex<formats::Objects>,
 }
 
 impl Objects {
     /// What nodes may ask for, as it is now.
-    pub fn held(&self) -> Held {
-        Held { keys: lock(&self.keys).clone(), groups: lock(&self.groups).clone() }
+    pub fn held(&self) -> formats::Objects {
+        lock(&self.held).clone()
+    }
+
+    fn group(&self, id: &str) -> Option<Arc<Group>> {
+        lock(&self.held).throttle_group(id)
     }
 
     /// Credentials for an end of connections.
     pub fn tls(&self, id: &str, endpoint: Endpoint) -> Result<Arc<Credentials>, Error> {
-        lock(&self.keys).tls(id, endpoint).map_err(Error::new)
+        lock(&self.held).keys().tls(id, endpoint).map_err(Error::new)
     }
 
     /// Whether there is an I/O thread of this name.
@@ -201,14 +185,9 @@ fn add(daemon: &Daemon, arguments: &Arguments) -> Answer {
         return Err(Error::not_yet(&format!("object type '{}'", kind.name)));
     }
     let mut given = arguments.members().clone();
-    if kind.name == "throttle-group" {
-        let group = Group::parse(id, limits(&given)).map_err(refused)?;
-        lock(&daemon.objects.groups).insert(id.to_owned(), group);
-    }
-    if matches!(kind.parent, "secret_common" | "tls-creds") {
-        let items = given.iter().map(|(key, value)| Item::new(key, &word(value))).collect();
-        let list = List { source: String::new(), items };
-        lock(&daemon.objects.keys).add_list(list).map_err(Error::new)?;
+    if OBJECT_KINDS.contains(&kind.name) {
+        let list = List::of_members(&given).map_err(|error| Error::new(error.to_string()))?;
+        lock(&daemon.objects.held).add(list).map_err(refused)?;
     }
     given.retain(|key, _| {
         !["qom-type", "id"].contains(&key.as_str()) && !SECRET.contains(&key.as_str())
@@ -217,41 +196,14 @@ fn add(daemon: &Daemon, arguments: &Arguments) -> Answer {
     done()
 }
 
-/// Properties of a throttle group by their names, those of `limits` with that in front.
-fn limits(given: &Map<String, Value>) -> Vec<(String, String)> {
-    let mut all = Vec::new();
-    for (key, value) in given {
-        match value {
-            Value::Object(members) => {
-                all.extend(members.iter().map(|(name, of)| (format!("{key}.{name}"), word(of))));
-            }
-            _ if ["qom-type", "id"].contains(&key.as_str()) => {}
-            _ => all.push((key.clone(), word(value))),
-        }
-    }
-    all
-}
-
-fn word(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Bool(on) => if *on { "on" } else { "off" }.to_owned(),
-        other => other.to_string(),
-    }
-}
-
 fn remove(daemon: &Daemon, arguments: &Arguments) -> Answer {
     let id = arguments.text("id");
-    {
-        let mut groups = lock(&daemon.objects.groups);
-        if groups.get(id).is_some_and(|group| Arc::strong_count(group) > 1) {
-            return Err(Error::new(format!("object '{id}' is in use, can not be deleted")));
-        }
-        groups.remove(id);
+    if lock(&daemon.objects.held).is_group_in_use(id) {
+        return Err(Error::new(format!("object '{id}' is in use, can not be deleted")));
     }
     let gone = lock(&daemon.objects.made).remove(id);
     gone.ok_or_else(|| Error::new(format!("object '{id}' not found")))?;
-    lock(&daemon.objects.keys).remove(id);
+    lock(&daemon.objects.held).remove(id);
     done()
 }
 
@@ -341,7 +293,7 @@ fn get(daemon: &Daemon, arguments: &Arguments) -> Answer {
     if name == "type" {
         return Ok(json!(kind.name));
     }
-    if let Some(group) = lock(&daemon.objects.groups).get(&id) {
+    if let Some(group) = daemon.objects.group(&id) {
         let limits = group.limits().named();
         let short = name.strip_prefix("x-").unwrap_or_default();
         if let Some((_, value)) = limits.iter().find(|(known, _)| known == short) {
@@ -377,8 +329,8 @@ fn set(daemon: &Daemon, arguments: &Arguments) -> Answer {
     if name == "type" {
         return Err(not_writable());
     }
-    if let Some(group) = lock(&daemon.objects.groups).get(&id) {
-        return set_limits(group, name, arguments.value("value"));
+    if let Some(group) = daemon.objects.group(&id) {
+        return set_limits(&group, name, arguments.value("value"));
     }
     if !kind.properties.iter().any(|(known, ..)| *known == name) {
         return Err(no_property(kind.name, name));

@@ -106,7 +106,6 @@ fn manner(arguments: &Arguments) -> Result<Manner, Error> {
     }
     let options = DiskOptions {
         read_only: arguments.switch("writable") != Some(true),
-        discard: true,
         write_cache: arguments.switch("writethrough") != Some(true),
         ..DiskOptions::default()
     };
@@ -115,7 +114,7 @@ fn manner(arguments: &Arguments) -> Result<Manner, Error> {
 
 /// The disk for one machine.
 fn device(edge: &Arc<Edge>, executor: &Arc<Executor>, manner: &Manner) -> Box<dyn VirtioDevice> {
-    let disk = Disk::on(Arc::clone(edge), manner.options.clone());
+    let disk = Disk::on(Arc::clone(edge), &manner.options);
     let block = manner.logical_block;
     let config = Config {
         rings: RingOptions { queue_reset: false, ..RingOptions::default() },

@@ -1,6 +1,6 @@
 //! What is shown of nodes and jobs.
 
-use graph::{Edge, Graph, GraphEdge, GraphNode, Member, NodeInfo, Role, User};
+use graph::{Edge, Graph, GraphEdge, GraphNode, Member, NodeInfo, NodeKind, Role, User};
 use jobs::job::{Event, JobInfo, Kind, Milestone};
 use jobs::site::{DirtyInfo, Site};
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ pub(crate) fn node(site: &Site, member: &Arc<Member>, flat: bool) -> Value {
     let mut about = crate::daemon::members(json!({
         "file": file_name(info, member),
         "node-name": member.name(),
-        "ro": facts.read_only || facts.options.read_only,
+        "ro": facts.options.read_only || (facts.read_only && member.kind() != NodeKind::Filter),
         "drv": info.driver,
         "backing_file_depth": depth,
         "active": true,
@@ -22,7 +22,11 @@ pub(crate) fn node(site: &Site, member: &Arc<Member>, flat: bool) -> Value {
         "detect_zeroes": detect_zeroes(member),
         "bps": 0, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0,
         "image": image(member, flat),
-        "cache": {"writeback": true, "direct": false, "no-flush": false},
+        "cache": {
+            "writeback": true,
+            "direct": facts.options.direct,
+            "no-flush": facts.options.no_flush,
+        },
         "write_threshold": facts.write_threshold,
     }));
     if let Some(backing) = &info.backing_filename {
@@ -98,8 +102,8 @@ fn bitmap(info: &DirtyInfo) -> Value {
     Value::Object(about)
 }
 
-/// Counters of a node, of which none is kept.
-pub(crate) fn no_statistics(member: &Arc<Member>) -> Value {
+/// Counters of a node. Most belong to devices, which are not here.
+pub(crate) fn statistics(member: &Arc<Member>) -> Value {
     const COUNTERS: &[&str] = &[
         "rd_bytes",
         "wr_bytes",
@@ -137,13 +141,23 @@ pub(crate) fn no_statistics(member: &Arc<Member>) -> Value {
         counters.insert(name.to_owned(), json!(false));
     }
     counters.insert("timed_stats".to_owned(), json!([]));
+    counters.insert("wr_highest_offset".to_owned(), json!(member.highest_write()));
     let mut about = crate::daemon::members(json!({"node-name": member.name(), "stats": counters}));
     let child = member.children().into_iter().find(|edge| *edge.user() == User::Node(Role::File));
     if let Some(child) = child.and_then(|edge| edge.target()) {
-        about.insert("parent".to_owned(), no_statistics(&child));
+        about.insert("parent".to_owned(), statistics(&child));
     }
     if let Some(backing) = backing(member) {
-        about.insert("backing".to_owned(), no_statistics(&backing));
+        about.insert("backing".to_owned(), statistics(&backing));
+    }
+    let driver = member.node().info().driver;
+    if matches!(driver, "file" | "host_device") {
+        let discards = member.discarded();
+        let own = json!({
+            "driver": driver, "discard-nb-ok": discards.ok, "discard-nb-failed": discards.failed,
+            "discard-bytes-ok": discards.bytes,
+        });
+        about.insert("driver-specific".to_owned(), own);
     }
     Value::Object(about)
 }

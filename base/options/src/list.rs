@@ -1,7 +1,7 @@
 //! Text to ordered keys and values.
 
 use crate::OptionError;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::ops::Range;
 
 /// Deepest nesting and most members of the JSON form.
@@ -114,14 +114,30 @@ impl List {
         let value: Value = serde_json::from_str(&self.source)
             .map_err(|e| OptionError::new("", whole.clone(), format!("JSON parse error, {e}")))?;
         match value {
-            Value::Object(members) => {
-                for (key, value) in &members {
-                    flatten(&mut self.items, key, value, &whole, 0)?;
-                }
-                Ok(())
-            }
+            Value::Object(members) => self.take_members(&members),
             _ => Err(OptionError::new("", whole, "JSON object expected")),
         }
+    }
+
+    fn take_members(&mut self, members: &Map<String, Value>) -> Result<(), OptionError> {
+        let whole = 0..self.source.len();
+        members.iter().try_for_each(|(key, value)| flatten(&mut self.items, key, value, &whole, 0))
+    }
+
+    /// Members of a JSON object as keys and values: those of members have dotted keys, elements of arrays
+    /// their numbers.
+    ///
+    /// # Errors
+    /// They are nested too deeply.
+    pub fn of_members(members: &Map<String, Value>) -> Result<Self, OptionError> {
+        let mut list = Self::default();
+        list.take_members(members)?;
+        Ok(list)
+    }
+
+    /// Keys and values, without where they stand.
+    pub fn into_pairs(self) -> Vec<(String, String)> {
+        self.items.into_iter().map(|item| (item.key, item.value)).collect()
     }
 
     /// The value of `key`: the last one given.

@@ -134,7 +134,7 @@ pub fn open_drive(
     if options.snapshot {
         let empty = gate.temporary()?;
         qcow2::create(&empty, OVERLAY, &CreateOptions::new(member.node().size()))?;
-        member = snapshot_of(&member, &empty, graph)?;
+        member = snapshot_of(&member, &empty, graph, options)?;
         file = Some(empty);
     }
     let writable = !member.node().read_only();
@@ -145,16 +145,12 @@ pub fn open_drive(
         let limited = |below| Ok(filters::throttle(below, group));
         member = filter(&member, graph, writable, limited)?;
     }
-    let policy = DiskOptions {
-        read_only,
-        discard: options.discard,
-        detect_zeroes: options.detect_zeroes,
-        write_cache: options.cache.writeback,
-    };
+    let write_cache = options.cache.writeback;
+    let policy = DiskOptions { read_only, write_cache, ..member.options() };
     let read = read_only || member.node().read_only();
     let permissions = if read { Permissions::READER } else { Permissions::WRITER };
     let edge = graph.attach(&member, User::Device(String::new()), permissions)?;
-    Ok(Opened { disk: Disk::on(edge, policy), warnings: opener.warnings, overlay: file })
+    Ok(Opened { disk: Disk::on(edge, &policy), warnings: opener.warnings, overlay: file })
 }
 
 /// Puts a filter above a node.
@@ -176,18 +172,25 @@ fn snapshot_of(
     below: &Arc<Member>,
     file: &Arc<dyn Node>,
     graph: &Arc<Graph>,
+    drive: &DriveOptions,
 ) -> Result<Arc<Member>, OpenError> {
-    let add = |name, node, kind, children| {
-        let options = DiskOptions { discard: true, ..DiskOptions::default() };
+    let add = |name, node, kind, children, options| {
         graph.add(NewMember { name, node, kind, options, children })
     };
-    let file = add(graph.reserve(None)?, Arc::clone(file), NodeKind::Protocol, Vec::new());
+    let whatever = DiskOptions { discard: true, ..DiskOptions::default() };
+    let policy = DiskOptions {
+        discard: drive.discard,
+        detect_zeroes: drive.detect_zeroes,
+        ..DiskOptions::default()
+    };
+    let (name, bytes) = (graph.reserve(None)?, Arc::clone(file));
+    let file = add(name, bytes, NodeKind::Protocol, Vec::new(), whatever);
     let name = graph.reserve(None)?;
     let child = |role, target| graph.child(&name, NodeKind::Format, role, Some(target), true);
     let (file, below) = (child(Role::File, &file)?, child(Role::Backing, below)?);
     let backing = Arc::clone(&below) as Arc<dyn Node>;
     let node = overlay(&(Arc::clone(&file) as Arc<dyn Node>), Some(backing))?;
-    Ok(add(name, node, NodeKind::Format, vec![file, below]))
+    Ok(add(name, node, NodeKind::Format, vec![file, below], policy))
 }
 
 /// Opens what a `-blockdev` describes and adds it to the graph under its `node-name`.
@@ -226,6 +229,12 @@ pub(crate) fn open_node(
 pub(crate) fn mode_of(options: &DiskOptions) -> Vec<(String, String)> {
     let unmap = options.discard.then(|| ("discard".to_owned(), "unmap".to_owned()));
     unmap.into_iter().collect()
+}
+
+/// `detect-zeroes` as an option of a node.
+pub(crate) fn detecting(mode: DetectZeroes) -> Option<(String, String)> {
+    let (name, _) = DETECT_ZEROES.iter().find(|(_, known)| *known == mode)?;
+    (mode != DetectZeroes::Off).then(|| ("detect-zeroes".to_owned(), (*name).to_owned()))
 }
 
 impl Opener<'_> {
@@ -279,6 +288,7 @@ impl Opener<'_> {
             }
         };
         pairs.push(("driver".to_owned(), format));
+        pairs.extend(detecting(options.detect_zeroes));
         self.node(Keys::new(pairs, Style::Drive), inherited)
     }
 }

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use graph::{CheckReport, Edge, Fix, Graph, Node, OpenError, Permissions, Secrets, User};
+use graph::{
+    CheckReport, DetectZeroes, Edge, Fix, Graph, Node, OpenError, Permissions, Secrets, User,
+};
 use options::{Grammar, List};
 use protocols::{Access, CacheMode, FileOptions, Locking};
 
+use crate::drive::detecting;
 use crate::format::{OpenRequest, Purpose, format_named};
 use crate::gate::{Gate, Reason};
 use crate::keys::{Keys, Style};
@@ -32,6 +35,8 @@ pub struct ImageSpec<'a> {
     pub native_aio: bool,
     /// Discards do nothing unless the image's options say otherwise.
     pub ignore_discards: bool,
+    /// What happens to writes of zeroes unless the image's options say otherwise.
+    pub detect_zeroes: DetectZeroes,
     /// What for.
     pub purpose: Purpose,
     /// Leave backing files closed: the image shows what it holds itself.
@@ -63,6 +68,9 @@ pub fn open_image(
     let mut opener = Opener::new(gate, &graph, secrets);
     let (driver, mut pairs, guessed) = opener.describe(spec)?;
     pairs.push(("driver".to_owned(), driver.clone()));
+    if !pairs.iter().any(|(key, _)| key == "detect-zeroes") {
+        pairs.extend(detecting(spec.detect_zeroes));
+    }
     if guessed && driver == "raw" && spec.writable {
         opener.warn_of_guess(spec.name);
         opener.guessed = true;
@@ -253,5 +261,5 @@ pub(crate) fn described_in_json(text: &str) -> Result<Pairs, OpenError> {
 /// Options in one of the two forms, as pairs with dotted keys.
 pub(crate) fn described(text: &str, grammar: Grammar) -> Result<Pairs, OpenError> {
     let list = List::parse(text, grammar).map_err(|e| OpenError::Option(e.to_string()))?;
-    Ok(list.items.into_iter().map(|item| (item.key, item.value)).collect())
+    Ok(list.into_pairs())
 }

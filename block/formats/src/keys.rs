@@ -6,6 +6,7 @@ use graph::OpenError;
 use options::parse_size;
 
 /// Options below a prefix; what is taken is gone, what is left at the end was not understood.
+#[derive(Clone)]
 pub struct Keys {
     map: BTreeMap<String, String>,
     /// `file.` for the options of the `file` child; for messages.
@@ -119,12 +120,6 @@ impl Keys {
             .filter_map(|k| self.map.remove(&k).map(|v| (k[prefix.len()..].to_owned(), v)));
         let prefix = format!("{}{prefix}", self.prefix);
         Some(Self { map: map.collect(), prefix, style: self.style })
-    }
-
-    /// Adds the options of `other`, whose prefix counts in messages from now on.
-    pub fn absorb(&mut self, other: Self) {
-        self.map.extend(other.map);
-        self.prefix = other.prefix;
     }
 
     /// What is left.

@@ -37,7 +37,7 @@ pub struct SnapshotSync {
     pub existing: bool,
 }
 
-fn refuse<T>(text: impl Into<String>) -> Result<T, OpenError> {
+pub(crate) fn refuse<T>(text: impl Into<String>) -> Result<T, OpenError> {
     Err(OpenError::Option(text.into()))
 }
 

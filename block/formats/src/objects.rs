@@ -8,6 +8,9 @@ use graph::throttle::Group;
 use graph::{OpenError, Secrets};
 use options::{Grammar, List};
 
+/// Types of objects that are made here.
+pub const OBJECT_KINDS: &[&str] = &["secret", "throttle-group", "tls-creds-x509"];
+
 /// Objects by their identifiers, as images and their tools need them.
 #[derive(Clone, Default)]
 pub struct Objects {
@@ -54,6 +57,16 @@ impl Objects {
         let group = Group::parse(&id, list.items.into_iter().map(|item| (item.key, item.value)))?;
         self.groups.insert(id, group);
         Ok(())
+    }
+
+    /// Forgets an object; whether there was one. Who uses it keeps it alive.
+    pub fn remove(&mut self, id: &str) -> bool {
+        self.groups.remove(id).is_some() || self.keys.remove(id).is_some()
+    }
+
+    /// Whether images use a throttle group, so that it has to stay.
+    pub fn is_group_in_use(&self, id: &str) -> bool {
+        self.groups.get(id).is_some_and(|group| Arc::strong_count(group) > 1)
     }
 
     /// Those that hold keys and credentials.

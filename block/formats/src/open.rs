@@ -13,7 +13,7 @@ use protocols::{Access, CacheMode, FileOptions, Locking, Null};
 use crate::format::{Format, OpenRequest, Purpose, Reference, format_named};
 use crate::gate::{Gate, Reason};
 use crate::keys::{Keys, Style};
-use crate::recipe::{ImageRecipe, Kept};
+use crate::recipe::{How, ImageRecipe, Kept, NodeRecipe};
 use crate::{Raw, folder, probe, remote};
 
 /// Longest chain of backing files; a longer one is a loop or an attack.
@@ -40,7 +40,7 @@ const PROTOCOLS: &[(&str, bool)] = &[
 ];
 
 /// Names of `detect-zeroes=`.
-pub(crate) const DETECT_ZEROES: &[(&str, DetectZeroes)] =
+pub const DETECT_ZEROES: &[(&str, DetectZeroes)] =
     &[("off", DetectZeroes::Off), ("on", DetectZeroes::On), ("unmap", DetectZeroes::Unmap)];
 
 /// Names of `discard=` with whether discards take effect.
@@ -64,6 +64,71 @@ pub(crate) struct Inherited {
     pub without_backing: bool,
 }
 
+impl Inherited {
+    /// What children take over. The node above has decided what becomes of discards.
+    pub fn below(&self) -> Self {
+        Self { discard: true, ..self.clone() }
+    }
+
+    /// The same without a node above.
+    pub fn alone(&self) -> Self {
+        Self { share: self.share, locking: self.locking, purpose: self.purpose, ..Self::default() }
+    }
+
+    /// What a child of that role takes over.
+    pub fn for_child(&self, role: Role) -> Self {
+        if role == Role::Backing { backing_state(self) } else { self.below() }
+    }
+
+    /// The options of a node.
+    pub fn options(&self, detect_zeroes: DetectZeroes) -> DiskOptions {
+        DiskOptions {
+            read_only: self.read_only,
+            auto_read_only: self.auto_read_only,
+            discard: self.discard,
+            detect_zeroes,
+            direct: self.cache.direct,
+            no_flush: self.cache.no_flush,
+            write_cache: true,
+        }
+    }
+
+    /// Takes over the options that every driver has. The result is not for children.
+    ///
+    /// # Errors
+    /// `Option` for values that cannot be, or not together.
+    pub fn take_common(&mut self, keys: &mut Keys) -> Result<DetectZeroes, OpenError> {
+        for (key, place) in [
+            ("read-only", &mut self.read_only),
+            ("auto-read-only", &mut self.auto_read_only),
+            ("cache.direct", &mut self.cache.direct),
+            ("cache.no-flush", &mut self.cache.no_flush),
+        ] {
+            *place = keys.take_bool(key)?.unwrap_or(*place);
+        }
+        self.discard = keys.take_name("discard", DISCARD)?.unwrap_or(self.discard);
+        let detect_zeroes = keys.take_name("detect-zeroes", DETECT_ZEROES)?.unwrap_or_default();
+        if detect_zeroes == DetectZeroes::Unmap && !self.discard {
+            return Err(OpenError::Option(UNMAP_WANTS_DISCARD.to_owned()));
+        }
+        Ok(detect_zeroes)
+    }
+
+    /// A file that is only read because the node above is may be written when that is.
+    pub fn follow_above(&mut self, driver: &str, explicit: bool) {
+        self.auto_read_only |= is_file(driver) && self.read_only && !explicit;
+    }
+}
+
+/// What `detect-zeroes=unmap` needs.
+pub const UNMAP_WANTS_DISCARD: &str =
+    "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap";
+
+/// Whether nodes of a driver are files of the host.
+fn is_file(driver: &str) -> bool {
+    matches!(driver, "file" | "host_device")
+}
+
 /// What an image is opened from.
 pub(crate) struct Parts {
     pub file: Arc<Edge>,
@@ -78,12 +143,21 @@ pub(crate) struct Made {
     pub node: Arc<dyn Node>,
     pub kind: NodeKind,
     pub edges: Vec<Arc<Edge>>,
+    pub how: How,
 }
 
 impl Made {
     fn protocol(node: Arc<dyn Node>) -> Self {
-        Self { node, kind: NodeKind::Protocol, edges: Vec::new() }
+        Self { node, kind: NodeKind::Protocol, edges: Vec::new(), how: How::Fixed }
     }
+}
+
+/// How a node that was opened is described.
+struct Described<'a> {
+    driver: &'a str,
+    /// Its options, and those of its children.
+    given: Vec<(String, String)>,
+    inherited: &'a Inherited,
 }
 
 /// What children are opened for.
@@ -102,14 +176,12 @@ pub(crate) struct Opener<'a> {
     pub warnings: Vec<String>,
     /// The format of the node that is opened next was found out from its content.
     pub guessed: bool,
-    /// How the image was opened that was opened last.
-    recipe: Option<ImageRecipe>,
 }
 
 impl<'a> Opener<'a> {
     /// An opener of nodes that come into `graph`.
     pub fn new(gate: &'a dyn Gate, graph: &'a Arc<Graph>, secrets: &'a dyn Secrets) -> Self {
-        Self { gate, graph, secrets, warnings: Vec::new(), guessed: false, recipe: None }
+        Self { gate, graph, secrets, warnings: Vec::new(), guessed: false }
     }
 
     /// Opens the node that `keys` describe; `driver` must be among them.
@@ -118,70 +190,32 @@ impl<'a> Opener<'a> {
         mut keys: Keys,
         inherited: &Inherited,
     ) -> Result<Arc<Member>, OpenError> {
-        let guessed = std::mem::take(&mut self.guessed);
-        let Some(driver) = keys.take("driver") else {
-            return Err(OpenError::Option(format!(
-                "Parameter '{}' is missing",
-                keys.full("driver")
-            )));
-        };
-        let name = self.graph.reserve(keys.take("node-name").as_deref())?;
-        let (common, options) = self.common(&mut keys, inherited)?;
-        let mut made = match known(&driver) {
-            None => return Err(unknown(&driver, &keys)),
-            Some(false) => return Err(not_yet(&driver)),
-            Some(true) => self.driver(&driver, keys, &common, &name)?,
-        };
-        let guessed = guessed && driver == "raw";
-        if guessed {
-            made.node = Arc::new(Raw::guessed(made.node));
+        match keys.take("driver") {
+            Some(driver) => self.node_of(&driver, keys, inherited, false),
+            None => {
+                let text = format!("Parameter '{}' is missing", keys.full("driver"));
+                Err(OpenError::Option(text))
+            }
         }
-        let recipe = self.recipe.take();
-        let member = self.add(name, made, options);
-        if let Some(recipe) = recipe {
-            member.set_recipe(Arc::new(ImageRecipe { guessed, ..recipe }));
-        }
-        Ok(member)
     }
 
-    fn add(&self, name: Name, made: Made, options: DiskOptions) -> Arc<Member> {
-        let Made { node, kind, edges } = made;
-        self.graph.add(NewMember { name, node, kind, options, children: edges })
-    }
-
-    /// Adds a node that the user did not name.
-    fn add_unnamed(&self, made: Made, common: &Inherited) -> Result<Arc<Member>, OpenError> {
-        let name = self.graph.reserve(None)?;
-        let options = DiskOptions {
-            read_only: common.read_only,
-            discard: common.discard,
-            ..DiskOptions::default()
-        };
-        Ok(self.add(name, made, options))
-    }
-
-    /// Options that every driver has.
-    fn common(
+    /// Opens a node; a child that holds another node's bytes follows that.
+    fn node_of(
         &mut self,
-        keys: &mut Keys,
+        driver: &str,
+        mut keys: Keys,
         inherited: &Inherited,
-    ) -> Result<(Inherited, DiskOptions), OpenError> {
+        is_child: bool,
+    ) -> Result<Arc<Member>, OpenError> {
+        let guessed = std::mem::take(&mut self.guessed) && driver == "raw";
+        let name = self.graph.reserve(keys.take("node-name").as_deref())?;
+        let (given, explicit) = (keys.pairs(), keys.has("read-only"));
         let mut common = inherited.clone();
-        if let Some(on) = keys.take_bool("read-only")? {
-            common.read_only = on;
+        let detect_zeroes = common.take_common(&mut keys)?;
+        if is_child {
+            common.follow_above(driver, explicit);
         }
-        if let Some(on) = keys.take_bool("auto-read-only")? {
-            common.auto_read_only = on;
-        }
-        if let Some(on) = keys.take_bool("cache.direct")? {
-            common.cache.direct = on;
-        }
-        if let Some(on) = keys.take_bool("cache.no-flush")? {
-            common.cache.no_flush = on;
-        }
-        if let Some(on) = keys.take_name("discard", DISCARD)? {
-            common.discard = on;
-        }
+        let options = common.options(detect_zeroes);
         if keys.take_bool("force-share")? == Some(true) {
             if !common.read_only {
                 let text = "force-share=on can only be used with read-only images";
@@ -189,14 +223,52 @@ impl<'a> Opener<'a> {
             }
             common.share = true;
         }
-        let detect_zeroes = keys.take_name("detect-zeroes", DETECT_ZEROES)?.unwrap_or_default();
-        let options = DiskOptions {
-            read_only: common.read_only,
-            discard: common.discard,
-            detect_zeroes,
-            write_cache: true,
+        let mut made = match known(driver) {
+            None => return Err(unknown(driver, &keys)),
+            Some(false) => return Err(not_yet(driver)),
+            Some(true) => self.driver(driver, keys, &common, &name)?,
         };
-        Ok((common, options))
+        if guessed {
+            made.node = Arc::new(Raw::guessed(made.node));
+        }
+        if let How::Image(recipe) = &mut made.how {
+            recipe.guessed = guessed;
+        }
+        Ok(self.add(name, made, options, Described { driver, given, inherited }))
+    }
+
+    fn add(
+        &self,
+        name: Name,
+        made: Made,
+        options: DiskOptions,
+        described: Described<'_>,
+    ) -> Arc<Member> {
+        let Made { node, kind, edges, how } = made;
+        let recipe = NodeRecipe::new(
+            described.driver,
+            described.given,
+            described.inherited.clone(),
+            &edges,
+            how,
+        );
+        let member = self.graph.add(NewMember { name, node, kind, options, children: edges });
+        member.set_recipe(Arc::new(recipe));
+        member
+    }
+
+    /// Adds a node that the user did not name, by its file's name.
+    fn add_unnamed(
+        &self,
+        made: Made,
+        options: DiskOptions,
+        path: &str,
+        inherited: &Inherited,
+    ) -> Result<Arc<Member>, OpenError> {
+        let name = self.graph.reserve(None)?;
+        let given = vec![("filename".to_owned(), path.to_owned())];
+        let driver = made.node.info().driver;
+        Ok(self.add(name, made, options, Described { driver, given, inherited }))
     }
 
     fn driver(
@@ -246,18 +318,10 @@ impl<'a> Opener<'a> {
         if keys.take_name("aio", &aio)?.unwrap_or(common.native_aio) && !common.cache.direct {
             return Err(OpenError::Option(NATIVE_WANTS_DIRECT.to_owned()));
         }
+        // The host's cache is never asked.
+        keys.take_bool("x-check-cache-dropped")?;
         keys.finish("file")?;
-        let options = FileOptions {
-            filename,
-            read_only: common.read_only,
-            auto_read_only: common.auto_read_only,
-            cache: common.cache,
-            discard: common.discard,
-            locking,
-            // Its users say what they need when they come.
-            access: Access::NONE,
-            share: common.share,
-        };
+        let options = FileOptions { locking, ..file_options(&filename, common) };
         self.gate.open(&options, Reason::Named)
     }
 
@@ -275,19 +339,7 @@ impl<'a> Opener<'a> {
             return Err(missing(keys, role));
         };
         let driver = below.take("driver").unwrap_or_else(|| "file".to_owned());
-        if driver != "file" && driver != "host_device" {
-            let pair = ("driver".to_owned(), driver);
-            let mut whole = Keys::new([pair], keys.style());
-            whole.absorb(below);
-            return self.node(whole, common);
-        }
-        let name = self.graph.reserve(below.take("node-name").as_deref())?;
-        let explicit = below.has("read-only");
-        let (mut common, options) = self.common(&mut below, common)?;
-        // A file that is only read because the image is may be written when that is.
-        common.auto_read_only |= common.read_only && !explicit;
-        let made = Made::protocol(self.file(below, &common)?);
-        Ok(self.add(name, made, options))
+        self.node_of(&driver, below, &common.below(), true)
     }
 
     /// An image: its file, the files it names, and the format on top of them.
@@ -300,14 +352,11 @@ impl<'a> Opener<'a> {
     ) -> Result<Made, OpenError> {
         let Parts { file, filename, children, edges } =
             self.parts(format, &mut keys, common, name)?;
-        let pairs = keys.pairs();
         let recipe = ImageRecipe {
             format,
-            path: filename.clone(),
             purpose: common.purpose,
             edges: edges.clone(),
-            secrets: Kept::of(&pairs, self.secrets),
-            pairs,
+            secrets: Kept::of(&keys.pairs(), self.secrets),
             guessed: false,
         };
         let node = format.open(OpenRequest {
@@ -321,8 +370,7 @@ impl<'a> Opener<'a> {
             secrets: self.secrets,
         })?;
         keys.finish(format.name())?;
-        self.recipe = Some(recipe);
-        Ok(Made { node, kind: kind_of(format), edges })
+        Ok(Made { node, kind: kind_of(format), edges, how: How::Image(recipe) })
     }
 
     /// Opens what an image that will be called `name` needs to be opened itself.
@@ -334,6 +382,14 @@ impl<'a> Opener<'a> {
         name: &Name,
     ) -> Result<Parts, OpenError> {
         let file = self.child(keys, "file", common)?;
+        let bytes = file.options();
+        if kind_of(format) == NodeKind::Format
+            && !common.read_only
+            && bytes.read_only
+            && !bytes.auto_read_only
+        {
+            return Err(OpenError::Option("Block node is read-only".to_owned()));
+        }
         let filename = file.node().info().filename;
         let above = Above { name, kind: kind_of(format), writable: !common.read_only };
         let mut children = Vec::new();
@@ -349,7 +405,7 @@ impl<'a> Opener<'a> {
                 (None, Some(below)) if role == Role::Backing => {
                     Some(self.node(below, &backing_state(common))?)
                 }
-                (None, Some(below)) => Some(self.node(below, common)?),
+                (None, Some(below)) => Some(self.node(below, &common.below())?),
                 (None, None) => continue,
             };
             replaced.push(role);
@@ -425,18 +481,12 @@ impl<'a> Opener<'a> {
         filename: &str,
         common: &Inherited,
     ) -> Result<Arc<Member>, OpenError> {
-        let options = FileOptions {
-            read_only: common.read_only,
-            auto_read_only: common.auto_read_only || common.read_only,
-            cache: common.cache,
-            discard: common.discard,
-            locking: common.locking,
-            access: Access::NONE,
-            share: common.share,
-            ..FileOptions::new(&beside_path(filename, &reference.name))
-        };
-        let node = self.gate.open(&options, Reason::Data)?;
-        self.add_unnamed(Made::protocol(node), common)
+        let path = beside_path(filename, &reference.name);
+        let mut below = common.below();
+        below.follow_above("file", false);
+        let node = self.gate.open(&file_options(&path, &below), Reason::Data)?;
+        let options = below.options(DetectZeroes::Off);
+        self.add_unnamed(Made::protocol(node), options, &path, &common.below())
     }
 
     /// Opens the backing file that an image names.
@@ -467,30 +517,23 @@ impl<'a> Opener<'a> {
         common: &Inherited,
         depth: u32,
     ) -> Result<Arc<Member>, OpenError> {
-        let options = FileOptions {
-            read_only: true,
-            cache: common.cache,
-            locking: common.locking,
-            // Whoever writes into it, as a commit does, needs to be able to.
-            auto_read_only: true,
-            access: Access::NONE,
-            share: common.share,
-            ..FileOptions::new(path)
-        };
+        // Whoever writes into it, as a commit does, needs to be able to.
+        let below = Inherited { read_only: true, auto_read_only: true, ..common.below() };
         let file = match remote::backing(path, common, self.gate)? {
             Some(node) => node,
-            None => self.gate.open(&options, Reason::Backing)?,
+            None => self.gate.open(&file_options(path, &below), Reason::Backing)?,
         };
-        let file = self.add_unnamed(Made::protocol(file), common)?;
-        let name = match format {
+        let options = below.options(DetectZeroes::Off);
+        let file = self.add_unnamed(Made::protocol(file), options, path, &common.below())?;
+        let driver = match format {
             Some("file" | "host_device") => "raw".to_owned(),
             Some(format) => format.to_owned(),
             None => self.probe(&*file.node(), path)?.to_owned(),
         };
-        let Some(format) = format_named(&name) else {
-            return Err(match known(&name) {
-                Some(_) => not_yet(&name),
-                None => OpenError::Option(format!("Unknown driver '{name}'")),
+        let Some(format) = format_named(&driver) else {
+            return Err(match known(&driver) {
+                Some(_) => not_yet(&driver),
+                None => OpenError::Option(format!("Unknown driver '{driver}'")),
             });
         };
         let mut children = Vec::new();
@@ -505,23 +548,21 @@ impl<'a> Opener<'a> {
             read_only: true,
             purpose: common.purpose,
             children,
-            discard: false,
+            discard: common.discard,
             options: &mut Keys::new([], Style::Blockdev),
             secrets: self.secrets,
         })?;
-        let options = DiskOptions { read_only: true, ..DiskOptions::default() };
-        let recipe = ImageRecipe {
+        let how = How::Image(ImageRecipe {
             format,
-            path: path.to_owned(),
             purpose: common.purpose,
             edges: edges.clone(),
-            pairs: Vec::new(),
             secrets: Kept::default(),
             guessed: false,
-        };
-        let member = self.add(name, Made { node, kind: kind_of(format), edges }, options);
-        member.set_recipe(Arc::new(recipe));
-        Ok(member)
+        });
+        let made = Made { node, kind: kind_of(format), edges, how };
+        let options = common.options(DetectZeroes::Off);
+        let described = Described { driver: &driver, given: Vec::new(), inherited: common };
+        Ok(self.add(name, made, options, described))
     }
 
     /// The format that the content of `file` suggests.
@@ -532,6 +573,20 @@ impl<'a> Opener<'a> {
             source: e,
         })?;
         Ok(probe::format_of(&start, path))
+    }
+}
+
+/// How a file is opened.
+fn file_options(filename: &str, common: &Inherited) -> FileOptions {
+    FileOptions {
+        filename: filename.to_owned(),
+        read_only: common.read_only,
+        auto_read_only: common.auto_read_only,
+        cache: common.cache,
+        locking: common.locking,
+        // Its users say what they need when they come.
+        access: Access::NONE,
+        share: common.share,
     }
 }
 
@@ -561,7 +616,7 @@ pub(crate) const NATIVE_WANTS_DIRECT: &str =
     "aio=native was specified, but it requires cache.direct=on, which was not specified.";
 
 fn backing_state(common: &Inherited) -> Inherited {
-    Inherited { read_only: true, auto_read_only: false, discard: false, ..common.clone() }
+    Inherited { read_only: true, auto_read_only: false, ..common.below() }
 }
 
 /// Whether a driver of that name exists, and whether we have it.

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use filters::blkdebug::{Pretended, Refusal, Rules};
 use filters::{CbwOptions, OnCbwError, QuorumOptions, ReadPattern, Steps};
-use graph::{Edge, Member, Name, Node, NodeKind, OpenError, Role, User};
+use graph::throttle::Group;
+use graph::{Edge, Member, Name, Node, NodeKind, OpenError, Role, Secrets, User};
 
 use crate::keys::{Keys, Style};
 use crate::open::{Inherited, Made, Opener, missing};
+use crate::recipe::How;
 
 /// Most children of a quorum.
 const MOST_CHILDREN: u32 = 256;
@@ -20,6 +22,7 @@ pub(crate) struct Wiring<'a> {
     pub common: &'a Inherited,
     pub name: &'a Name,
     edges: Vec<Arc<Edge>>,
+    how: How,
 }
 
 type Open = fn(&mut Opener<'_>, &mut Keys, &mut Wiring<'_>) -> Result<Arc<dyn Node>, OpenError>;
@@ -87,10 +90,11 @@ impl Opener<'_> {
         let Some((driver, protocol, open)) = FILTERS.iter().find(|(n, ..)| *n == driver) else {
             return Ok(None);
         };
-        let mut wiring = Wiring { common, name, edges: Vec::new() };
+        let mut wiring = Wiring { common, name, edges: Vec::new(), how: How::Fixed };
         let node = open(self, keys, &mut wiring)?;
         keys.check_finished(driver, if *protocol { "protocol" } else { "format" })?;
-        Ok(Some(Made { node, kind: NodeKind::Filter, edges: wiring.edges }))
+        let Wiring { edges, how, .. } = wiring;
+        Ok(Some(Made { node, kind: NodeKind::Filter, edges, how }))
     }
 
     fn wire(
@@ -129,7 +133,7 @@ impl Opener<'_> {
             (None, Some(below)) if !below.has("driver") => {
                 return Err(OpenError::Option("Must specify either driver or file".to_owned()));
             }
-            (None, Some(below)) => self.node(below, wiring.common)?,
+            (None, Some(below)) => self.node(below, &wiring.common.below())?,
             (None, None) => return Ok(None),
         };
         self.wire(wiring, role, &member).map(Some)
@@ -149,9 +153,18 @@ fn throttle(
     let Some(name) = named else {
         return Err(OpenError::Option("Please specify a throttle group".to_owned()));
     };
-    let group = opener.secrets.throttle_group(&name);
+    let group = group_named(opener.secrets, &name)?;
+    let node = filters::throttle(below, &group);
+    if let Some(edge) = wiring.edges.last() {
+        wiring.how = How::Throttle(Arc::clone(edge), group);
+    }
+    Ok(node)
+}
+
+/// The throttle group of that name.
+pub(crate) fn group_named(secrets: &dyn Secrets, name: &str) -> Result<Arc<Group>, OpenError> {
     let none = || OpenError::Option(format!("Throttle group '{name}' does not exist"));
-    Ok(filters::throttle(below, &group.ok_or_else(none)?))
+    secrets.throttle_group(name).ok_or_else(none)
 }
 
 fn copy_on_read(
@@ -189,12 +202,21 @@ fn preallocate(
     keys: &mut Keys,
     wiring: &mut Wiring<'_>,
 ) -> Result<Arc<dyn Node>, OpenError> {
+    let steps = steps(keys)?;
+    let node = filters::preallocate(opener.below(keys, wiring, Role::File)?, steps)?;
+    if let Some(edge) = wiring.edges.last() {
+        wiring.how = How::Preallocate(Arc::clone(edge), steps);
+    }
+    Ok(node)
+}
+
+/// How a file is to grow.
+pub(crate) fn steps(keys: &mut Keys) -> Result<Steps, OpenError> {
     let default = Steps::default();
-    let steps = Steps {
+    Ok(Steps {
         align: keys.take_size("prealloc-align")?.unwrap_or(default.align),
         size: keys.take_size("prealloc-size")?.unwrap_or(default.size),
-    };
-    filters::preallocate(opener.below(keys, wiring, Role::File)?, steps)
+    })
 }
 
 fn snapshot_access(
@@ -318,7 +340,7 @@ fn blkverify(
             let format = opener.guess(&filename, wiring.common.cache)?;
             let mut pairs = crate::remote::pairs_of(&filename)?;
             pairs.push(("driver".to_owned(), format.to_owned()));
-            let member = opener.node(Keys::new(pairs, keys.style()), wiring.common)?;
+            let member = opener.node(Keys::new(pairs, keys.style()), &wiring.common.below())?;
             opener.wire(wiring, Role::Named("test"), &member)?
         }
     };

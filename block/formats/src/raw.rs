@@ -96,7 +96,7 @@ impl Raw {
             if size > whole - offset {
                 return Err(OpenError::Option(format!(
                     "The sum of offset ({offset}) and size ({size}) has to be smaller or equal \
-                     to the actual size of the containing file ({whole})"
+                     to the  actual size of the containing file ({whole})"
                 )));
             }
         }

@@ -271,11 +271,17 @@ fn locks_and_the_mode_of_a_file_follow_what_users_do() {
     );
     let image = m.add(pairs(&text)).unwrap();
     assert_eq!(locked(&path), [100, 201, 203]);
-    let edge = graph.attach(&image, device(), Permissions::WRITER).unwrap();
+    let cannot = "Read-only block node 'q' cannot support read-write users";
+    assert_eq!(refusal(graph.attach(&image, device(), Permissions::WRITER)), cannot);
+    let edge = graph.attach(&image, device(), Permissions::READER).unwrap();
     assert!(edge.write_at(0, &[1; 512], PLAIN).is_err());
     graph.set_read_only(&image, false).unwrap();
     assert_eq!(locked(&path), [100, 101, 103, 201, 203]);
+    graph.require(&edge, Permissions::WRITER).unwrap();
     edge.write_at(0, &[1; 512], PLAIN).unwrap();
+    assert_eq!(refusal(graph.set_read_only(&image, true)), cannot);
+    edge.write_at(0, &[1; 512], PLAIN).unwrap();
+    graph.require(&edge, Permissions::READER).unwrap();
     graph.set_read_only(&image, true).unwrap();
     assert_eq!(locked(&path), [100, 201, 203]);
     assert!(graph.named("f").unwrap().node().read_only());
@@ -313,4 +319,145 @@ fn locks_and_the_mode_of_a_file_follow_what_users_do() {
     peer.wait().unwrap();
     graph.set_read_only(&image, false).unwrap();
     edge.write_at(0, &[2; 512], PLAIN).unwrap();
+}
+
+#[test]
+fn nodes_that_are_opened_again_keep_their_content_or_what_they_were() {
+    let folder = Folder::new("reopen");
+    let path = |name: &str| folder.path(name);
+    must("qemu-img", &["create", "-q", "-f", "qcow2", &path("low.q"), "1M"]);
+    must(
+        "qemu-img",
+        &["create", "-q", "-f", "qcow2", "-b", &path("low.q"), "-F", "qcow2", &path("top.q")],
+    );
+    std::fs::write(path("other.raw"), vec![5; 1 << 20]).unwrap();
+    let graph = Graph::new();
+    let m = Manager { graph: &graph, gate: &HostFiles, secrets: &NoSecrets };
+    m.add(pairs(&format!("driver=file,node-name=other,filename={}", path("other.raw")))).unwrap();
+    m.add(pairs("driver=raw,node-name=five,file=other,read-only=on")).unwrap();
+    let text = format!(
+        "driver=qcow2,node-name=top,file.driver=file,file.filename={},\
+         backing.driver=qcow2,backing.file.driver=file,backing.file.filename={}",
+        path("top.q"),
+        path("low.q")
+    );
+    let top = m.add(pairs(&text)).unwrap();
+    let device = User::Device("d".to_owned());
+    let disk = graph.attach(&top, device, Permissions::WRITER).unwrap();
+    disk.write_at(1 << 17, &[1; 512], PLAIN).unwrap();
+    let first = |disk: &Arc<graph::Edge>| {
+        let mut now = vec![0; 1 << 18];
+        disk.read_at(0, &mut now).unwrap();
+        (now[0], now[1 << 17])
+    };
+    assert_eq!(first(&disk), (0, 1));
+    // Another backing file, and another manner for the file.
+    let file = format!("driver=qcow2,file.driver=file,file.filename={}", path("top.q"));
+    let again = |rest: &str| pairs(&format!("node-name=top,{file},{rest}"));
+    m.reopen(vec![again("backing=five,cache.direct=on,detect-zeroes=on")]).unwrap();
+    assert_eq!(first(&disk), (5, 1));
+    assert!(top.options().direct && top.children()[0].target().unwrap().options().direct);
+    // One that cannot be: the ones before it are what they were.
+    let text = refusal(m.reopen(vec![
+        pairs("driver=raw,node-name=five,file=other,read-only=on,offset=512"),
+        again("backing=five,l2-cache-entry-size=7"),
+    ]));
+    assert!(text.starts_with("L2 cache entry size"), "{text}");
+    let five = graph.get("five").unwrap();
+    assert_eq!((first(&disk), five.node().size()), ((5, 1), 1 << 20));
+    assert!(top.options().direct);
+    disk.write_at(0, &[0; 512], PLAIN).unwrap();
+    assert_eq!(first(&disk), (0, 1));
+    // Both lead to each other: neither does.
+    let text = refusal(m.reopen(vec![
+        again("backing=five"),
+        pairs("driver=raw,node-name=five,file=top,read-only=on"),
+    ]));
+    assert!(text.ends_with("would create a cycle"), "{text}");
+    assert_eq!(first(&disk), (0, 1));
+    // Whoever uses it meanwhile waits, and loses nothing.
+    let stop = Arc::new(AtomicBool::new(false));
+    let (told, wait) = mpsc::channel();
+    let writer = {
+        let (disk, stop) = (Arc::clone(&disk), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            let mut byte = 0;
+            while !stop.load(Ordering::SeqCst) {
+                byte = byte % 255 + 1;
+                disk.write_at(1 << 19, &[byte; 512], PLAIN).unwrap();
+                told.send(()).unwrap();
+            }
+            byte
+        })
+    };
+    for round in 0..20 {
+        wait.recv().unwrap();
+        let direct = if round % 2 == 0 { "on" } else { "off" };
+        m.reopen(vec![again(&format!(
+            "backing=five,lazy-refcounts={direct},cache.direct={direct}"
+        ))])
+        .unwrap();
+    }
+    stop.store(true, Ordering::SeqCst);
+    let byte = writer.join().unwrap();
+    let mut now = [0; 512];
+    disk.read_at(1 << 19, &mut now).unwrap();
+    assert_eq!(now, [byte; 512]);
+    drop((disk, top, five));
+    for name in ["top", "five", "other"] {
+        graph.remove(name).unwrap();
+    }
+    must("qemu-img", &["check", "-q", "-f", "qcow2", &path("top.q")]);
+}
+
+#[test]
+fn what_a_node_does_with_zeroes_and_discards_holds_for_all_its_users() {
+    use graph::{ExtentKind, ZeroFlags};
+    let folder = Folder::new("blanks");
+    let path = folder.path("disk.raw");
+    let graph = Graph::new();
+    let m = Manager { graph: &graph, gate: &HostFiles, secrets: &NoSecrets };
+    let one = 64 << 10;
+    let blocks = || std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&path).unwrap());
+    // Mode of the node; whether zeroes are found, whether their space is given back, whether discards
+    // give some back.
+    for (mode, found, freed, discarded) in [
+        ("", false, false, false),
+        ("detect-zeroes=on", true, false, false),
+        ("discard=unmap", false, false, true),
+        ("discard=unmap,detect-zeroes=on", true, false, true),
+        ("discard=unmap,detect-zeroes=unmap", true, true, true),
+    ] {
+        std::fs::write(&path, vec![7; 4 * one]).unwrap();
+        let file = format!("file.driver=file,file.filename={path}");
+        m.add(pairs(&format!("driver=raw,node-name=d,{file}"))).unwrap();
+        let options = format!("driver=raw,node-name=d,{file},{mode}");
+        m.reopen(vec![pairs(options.trim_end_matches(','))]).unwrap();
+        let member = graph.get("d").unwrap();
+        let user = User::Device(String::new());
+        let edge = graph.attach(&member, user, Permissions::WRITER).unwrap();
+        let is_zero = |n: usize| {
+            let extent = edge.block_status((n * one) as u64, 512).unwrap();
+            extent.kind == ExtentKind::Zero
+        };
+        let frees = |act: &dyn Fn()| {
+            let before = blocks();
+            act();
+            blocks() < before
+        };
+        let zeroes = vec![0; one];
+        let through = || edge.write_at(0, &zeroes, PLAIN).unwrap();
+        assert_eq!(frees(&through), freed, "{mode}: through an edge");
+        let beside = || member.node().write_at(one as u64, &zeroes, PLAIN).unwrap();
+        assert_eq!(frees(&beside), freed, "{mode}: as jobs do");
+        assert_eq!((is_zero(0), is_zero(1)), (found, found), "{mode}");
+        let discard = || edge.discard(2 * one as u64, one as u64).unwrap();
+        assert_eq!(frees(&discard), discarded, "{mode}: discarded");
+        let unmap = ZeroFlags { unmap: true, fua: false };
+        let zero = || edge.write_zeroes(3 * one as u64, one as u64, unmap).unwrap();
+        assert_eq!(frees(&zero), discarded, "{mode}: zeroes that may be unmapped");
+        assert_eq!(member.highest_write(), 4 * one as u64);
+        drop((edge, member));
+        graph.remove("d").unwrap();
+    }
 }

@@ -1,11 +1,12 @@
-//! A disk: a node together with the policy its user chose.
+//! A disk: a node together with what its user needs.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{
-    Edge, Limits, Member, Node, OpenError, Statistics, WriteFlags, ZeroFlags, check_range, is_zero,
+    Edge, Limits, Member, Node, OpenError, Permissions, Statistics, User, WriteFlags, ZeroFlags,
+    check_range,
 };
 
 /// What to do with a write of nothing but zeroes (`detect-zeroes=`).
@@ -20,16 +21,23 @@ pub enum DetectZeroes {
     Unmap,
 }
 
-/// The policy of a disk.
+/// The policy of a node and of the disk on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskOptions {
     /// Writes are refused.
     pub read_only: bool,
+    /// With `read_only`: only as long as nobody writes.
+    pub auto_read_only: bool,
     /// Discards reach the image (`discard=unmap`); else they do nothing.
     pub discard: bool,
     /// What happens to writes of zeroes.
     pub detect_zeroes: DetectZeroes,
+    /// The host's page cache is bypassed.
+    pub direct: bool,
+    /// Flushes do not wait for the host's disks.
+    pub no_flush: bool,
     /// A volatile write cache is shown to the guest; without it every write is stable when done.
+    /// The disk's alone: nodes do not look at it.
     pub write_cache: bool,
 }
 
@@ -37,17 +45,20 @@ impl Default for DiskOptions {
     fn default() -> Self {
         Self {
             read_only: false,
+            auto_read_only: false,
             discard: false,
             detect_zeroes: DetectZeroes::Off,
+            direct: false,
+            no_flush: false,
             write_cache: true,
         }
     }
 }
 
-/// What a device owns: a node, bounds and policy. All calls may come from any thread.
+/// What a device owns: the edge to a node, bounds and a write cache. All calls may come from any thread.
 pub struct Disk {
     edge: Arc<Edge>,
-    options: DiskOptions,
+    read_only: bool,
     write_cache: AtomicBool,
     statistics: Statistics,
 }
@@ -55,13 +66,16 @@ pub struct Disk {
 impl Disk {
     /// A disk on top of a node that is in no graph.
     pub fn new(node: Arc<dyn Node>, options: DiskOptions) -> Self {
-        Self::on(Edge::to(node), options)
+        let member = Member::anonymous(node, options.clone());
+        let user = User::Device(String::new());
+        Self::on(Edge::new(user, Some(&member), Permissions::UNUSED), &options)
     }
 
-    /// A disk that is the user of `edge`.
-    pub fn on(edge: Arc<Edge>, options: DiskOptions) -> Self {
+    /// A disk that is the user of `edge`. Of the options, those of the disk itself count: the node has
+    /// its own.
+    pub fn on(edge: Arc<Edge>, options: &DiskOptions) -> Self {
         let write_cache = AtomicBool::new(options.write_cache);
-        Self { edge, options, write_cache, statistics: Statistics::default() }
+        Self { edge, read_only: options.read_only, write_cache, statistics: Statistics::default() }
     }
 
     /// The edge to the node below.
@@ -77,7 +91,8 @@ impl Disk {
     /// Puts the disk on another node, of the same length and in no graph, once nothing works with the
     /// one below.
     pub fn replace_node(&self, node: Arc<dyn Node>) {
-        self.edge.turn(Some(&Member::anonymous(node)));
+        let options = self.edge.target().map(|member| member.options()).unwrap_or_default();
+        self.edge.turn(Some(&Member::anonymous(node, options)));
     }
 
     /// What it was asked to do so far.
@@ -92,7 +107,7 @@ impl Disk {
 
     /// Whether writes are refused.
     pub fn read_only(&self) -> bool {
-        self.options.read_only || self.edge.read_only()
+        self.read_only || self.edge.read_only()
     }
 
     /// For a device that cannot work with a read-only disk.
@@ -100,7 +115,7 @@ impl Disk {
     /// # Errors
     /// `Option` with QEMU's text when the image cannot be written; not when the user chose so.
     pub fn require_writable(&self) -> Result<(), OpenError> {
-        if self.edge.read_only() && !self.options.read_only {
+        if self.edge.read_only() && !self.read_only {
             return Err(OpenError::Option("Block node is read-only".to_owned()));
         }
         Ok(())
@@ -108,7 +123,7 @@ impl Disk {
 
     /// Whether discards have an effect.
     pub fn discards(&self) -> bool {
-        self.options.discard
+        self.edge.discards()
     }
 
     /// Block sizes to show to the guest.
@@ -150,10 +165,6 @@ impl Disk {
     pub fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> io::Result<()> {
         self.writable(offset, buf.len() as u64)?;
         let fua = flags.fua || !self.write_cache();
-        if self.options.detect_zeroes != DetectZeroes::Off && is_zero(buf) {
-            let unmap = self.options.detect_zeroes == DetectZeroes::Unmap && self.options.discard;
-            return self.zero(offset, buf.len() as u64, ZeroFlags { fua, unmap });
-        }
         let act = || self.edge.write_at(offset, buf, WriteFlags { fua });
         self.statistics.writes.count(buf.len() as u64, act, io::Result::is_ok)
     }
@@ -165,24 +176,16 @@ impl Disk {
     pub fn write_zeroes(&self, offset: u64, len: u64, flags: ZeroFlags) -> io::Result<()> {
         self.writable(offset, len)?;
         let fua = flags.fua || !self.write_cache();
-        let unmap = flags.unmap && self.options.discard;
-        self.zero(offset, len, ZeroFlags { fua, unmap })
-    }
-
-    fn zero(&self, offset: u64, len: u64, flags: ZeroFlags) -> io::Result<()> {
-        let act = || self.edge.write_zeroes(offset, len, flags);
+        let act = || self.edge.write_zeroes(offset, len, ZeroFlags { fua, ..flags });
         self.statistics.writes.count(len, act, io::Result::is_ok)
     }
 
-    /// Forgets a range inside the disk, if discards have an effect.
+    /// Forgets a range inside the disk, if discards have an effect on its node.
     ///
     /// # Errors
     /// As [`Disk::write_at`].
     pub fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         self.writable(offset, len)?;
-        if !self.options.discard {
-            return Ok(());
-        }
         self.edge.discard(offset, len)
     }
 

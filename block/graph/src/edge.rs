@@ -11,8 +11,8 @@ use std::sync::{
 
 use crate::hooks::{Change, ChangeKind};
 use crate::{
-    Breakpoints, Child, Event, Extent, Image, Limits, Member, Node, NodeInfo, Past, Permissions,
-    Preallocation, Role, WriteFlags, ZeroFlags, check_range,
+    Breakpoints, Child, DiskOptions, Event, Extent, Image, Limits, Member, Node, NodeInfo, Past,
+    Permissions, Preallocation, Role, WriteFlags, ZeroFlags, check_range,
 };
 
 /// Who uses a node through an edge.
@@ -80,9 +80,10 @@ impl Edge {
         edge
     }
 
-    /// An edge of a nameless device to a node outside of any graph.
+    /// An edge of a nameless device to a node outside of any graph, which gets every discard.
     pub fn to(node: Arc<dyn Node>) -> Arc<Self> {
-        let member = Member::anonymous(node);
+        let options = DiskOptions { discard: true, ..DiskOptions::default() };
+        let member = Member::anonymous(node, options);
         Self::new(User::Device(String::new()), Some(&member), Permissions::UNUSED)
     }
 
@@ -129,6 +130,18 @@ impl Edge {
     /// The node it leads to now.
     pub fn target(&self) -> Option<Arc<Member>> {
         self.slot().as_ref().map(|place| Arc::clone(&place.member))
+    }
+
+    /// Whether discards have an effect on the node.
+    pub fn discards(&self) -> bool {
+        self.slot().as_ref().is_some_and(|place| place.member.policy.discards())
+    }
+
+    /// Takes note of a write that the node itself was not asked for as such.
+    pub(crate) fn wrote(&self, offset: u64, len: u64) {
+        if let Some(place) = &*self.slot() {
+            place.member.policy.wrote(offset, len);
+        }
     }
 
     /// What the user does with the node, and what it lets others do.
@@ -324,6 +337,10 @@ impl Node for Edge {
     }
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        // What has no effect is no change that anybody has to see.
+        if self.ask(false, |_| true) && !self.discards() {
+            return Ok(());
+        }
         self.change(ChangeKind::Discard, offset, len, |node| node.discard(offset, len))
     }
 

@@ -79,9 +79,12 @@ impl Compress for Edge {
     }
 
     fn write_compressed(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.change(ChangeKind::Write, offset, data.len() as u64, |node| {
+        let len = data.len() as u64;
+        self.change(ChangeKind::Write, offset, len, |node| {
             image(node, |image| image.compress().map(|c| c.write_compressed(offset, data)))
-        })
+        })?;
+        self.wrote(offset, len);
+        Ok(())
     }
 }
 

@@ -2,8 +2,7 @@
 //!
 //! A [`Node`] is a protocol (a file), a format (qcow2) or a filter; it knows its children and
 //! answers blocking calls from any number of threads. A [`Disk`] adds what every device needs
-//! whatever lies below: bounds, read-only state, write-cache mode, discard and detect-zeroes
-//! policy. A [`Queue`] takes requests without blocking, keeps overlapping ones in order, and runs
+//! whatever lies below: bounds, read-only state, write-cache mode. A [`Queue`] takes requests without blocking, keeps overlapping ones in order, and runs
 //! them on an [`Executor`].
 //!
 //! Decision: nodes block, and parallelism comes from the executor's threads. Several requests of
@@ -28,9 +27,10 @@ mod network;
 mod node;
 mod past;
 mod permissions;
+mod policy;
 mod queue;
 mod ranges;
-mod recipe;
+mod reopen;
 mod statistics;
 mod status;
 pub mod throttle;
@@ -57,8 +57,9 @@ pub use node::{
 };
 pub use past::Past;
 pub use permissions::{Access, NodeKind, Permissions};
+pub use policy::Discards;
 pub use queue::{Completion, Op, Queue, Request};
 pub use ranges::{RangeGuard, RangeLocks, Sharing};
-pub use recipe::Recipe;
+pub use reopen::{Recipe, Reopening};
 pub use statistics::{Counters, Statistics};
 pub use status::{Status, backing_of, status_above};

@@ -3,15 +3,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::hooks::Hooks;
+use crate::policy::{Discards, Governed, Policy};
 use crate::{DiskOptions, Edge, Node, NodeKind, OpenError, Permissions, Recipe, WriteThreshold};
 
 /// A node with everything that all its users share.
 pub struct Member {
     name: String,
-    /// Changes when the node is opened again with other options; edges have a copy.
+    /// Under `policy`. Changes when the node is opened again with other options; edges have a copy.
     node: Mutex<Arc<dyn Node>>,
     kind: NodeKind,
-    options: Mutex<DiskOptions>,
+    pub(crate) policy: Arc<Policy>,
     pub(crate) hooks: Hooks,
     links: Mutex<Links>,
 }
@@ -31,9 +32,8 @@ pub(crate) struct Links {
     pub next_block: u64,
     /// What tells of writes beyond an offset.
     pub threshold: Option<Arc<WriteThreshold>>,
-    /// How the node was opened, and the driver's options it has since.
+    /// How the node was opened.
     pub recipe: Option<Arc<dyn Recipe>>,
-    pub keys: Option<Vec<(String, String)>>,
     /// What the node was told that its users do and allow.
     pub granted: Option<Permissions>,
 }
@@ -89,14 +89,15 @@ impl Member {
         options: DiskOptions,
     ) -> Arc<Self> {
         let (hooks, links) = (Hooks::default(), Mutex::default());
-        let (node, options) = (Mutex::new(node), Mutex::new(options));
-        Arc::new(Self { name, node, kind, options, hooks, links })
+        let policy = Policy::new(options);
+        let node = Mutex::new(Arc::new(Governed { node, policy: Arc::clone(&policy) }) as _);
+        Arc::new(Self { name, node, kind, policy, hooks, links })
     }
 
     /// A node outside of any graph.
-    pub fn anonymous(node: Arc<dyn Node>) -> Arc<Self> {
+    pub fn anonymous(node: Arc<dyn Node>, options: DiskOptions) -> Arc<Self> {
         let kind = if node.children().is_empty() { NodeKind::Protocol } else { NodeKind::Format };
-        Self::new(String::new(), node, kind, DiskOptions::default())
+        Self::new(String::new(), node, kind, options)
     }
 
     /// The name; begins with `#` if the user gave none.
@@ -111,8 +112,13 @@ impl Member {
     }
 
     /// Puts another node in the place of the one there is, which nothing uses now. The result is
-    /// that one.
+    /// that one, for [`Member::put_back`].
     pub(crate) fn exchange(&self, node: Arc<dyn Node>) -> Arc<dyn Node> {
+        self.put_back(Arc::new(Governed { node, policy: Arc::clone(&self.policy) }))
+    }
+
+    /// Undoes [`Member::exchange`].
+    pub(crate) fn put_back(&self, node: Arc<dyn Node>) -> Arc<dyn Node> {
         let mut slot = self.node.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *slot, node);
         drop(slot);
@@ -127,16 +133,22 @@ impl Member {
 
     /// The policy it was opened with.
     pub fn options(&self) -> DiskOptions {
-        self.options.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.policy.options()
     }
 
-    pub(crate) fn set_options(&self, options: DiskOptions) {
-        *self.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
+    /// End of the furthest write to the node, in bytes.
+    pub fn highest_write(&self) -> u64 {
+        self.policy.highest()
     }
 
     /// Whether the node is one that its users can write, as far as it is concerned.
     pub(crate) fn is_writable(&self) -> bool {
         !self.options().read_only
+    }
+
+    /// Discards that the node was asked for.
+    pub fn discarded(&self) -> Discards {
+        self.policy.discarded()
     }
 
     pub(crate) fn links(&self) -> MutexGuard<'_, Links> {
@@ -153,12 +165,9 @@ impl Member {
         self.links().recipe = Some(recipe);
     }
 
-    pub(crate) fn recipe_keys(&self) -> Option<Vec<(String, String)>> {
-        self.links().keys.clone()
-    }
-
-    pub(crate) fn set_recipe_keys(&self, keys: Vec<(String, String)>) {
-        self.links().keys = Some(keys);
+    /// Forgets what the node was told of its users: it is another one, or has other options.
+    pub(crate) fn forget_permissions(&self) {
+        self.links().granted = None;
     }
 
     /// Tells the node what its users do and allow from now on, unless it knows.

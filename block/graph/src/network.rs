@@ -8,8 +8,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::drain::{Drained, Drains};
-use crate::lost::Lost;
 use crate::member::Block;
+use crate::reopen::cycle;
 use crate::{
     Access, Disk, DiskOptions, Edge, Hook, Member, Node, NodeKind, OpenError, Operation,
     Permissions, Preallocation, Role, User, WriteThreshold,
@@ -91,7 +91,7 @@ impl Graph {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn change(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -261,7 +261,7 @@ impl Graph {
     pub fn disk(&self, name: &str) -> Result<Disk, OpenError> {
         let member = self.get(name)?;
         let edge = self.attach(&member, User::Device(String::new()), Permissions::UNUSED)?;
-        Ok(Disk::on(edge, member.options()))
+        Ok(Disk::on(edge, &member.options()))
     }
 
     /// Waits until nothing is in flight in the node and above it, and holds back what comes, until
@@ -385,61 +385,9 @@ impl Graph {
             return Err(OpenError::Option(text));
         };
         match backing {
-            Some(backing) if self.reaches(backing, member) => Err(OpenError::Option(format!(
-                "Making '{}' a backing child of '{}' would create a cycle",
-                backing.name(),
-                member.name()
-            ))),
+            Some(backing) if self.reaches(backing, member) => Err(cycle(backing, &edge, member)),
             _ => Ok(edge),
         }
-    }
-
-    /// Opens a member again: nothing is in flight in it, its old node is gone when `open` is called, and
-    /// the result of that is its new one. When that fails, `back` opens what there was; without even
-    /// that, the member refuses every request until it is opened again.
-    ///
-    /// # Errors
-    /// Of the flush before; of `open`; `Option` when somebody still works with the node.
-    pub fn exchange(
-        self: &Arc<Self>,
-        member: &Arc<Member>,
-        options: DiskOptions,
-        open: impl FnOnce() -> Result<Arc<dyn Node>, OpenError>,
-        back: impl FnOnce() -> Result<Arc<dyn Node>, OpenError>,
-    ) -> Result<(), OpenError> {
-        let _change = self.change();
-        let _drained = self.drains.begin(self, &[member]);
-        let node = member.node();
-        if !node.read_only() {
-            let failed =
-                |source| OpenError::Host { operation: "Error flushing drive".to_owned(), source };
-            node.flush().map_err(failed)?;
-        }
-        let lost = Arc::new(Lost::of(&*node));
-        drop(node);
-        let before = member.exchange(lost);
-        if Arc::strong_count(&before) > 1 {
-            member.exchange(before);
-            let text = format!("Node '{}' is busy: somebody works with it", member.name());
-            return Err(OpenError::Option(text));
-        }
-        drop(before);
-        let old = member.options();
-        member.set_options(options);
-        // What it needs of its children when it is another, before it is.
-        let result = match self.check(member, None, "").and_then(|()| open()) {
-            Ok(node) => {
-                member.exchange(node);
-                return self.check(member, None, "");
-            }
-            Err(refused) => Err(refused),
-        };
-        member.set_options(old);
-        self.check(member, None, "")?;
-        if let Ok(node) = back() {
-            member.exchange(node);
-        }
-        result
     }
 
     /// Takes an edge away, with all that it needed.
@@ -477,7 +425,7 @@ impl Graph {
     }
 
     /// Whether `below` can be reached from `from` downwards.
-    fn reaches(&self, from: &Arc<Member>, below: &Arc<Member>) -> bool {
+    pub(crate) fn reaches(&self, from: &Arc<Member>, below: &Arc<Member>) -> bool {
         let mut waiting = vec![Arc::clone(from)];
         let mut seen: Vec<*const Member> = Vec::new();
         while let Some(member) = waiting.pop() {
@@ -494,7 +442,7 @@ impl Graph {
 
     /// Computes what nodes need of their children, around `member`, and refuses if users of a node
     /// exclude each other. `opening` is an edge whose parent is called `name` and not there yet.
-    fn check(
+    pub(crate) fn check(
         &self,
         member: &Arc<Member>,
         opening: Option<&Arc<Edge>>,
@@ -505,9 +453,7 @@ impl Graph {
         // From the top: an edge that went away may have left needs behind.
         let mut waiting = tops(member);
         while let Some(member) = waiting.pop() {
-            let users = member.parents();
-            let users = users.iter().map(|edge| new.of(edge));
-            let users = users.fold(Permissions::UNUSED, Permissions::joined);
+            let users = new.users(&member);
             let writable = member.is_writable();
             let first = !visited.iter().any(|one| Arc::ptr_eq(one, &member));
             for edge in member.children() {
@@ -526,11 +472,19 @@ impl Graph {
                 visited.push(member);
             }
         }
+        let writing = Access::WRITE.with(Access::WRITE_UNCHANGED);
         let who = |edge: &Arc<Edge>| match opening {
             Some(opening) if Arc::ptr_eq(opening, edge) => format!("node '{name}'"),
             _ => edge.user_text(),
         };
         for member in &visited {
+            let options = member.options();
+            let fixed = options.read_only && !options.auto_read_only;
+            if fixed && !new.users(member).taken.and(writing).is_empty() {
+                let name = member.name();
+                let text = format!("Read-only block node '{name}' cannot support read-write users");
+                return Err(OpenError::Option(text));
+            }
             if let Some((one, other, refused)) = new.conflict(member) {
                 let (node, names) = (member.name(), refused.words().join(", "));
                 return Err(OpenError::Option(format!(
@@ -546,9 +500,7 @@ impl Graph {
         }
         let before: Vec<_> = visited.iter().map(|member| member.links().granted).collect();
         for (at, member) in visited.iter().enumerate() {
-            let users = member.parents();
-            let users = users.iter().map(|edge| new.of(edge));
-            let users = users.fold(Permissions::UNUSED, Permissions::joined);
+            let users = new.users(member);
             if let Err(refused) = member.permit(users) {
                 for (member, before) in visited[..at].iter().zip(before) {
                     // They had it: nobody else can have taken it meanwhile but another process.
@@ -631,6 +583,13 @@ struct Needs(HashMap<*const Edge, (Arc<Edge>, Permissions)>);
 impl Needs {
     fn of(&self, edge: &Arc<Edge>) -> Permissions {
         self.0.get(&Arc::as_ptr(edge)).map_or_else(|| edge.permissions(), |(_, needs)| *needs)
+    }
+
+    /// What all users of `member` do and allow together.
+    fn users(&self, member: &Member) -> Permissions {
+        let parents = member.parents();
+        let users = parents.iter().map(|edge| self.of(edge));
+        users.fold(Permissions::UNUSED, Permissions::joined)
     }
 
     /// Two users of `member` of whom the first takes what the second does not share.

@@ -3,7 +3,9 @@
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::{Breakpoints, Event, Image, OpenError, Past, Permissions, Preallocation, Property};
+use crate::{
+    Breakpoints, DiskOptions, Event, Image, OpenError, Past, Permissions, Preallocation, Property,
+};
 
 /// What nodes say that have a fixed length.
 pub const FIXED_LENGTH: &str = "this node cannot be resized";
@@ -244,6 +246,14 @@ pub trait Node: Send + Sync {
     /// # Errors
     /// `Locked` or `Host` when that cannot be; then it is as before.
     fn permit(&self, _users: Permissions) -> Result<(), OpenError> {
+        Ok(())
+    }
+
+    /// Told of other options, before they hold: a file of the host is opened again in its place.
+    ///
+    /// # Errors
+    /// `Host` when that cannot be; then it is as before.
+    fn adjust(&self, _options: &DiskOptions) -> Result<(), OpenError> {
         Ok(())
     }
 

@@ -9,8 +9,8 @@ use std::thread;
 
 use graph::{
     Access, Change, ChangeKind, Child, DirtyHook, DiskOptions, Edge, Extent, Graph, Hook, Member,
-    Memory, NewMember, Node, NodeInfo, NodeKind, OpenError, Operation, Permissions, Role, User,
-    WriteFlags, WriteThreshold, ZeroFlags,
+    Memory, NewMember, Node, NodeInfo, NodeKind, OpenError, Operation, Permissions, Recipe, Role,
+    User, WriteFlags, WriteThreshold, ZeroFlags,
 };
 
 const PLAIN: WriteFlags = WriteFlags { fua: false };
@@ -120,7 +120,8 @@ impl Node for Slow {
 
 fn add(graph: &Arc<Graph>, name: &str, node: Arc<dyn Node>) -> Arc<Member> {
     let name = graph.reserve(Some(name).filter(|name| !name.is_empty())).unwrap();
-    let (kind, options) = (NodeKind::Protocol, DiskOptions::default());
+    let (kind, options) =
+        (NodeKind::Protocol, DiskOptions { discard: true, ..DiskOptions::default() });
     graph.add(NewMember { name, node, kind, options, children: Vec::new() })
 }
 
@@ -140,7 +141,7 @@ fn above(
     let backing = if kind == NodeKind::Format { Some(child(Role::Backing, None)?) } else { None };
     let children = std::iter::once(&edge).chain(&backing).map(Arc::clone).collect();
     let node = Arc::new(Pass { file: edge, backing });
-    let options = DiskOptions::default();
+    let options = DiskOptions { discard: true, ..DiskOptions::default() };
     Ok(graph.add(NewMember { name, node, kind, options, children }))
 }
 
@@ -511,22 +512,43 @@ fn data_survives_any_order_of_requests_and_changes() {
     }
 }
 
+/// Opens nines, if it is there.
+struct OnlyIf(AtomicBool);
+
+impl Recipe for OnlyIf {
+    fn open(&self, _: &DiskOptions) -> Result<Arc<dyn Node>, OpenError> {
+        match self.0.load(Ordering::SeqCst) {
+            true => Ok(Arc::new(Memory::new(vec![9; SIZE], false))),
+            false => Err(OpenError::Option("there is no node".to_owned())),
+        }
+    }
+
+    fn suits(&self, _: &DiskOptions, _: &DiskOptions) -> bool {
+        false
+    }
+}
+
 #[test]
 fn a_node_that_cannot_be_opened_again_refuses_every_request() {
+    let usual = || DiskOptions { discard: true, ..DiskOptions::default() };
     let graph = Graph::new();
     let member = graph.add(NewMember {
         name: graph.reserve(Some("disk")).unwrap(),
         node: Arc::new(Memory::new(vec![7; SIZE], false)),
         kind: NodeKind::Protocol,
-        options: DiskOptions::default(),
+        options: usual(),
         children: Vec::new(),
     });
     let device = User::Device("guest".to_owned());
     let edge = graph.attach(&member, device, Permissions::WRITER).unwrap();
-    let missing = |what: &str| Err(OpenError::Option(format!("no {what} node")));
-    let options = DiskOptions::default;
-    let refused = graph.exchange(&member, options(), || missing("new"), || missing("old"));
-    assert_eq!(refused.unwrap_err().to_string(), "no new node");
+    let kept = Arc::new(OnlyIf(AtomicBool::new(false)));
+    member.set_recipe(Arc::clone(&kept) as _);
+    let refused = graph.set_read_only(&member, true).unwrap_err().to_string();
+    assert_eq!(refused, "Read-only block node 'disk' cannot support read-write users");
+    let direct = DiskOptions { direct: true, ..usual() };
+    let refused = graph.reopen(&member, direct).unwrap_err().to_string();
+    assert_eq!(refused, "there is no node");
+    assert_eq!(member.options(), usual());
 
     let size = SIZE as u64;
     assert_eq!(edge.size(), size);
@@ -542,8 +564,8 @@ fn a_node_that_cannot_be_opened_again_refuses_every_request() {
     edge.truncate(2 * size).unwrap_err();
     assert_eq!(edge.size(), size);
 
-    let again = || -> Result<Arc<dyn Node>, _> { Ok(Arc::new(Memory::new(vec![9; SIZE], false))) };
-    graph.exchange(&member, options(), again, || missing("old")).unwrap();
+    kept.0.store(true, Ordering::SeqCst);
+    graph.reopen(&member, usual()).unwrap();
     edge.read_at(0, &mut buf).unwrap();
     assert_eq!(buf, [9; 512]);
     edge.write_at(0, &[1; 512], PLAIN).unwrap();

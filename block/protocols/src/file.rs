@@ -8,11 +8,11 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use graph::{
-    Extent, ExtentKind, Limits, Node, NodeInfo, OpenError, Permissions, Preallocation, RangeLocks,
-    Sharing, WriteFlags, ZeroFlags,
+    DiskOptions, Extent, ExtentKind, Limits, Node, NodeInfo, OpenError, Permissions, Preallocation,
+    RangeLocks, Sharing, WriteFlags, ZeroFlags,
 };
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -74,8 +74,6 @@ pub struct FileOptions {
     pub auto_read_only: bool,
     /// Cache mode; `writeback` is the business of the disk above.
     pub cache: CacheMode,
-    /// Discards punch holes; else they do nothing.
-    pub discard: bool,
     /// Whether to lock.
     pub locking: Locking,
     /// What is done with the file at first, for the locks.
@@ -92,7 +90,6 @@ impl FileOptions {
             read_only: false,
             auto_read_only: false,
             cache: CacheMode::default(),
-            discard: false,
             locking: Locking::Auto,
             access: Access::RAW_WRITE,
             share: false,
@@ -113,14 +110,13 @@ pub struct File {
     filename: String,
     driver: &'static str,
     read_only: AtomicBool,
-    /// May be opened for writing later, when somebody writes.
-    upgrades: Option<FileOptions>,
+    /// How it was asked for; none if it has no name by which it could be opened again.
+    manner: Option<Mutex<FileOptions>>,
     /// Others may do anything meanwhile.
     share: bool,
     locks: Option<Mutex<Locks>>,
-    direct: bool,
-    no_flush: bool,
-    discard: bool,
+    direct: AtomicBool,
+    no_flush: AtomicBool,
     /// Length; kept here because every request asks for it.
     size: AtomicU64,
     limits: Limits,
@@ -172,12 +168,11 @@ impl File {
             filename: path.to_owned(),
             driver: if kind.is_block_device() || stream { "host_device" } else { "file" },
             read_only: AtomicBool::new(read_only),
-            upgrades: (options.read_only && options.auto_read_only).then(|| options.clone()),
+            manner: Some(Mutex::new(options.clone())),
             share: options.share,
             locks,
-            direct: options.cache.direct,
-            no_flush: options.cache.no_flush,
-            discard: options.discard,
+            direct: AtomicBool::new(options.cache.direct),
+            no_flush: AtomicBool::new(options.cache.no_flush),
             size: AtomicU64::new(size),
             limits,
             can_punch: AtomicBool::new(true),
@@ -225,12 +220,11 @@ impl File {
             filename: format!("{name}/(deleted)"),
             driver: "file",
             read_only: AtomicBool::new(false),
-            upgrades: None,
+            manner: None,
             share: false,
             locks: None,
-            direct: false,
-            no_flush: true,
-            discard: true,
+            direct: AtomicBool::new(false),
+            no_flush: AtomicBool::new(true),
             size: AtomicU64::new(0),
             limits: Limits::default(),
             can_punch: AtomicBool::new(true),
@@ -250,29 +244,39 @@ impl File {
         }
     }
 
-    /// Puts another opening of the same file behind the descriptor, which writes or does not.
-    /// The first opening is kept in `first`, for its locks.
+    fn is_direct(&self) -> bool {
+        self.direct.load(Ordering::Relaxed)
+    }
+
+    /// Puts another opening of the same file behind the descriptor. The first opening is kept in `first`,
+    /// for its locks.
     fn open_again(
         &self,
         options: &FileOptions,
-        write: bool,
         first: Option<&mut Option<fs::File>>,
     ) -> Result<(), OpenError> {
         let path = options.filename.as_str();
-        let options = FileOptions { read_only: !write, auto_read_only: false, ..options.clone() };
-        let (file, _) = open_file(&options)?;
+        let (file, read_only) = open_file(options)?;
         let failed = |e| OpenError::host(path, e);
         let (now, then) = (file.metadata().map_err(failed)?, self.file.metadata().map_err(failed)?);
         if (now.dev(), now.ino()) != (then.dev(), then.ino()) {
-            let why = "another file has this name now, it cannot be opened for writing".to_owned();
+            let why = "another file has this name now, it cannot be opened again".to_owned();
             return Err(OpenError::Image { path: path.to_owned(), why });
         }
         if let Some(first @ None) = first {
             *first = Some(self.file.try_clone().map_err(failed)?);
         }
         host::file::replace(&self.file, &file).map_err(failed)?;
-        self.read_only.store(!write, Ordering::Release);
+        self.read_only.store(read_only, Ordering::Release);
         Ok(())
+    }
+
+    fn locks(&self) -> Option<MutexGuard<'_, Locks>> {
+        self.locks.as_ref().map(|locks| locks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn manner(&self) -> Option<MutexGuard<'_, FileOptions>> {
+        self.manner.as_ref().map(|manner| manner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn writable(&self) -> io::Result<()> {
@@ -328,7 +332,7 @@ impl File {
     fn store(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
         let end = offset.checked_add(buf.len() as u64).ok_or(io::ErrorKind::InvalidInput)?;
         self.change(|| {
-            if self.direct {
+            if self.is_direct() {
                 self.store_direct(offset, buf, end)
             } else {
                 self.file.write_all_at(buf, offset)
@@ -359,7 +363,7 @@ impl Node for File {
 
     /// Bytes beyond the end of the file read as zeroes.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        if self.direct {
+        if self.is_direct() {
             return direct::read(&self.file, offset, buf);
         }
         let mut done = 0;
@@ -382,7 +386,7 @@ impl Node for File {
         let len = buf.len();
         let mut parts = [io::IoSliceMut::new(buf)];
         let flags = ReadWriteFlags::NOWAIT;
-        !self.direct && rustix::io::preadv2(&self.file, &mut parts, offset, flags) == Ok(len)
+        !self.is_direct() && rustix::io::preadv2(&self.file, &mut parts, offset, flags) == Ok(len)
     }
 
     /// A write beyond the end makes the file longer.
@@ -404,7 +408,7 @@ impl Node for File {
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         self.writable()?;
-        if !self.discard || len == 0 || !self.can_punch.load(Ordering::Relaxed) {
+        if len == 0 || !self.can_punch.load(Ordering::Relaxed) {
             return Ok(());
         }
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
@@ -419,7 +423,7 @@ impl Node for File {
     }
 
     fn flush(&self) -> io::Result<()> {
-        if self.no_flush || self.read_only() {
+        if self.no_flush.load(Ordering::Relaxed) || self.read_only() {
             return Ok(());
         }
         if self.flush_failed.load(Ordering::Acquire) {
@@ -430,7 +434,7 @@ impl Node for File {
             return Ok(());
         }
         self.file.sync_data().inspect_err(|_| {
-            if !self.direct {
+            if !self.is_direct() {
                 self.flush_failed.store(true, Ordering::Release);
             }
         })?;
@@ -494,11 +498,13 @@ impl Node for File {
 
     fn permit(&self, users: Permissions) -> Result<(), OpenError> {
         let writes = users.taken.has(graph::Access::WRITE);
-        let upgrade = writes && self.read_only() && self.upgrades.is_some();
+        let mut locks = self.locks();
+        let manner = self.manner();
+        // May change with its users.
+        let changes = manner.filter(|manner| manner.read_only && manner.auto_read_only);
+        let upgrade = writes && self.read_only() && changes.is_some();
         let wanted = Access::of(if self.share { users.sharing_all() } else { users });
         let wanted = if self.read_only() && !upgrade { wanted.read_only() } else { wanted };
-        let mut locks =
-            self.locks.as_ref().map(|l| l.lock().unwrap_or_else(PoisonError::into_inner));
         let before = locks.as_ref().map(|locks| locks.held);
         let relock = |locks: &mut Locks, to| {
             let file = locks.first.as_ref().unwrap_or(&self.file);
@@ -511,9 +517,14 @@ impl Node for File {
         }
         // Locks first: nobody else writes when this opening can.
         let first = locks.as_mut().map(|locks| &mut locks.first);
-        let changed = match &self.upgrades {
-            Some(options) if upgrade => self.open_again(options, true, first),
-            Some(options) if !writes && !self.read_only() => self.open_again(options, false, first),
+        let changed = match changes {
+            Some(options) if upgrade || (!writes && !self.read_only()) => {
+                let (read_only, auto_read_only) = (!writes, false);
+                self.open_again(
+                    &FileOptions { read_only, auto_read_only, ..options.clone() },
+                    first,
+                )
+            }
             _ => Ok(()),
         };
         if let (Err(_), Some(locks), Some(before)) = (&changed, &mut locks, before) {
@@ -521,6 +532,26 @@ impl Node for File {
             let _: Result<(), OpenError> = relock(locks, before);
         }
         changed
+    }
+
+    fn adjust(&self, options: &DiskOptions) -> Result<(), OpenError> {
+        let mut locks = self.locks();
+        let Some(mut manner) = self.manner() else { return Ok(()) };
+        let cache =
+            CacheMode { direct: options.direct, no_flush: options.no_flush, ..manner.cache };
+        let (read_only, auto_read_only) = (options.read_only, options.auto_read_only);
+        let new = FileOptions { read_only, auto_read_only, cache, ..manner.clone() };
+        // What its users have turned into a file that is written stays one, as long as they do.
+        let writes = !read_only || (auto_read_only && !self.read_only());
+        if writes == self.read_only() || cache.direct != self.is_direct() {
+            let auto_read_only = auto_read_only && !read_only;
+            let options = FileOptions { read_only: !writes, auto_read_only, ..new.clone() };
+            self.open_again(&options, locks.as_mut().map(|locks| &mut locks.first))?;
+        }
+        self.direct.store(cache.direct, Ordering::Relaxed);
+        self.no_flush.store(cache.no_flush, Ordering::Relaxed);
+        *manner = new;
+        Ok(())
     }
 
     fn limits(&self) -> Limits {

@@ -4,8 +4,8 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use graph::{ExtentKind, Node, OpenError, WriteFlags, ZeroFlags};
-use protocols::{Access, CacheMode, File, FileOptions, Locking, Null};
+use graph::{DiskOptions, ExtentKind, Node, OpenError, WriteFlags, ZeroFlags};
+use protocols::{Access, CacheMode, File, FileOptions, Null};
 
 /// A file that is removed with the value.
 struct Temp(String);
@@ -19,7 +19,7 @@ impl Temp {
     }
 
     fn options(&self) -> FileOptions {
-        FileOptions { discard: true, ..FileOptions::new(&self.0) }
+        FileOptions::new(&self.0)
     }
 }
 
@@ -65,10 +65,6 @@ fn discarded_and_unmapped_ranges_become_holes() {
     assert_eq!((hole.kind, hole.len), (ExtentKind::Zero, 256 << 10));
     let data = file.block_status(256 << 10, 1 << 20).unwrap();
     assert_eq!((data.kind, data.len), (ExtentKind::Data, 256 << 10));
-    let keeps =
-        File::open(&FileOptions { discard: false, locking: Locking::Off, ..temp.options() });
-    keeps.unwrap().discard(256 << 10, 256 << 10).unwrap();
-    assert_eq!(file.block_status(256 << 10, 1 << 20).unwrap().kind, ExtentKind::Data);
 }
 
 #[test]
@@ -93,6 +89,38 @@ fn a_read_only_file_refuses_changes() {
     assert_eq!(kind(file.discard(0, 512)), std::io::ErrorKind::ReadOnlyFilesystem);
     assert_eq!(kind(file.truncate(0)), std::io::ErrorKind::ReadOnlyFilesystem);
     file.flush().unwrap();
+}
+
+#[test]
+fn a_file_takes_another_manner_in_its_place() {
+    let temp = Temp::new("manner", &[7; 8192]);
+    let file = File::open(&temp.options()).unwrap();
+    let second = || File::open(&temp.options()).is_err();
+    file.write_at(100, &[1; 10], PLAIN).unwrap();
+    let usual = DiskOptions::default();
+    for direct in [true, false] {
+        file.adjust(&DiskOptions { direct, ..usual.clone() }).unwrap();
+        file.write_at(4000, &[2; 200], PLAIN).unwrap();
+        assert!(second(), "its locks are still there");
+    }
+    file.adjust(&DiskOptions { read_only: true, ..usual.clone() }).unwrap();
+    file.write_at(0, &[3], PLAIN).unwrap_err();
+    file.adjust(&usual).unwrap();
+    file.write_at(0, &[3], PLAIN).unwrap();
+    let mut expected = vec![7; 8192];
+    expected[0] = 3;
+    expected[100..110].fill(1);
+    expected[4000..4200].fill(2);
+    assert_eq!(std::fs::read(&temp.0).unwrap(), expected);
+
+    // What has its name by now is another file: it stays with the one it has.
+    let kept = format!("{}-kept", temp.0);
+    std::fs::rename(&temp.0, &kept).unwrap();
+    std::fs::write(&temp.0, [9; 512]).unwrap();
+    file.adjust(&DiskOptions { read_only: true, ..usual.clone() }).unwrap_err();
+    file.write_at(0, &[4], PLAIN).unwrap();
+    assert_eq!(std::fs::read(&kept).unwrap()[0], 4);
+    std::fs::remove_file(&kept).unwrap();
 }
 
 #[test]

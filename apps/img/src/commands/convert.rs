@@ -216,7 +216,7 @@ fn plan<'a>(args: &'a Args, target_format: &'a str) -> Result<Plan<'a>, Failure>
     let Some((target, sources)) = args.operands.split_last() else {
         return Err(Failure::new("Must specify image file name"));
     };
-    let secrets = image::objects(args)?;
+    let secrets = args.objects()?;
     Ok(Plan { sources, target, target_format, options, secrets })
 }
 

@@ -51,7 +51,7 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     let Some((filename, rest)) = args.operands.split_first() else {
         return Err(called.usage("Expecting image file name"));
     };
-    let secrets = image::objects(args)?;
+    let secrets = args.objects()?;
     let size = rest.first().map(|size| text::parse_bytes("image size", size)).transpose()?;
     if let Some(extra) = rest.get(1) {
         return Err(called.usage(format!("Unexpected argument: {extra}")));

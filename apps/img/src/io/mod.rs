@@ -63,7 +63,7 @@ fn start(program: &str, words: &[String]) -> Result<bool, Failure> {
         println!("{}", crate::version(program));
         return Ok(true);
     }
-    let secrets = image::objects(&args)?;
+    let secrets = args.objects()?;
     let manner = manner(program, &args)?;
     let mut session = Session::new(program, secrets);
     if let [filename] = args.operands.as_slice() {

@@ -3,7 +3,7 @@
 use crate::Test;
 use crate::client::Daemon;
 use crate::tools::{Whose, folder, must, tool};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::Path;
 
 pub const TESTS: &[Test] = &[
@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     ("a_bitmap_is_told", bitmap),
     ("exports_come_by_options", by_options),
     ("a_node_is_a_file", mounted),
+    ("clients_feel_what_a_node_does_with_zeroes_and_discards", blanks),
 ];
 
 const URI: &str = "nbd+unix:///disk?socket=nbd";
@@ -44,6 +45,60 @@ fn peers_read_and_write() {
         must(Whose::Peer, "qemu-img", &["check", "-q", "disk.qcow2"], &within);
         must(Whose::Peer, "qemu-img", &["compare", "disk.qcow2", "copy"], &within);
         must(Whose::Peer, "qemu-io", &["-c", "read -P 7 1M 100k", "disk.qcow2"], &within);
+    }
+}
+
+/// What a daemon makes of the same requests under one mode of the node after the other.
+fn under_modes(whose: Whose) -> Vec<Value> {
+    let within = folder(&format!("modes-{whose:?}"));
+    std::fs::write(within.join("disk.raw"), vec![7; 4 << 20]).unwrap();
+    let file = json!({"driver": "file", "node-name": "f", "filename": "disk.raw"});
+    let server = ["--nbd-server", "addr.type=unix,addr.path=nbd"];
+    let daemon = Daemon::start(whose, &server, &within);
+    let mut client = daemon.client();
+    client.call("blockdev-add", json!({"driver": "raw", "node-name": "disk", "file": file}));
+    let export = json!({"type": "nbd", "id": "e", "node-name": "disk", "writable": true});
+    client.call("block-export-add", export);
+    client.call("block-dirty-bitmap-add", json!({"node": "disk", "name": "b"}));
+    let modes = [
+        json!({}),
+        json!({"detect-zeroes": "on"}),
+        json!({"discard": "unmap"}),
+        json!({"discard": "unmap", "detect-zeroes": "unmap", "cache": {"direct": true}}),
+        json!({}),
+    ];
+    let mut seen = Vec::new();
+    for (n, mode) in modes.iter().enumerate() {
+        let mut again = json!({"driver": "raw", "node-name": "disk", "file": file});
+        again.as_object_mut().unwrap().extend(mode.as_object().unwrap().clone());
+        client.call("blockdev-reopen", json!({"options": [again]}));
+        for command in ["write -P 0", "discard", "write -z", "write -zu"] {
+            let at = n * 512 + 128 * seen.len() % 512;
+            let command = format!("{command} {at}k 64k");
+            must(Whose::Peer, "qemu-io", &["-f", "raw", "-c", &command, URI], &within);
+            let blocks = std::os::unix::fs::MetadataExt::blocks(
+                &std::fs::metadata(within.join("disk.raw")).unwrap(),
+            );
+            let bitmap = json!({"node": "disk", "name": "b"});
+            let digest = client.call("x-debug-block-dirty-bitmap-sha256", bitmap);
+            let all = client.call("query-blockstats", json!({"query-nodes": true}));
+            let node = |name: &str| {
+                let all = all.as_array().unwrap();
+                let one = all.iter().find(|one| one["node-name"] == name).unwrap();
+                json!([one["stats"]["wr_highest_offset"], one["driver-specific"]])
+            };
+            seen.push(json!([mode, command, blocks, digest, node("disk"), node("f")]));
+        }
+    }
+    client.call("quit", json!({}));
+    assert!(daemon.ended().success());
+    seen
+}
+
+fn blanks() {
+    let [theirs, ours] = [Whose::Peer, Whose::Ours].map(under_modes);
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        assert_eq!(ours, theirs);
     }
 }
 

@@ -16,6 +16,11 @@ use std::process::{Command, Stdio};
 pub const TESTS: &[Test] = &[
     ("messages", || script("messages", include_str!("scripts/messages.txt"))),
     ("nodes", || script("nodes", include_str!("scripts/nodes.txt"))),
+    ("reopen", || script("reopen", include_str!("scripts/reopen.txt"))),
+    ("reopen_options", || script("reopen-options", include_str!("scripts/reopen-options.txt"))),
+    ("reopen_drivers", || script("reopen-drivers", include_str!("scripts/reopen-drivers.txt"))),
+    ("reopen_users", || script("reopen-users", include_str!("scripts/reopen-users.txt"))),
+    ("facts", || script("facts", include_str!("scripts/facts.txt"))),
     ("snapshots", || script("snapshots", include_str!("scripts/snapshots.txt"))),
     ("bitmaps", || script("bitmaps", include_str!("scripts/bitmaps.txt"))),
     ("job_refusals", || script("jobs", include_str!("scripts/jobs.txt"))),
@@ -91,7 +96,9 @@ fn simplify(value: &mut Value) {
         Value::Array(elements) => {
             elements.iter_mut().for_each(simplify);
             // Nodes and bitmaps come in no order.
-            if elements.iter().all(|e| e.get("drv").is_some() || e.get("recording").is_some()) {
+            if elements.iter().all(|e| {
+                e.get("drv").is_some() || e.get("recording").is_some() || e.get("stats").is_some()
+            }) {
                 elements.sort_by_key(Value::to_string);
             }
         }

@@ -1,6 +1,6 @@
 //! Drives and block nodes, opened from the plan.
 
-use formats::{DriveOptions, HostFiles, Objects, add_blockdev, open_drive};
+use formats::{DriveOptions, HostFiles, OBJECT_KINDS, Objects, add_blockdev, open_drive};
 use graph::{
     DetectZeroes, Disk, Executor, Graph, Memory, Node, Permissions, Statistics, WriteFlags,
     throttle,
@@ -239,7 +239,7 @@ fn pairs(list: &List) -> Vec<(String, String)> {
 fn objects(plan: &Plan) -> Result<Objects, String> {
     let mut objects = Objects::default();
     for object in &plan.objects {
-        if !matches!(object.kind.as_str(), "secret" | "throttle-group" | "tls-creds-x509") {
+        if !OBJECT_KINDS.contains(&object.kind.as_str()) {
             continue;
         }
         let own = [("qom-type", object.kind.as_str()), ("id", object.id.as_str())];

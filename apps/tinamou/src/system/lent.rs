@@ -2,6 +2,7 @@
 
 use crate::system::disks::{self, Disks};
 use chardev::Chardevs;
+use formats::OBJECT_KINDS;
 use graph::Executor;
 use netdev::NetBackend;
 use plan::Plan;
@@ -55,7 +56,11 @@ pub fn lend<'a>(
                 Arc::new(RandomFile(Mutex::new(file)))
             }
             // Those belong to images (see `disks::objects`).
-            _ => continue,
+            kind if OBJECT_KINDS.contains(&kind) => continue,
+            kind => {
+                let origin = &object.origin;
+                return Err(format!("{origin}: not supported yet: objects of type '{kind}'"));
+            }
         };
         rngs.insert(object.id.clone(), source);
     }

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::header::{CRYPT_AES, CRYPT_NONE};
 use super::{Compression, CreateOptions, Encryption, Header, Options, Qcow2, create};
 use crate::format::{CreateRequest, Format, MeasureRequest, OpenRequest, Purpose, Reference};
+use crate::keys::Keys;
 use crate::luks::{Parameters, passphrase};
 
 /// The row of `qcow2` in the table of formats.
@@ -124,15 +125,26 @@ const AMEND_OPTIONS: &[ImageOption] = &[
 ];
 
 /// Options of the driver that tune its caches or its checks; ours need no tuning.
-const TUNING: &[&str] = &[
-    "cache-size",
-    "l2-cache-size",
-    "l2-cache-entry-size",
-    "refcount-cache-size",
-    "cache-clean-interval",
-    "overlap-check",
-    "overlap-check.template",
-];
+const TUNING: &[&str] = &["cache-clean-interval", "overlap-check", "overlap-check.template"];
+
+/// Refuses sizes of caches that contradict each other, in bytes; the size of an entry is for later.
+fn cache_entry(keys: &mut Keys) -> Result<Option<u64>, OpenError> {
+    let refuse = |text: String| Err(OpenError::Option(text));
+    let whole = keys.take_size("cache-size")?;
+    let parts = ["l2-cache-size", "refcount-cache-size"];
+    let sizes = [keys.take_size(parts[0])?, keys.take_size(parts[1])?];
+    if let (Some(_), [Some(_), Some(_)]) = (whole, sizes) {
+        let text = "cache-size, l2-cache-size and refcount-cache-size may not be set at the same \
+                    time";
+        return refuse(text.to_owned());
+    }
+    for (name, size) in parts.iter().zip(sizes) {
+        if size > whole.or(size) {
+            return refuse(format!("{name} may not exceed cache-size"));
+        }
+    }
+    keys.take_size("l2-cache-entry-size")
+}
 
 /// Switches of the driver that change nothing here.
 const SWITCHES: &[&str] =
@@ -171,6 +183,7 @@ impl Format for Qcow2Format {
         for key in SWITCHES {
             request.options.take_bool(key)?;
         }
+        let entry = cache_entry(request.options)?;
         let passphrase = passphrase_for(&mut request)?;
         let pass = request.options.take_bool("pass-discard-request")?.unwrap_or(request.discard);
         let options = Options {
@@ -182,7 +195,17 @@ impl Format for Qcow2Format {
             pass_discards: pass,
             ..Options::default()
         };
-        Ok(Arc::new(Qcow2::open(request.file, request.path, options)?))
+        let image = Qcow2::open(request.file, request.path, options)?;
+        let cluster = u64::from(image.info().cluster_size.unwrap_or_default());
+        match entry {
+            Some(size) if !size.is_power_of_two() || !(512..=cluster).contains(&size) => {
+                Err(OpenError::Option(format!(
+                    "L2 cache entry size must be a power of two between 512 and the cluster size \
+                     ({cluster})"
+                )))
+            }
+            _ => Ok(Arc::new(image)),
+        }
     }
 
     fn create_options(&self) -> &'static [ImageOption] {

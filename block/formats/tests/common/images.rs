@@ -104,12 +104,8 @@ fn children(
     opening: &Opening,
 ) -> Result<(Arc<dyn Node>, Vec<Child>), OpenError> {
     let access = if opening.read_only { Access::FORMAT_READ } else { Access::FORMAT_WRITE };
-    let options = |name: &str| FileOptions {
-        read_only: opening.read_only,
-        access,
-        discard: true,
-        ..FileOptions::new(name)
-    };
+    let options =
+        |name: &str| FileOptions { read_only: opening.read_only, access, ..FileOptions::new(name) };
     let file = gate.open(&options(path), Reason::Named)?;
     let mut children = Vec::new();
     for reference in format.references(&*file, path)? {

@@ -58,6 +58,9 @@ pub struct BitmapName {
     pub name: String,
 }
 
+/// Most bits that are listed one by one: those of 16 TiB in steps of 512 bytes.
+const MOST_BITS: u64 = 1 << 35;
+
 /// The named bitmaps of all nodes of a graph.
 pub struct Bitmaps {
     graph: Arc<Graph>,
@@ -134,6 +137,29 @@ impl Bitmaps {
             inconsistent: bitmap.inconsistent(),
         });
         shown.collect()
+    }
+
+    /// All bits of a bitmap, sixty-four in a word, however it is used now.
+    ///
+    /// # Errors
+    /// With QEMU's texts.
+    pub fn each_word(
+        &self,
+        node: &str,
+        name: &str,
+        mut hear: impl FnMut(u64),
+    ) -> Result<(), Refusal> {
+        let bitmap = self.find_any(node, name)?;
+        let granularity = bitmap.granularity();
+        let mut bits = DirtyBits::new(granularity.trailing_zeros());
+        bitmap.runs().iter().for_each(|(start, len)| bits.set(*start, *len));
+        let all = bitmap.member().node().size().div_ceil(granularity);
+        if all > MOST_BITS {
+            let text = format!("not supported yet: a bitmap of {all} bits");
+            return Err(Refusal::new(text));
+        }
+        (0..all).step_by(64).for_each(|at| hear(bits.word(at)));
+        Ok(())
     }
 
     /// `block-dirty-bitmap-add`.
@@ -279,10 +305,14 @@ impl Bitmaps {
         kept.or_else(|| stored(member).find(|bitmap| bitmap.name() == name))
     }
 
-    fn find(&self, node: &str, name: &str, want: Want) -> Result<Bitmap, Refusal> {
+    fn find_any(&self, node: &str, name: &str) -> Result<Bitmap, Refusal> {
         let member = self.graph.named(node);
         let member = member.ok_or_else(|| Refusal::new(format!("Node '{node}' not found")))?;
-        let bitmap = self.find_in(&member, name).ok_or_else(|| missing(name))?;
+        self.find_in(&member, name).ok_or_else(|| missing(name))
+    }
+
+    fn find(&self, node: &str, name: &str, want: Want) -> Result<Bitmap, Refusal> {
+        let bitmap = self.find_any(node, name)?;
         self.check(&bitmap, want)?;
         Ok(bitmap)
     }

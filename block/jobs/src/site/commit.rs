@@ -199,6 +199,7 @@ impl Work for Commit {
 
     fn clean(&self) {
         // They would refuse that the base is opened again.
+        let _ = self.graph.require(&self.into, Permissions::UNUSED);
         self.blockers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.writable.end();
     }
