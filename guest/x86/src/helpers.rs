@@ -5,8 +5,8 @@
 
 use crate::processor::X86;
 use crate::{
-    helpers_integer as integer, helpers_segment as segment, helpers_simd as simd,
-    helpers_system as system,
+    helpers_integer as integer, helpers_save as save, helpers_segment as segment,
+    helpers_simd as simd, helpers_system as system, helpers_x87 as x87,
 };
 use ir::HelperId;
 use isa::Helper;
@@ -118,6 +118,8 @@ helpers! {
     Mxcsr "mxcsr" simd::mxcsr, float: true, quiet: true;
     /// Sets MXCSR (value).
     SetMxcsr "set_mxcsr" simd::set_mxcsr, float: true;
+    /// Looks whether a store would fault (address, bytes).
+    ProbeStore "probe_store" simd::probe_store, quiet: true;
     /// `rcpps` and `rsqrtps` of one lane (what, number).
     Estimate "estimate" simd::estimate, quiet: true;
     /// An instruction of a table (which, what it names).
@@ -132,4 +134,56 @@ helpers! {
     MaskedBytes "masked_bytes" simd::masked_bytes;
     /// Gathers (what it names, base, how).
     Gather "gather" simd::gather;
+
+    // The x87: helpers_x87.rs.
+    /// #MF if an exception is pending ().
+    X87Check "x87_check" x87::check, quiet: true;
+    /// `fld` of memory (format, low half, high half).
+    X87Load "x87_load" x87::load, quiet: true;
+    /// `fld` of a register (its number).
+    X87Push "x87_push" x87::push, quiet: true;
+    /// `fld1` and its like (which).
+    X87Constant "x87_constant" x87::constant, quiet: true;
+    /// `fst` to memory (format, whether cut): the low half.
+    X87Store "x87_store" x87::store, quiet: true;
+    /// Pops ().
+    X87Pop "x87_pop" x87::pop, quiet: true;
+    /// `fadd` and its like (what, other operand).
+    X87Arithmetic "x87_arithmetic" x87::arithmetic, quiet: true;
+    /// `fcomi` and its like (register, whether quiet, pops): flags.
+    X87CompareFlags "x87_compare_flags" x87::compare_flags, quiet: true;
+    /// `fst` to a register (its number, pops).
+    X87Copy "x87_copy" x87::copy, quiet: true;
+    /// `fxch` (register).
+    X87Exchange "x87_exchange" x87::exchange, quiet: true;
+    /// `fcmov` (register, whether the condition holds).
+    X87MoveIf "x87_move_if" x87::move_if, quiet: true;
+    /// Instructions on the top of the stack (last byte of the encoding).
+    X87Unary "x87_unary" x87::unary, quiet: true;
+    /// `ffree` (register, pops).
+    X87Free "x87_free" x87::free, quiet: true;
+    /// `fldcw` (value).
+    X87SetControl "x87_set_control" x87::set_control;
+    /// `fninit` ().
+    X87Initialise "x87_initialise" x87::initialise;
+    /// `fnclex` ().
+    X87ClearExceptions "x87_clear_exceptions" x87::clear_exceptions, quiet: true;
+
+    // Saved registers: helpers_save.rs.
+    /// `fnstenv` (address, operand size).
+    StoreEnvironment "store_environment" save::store_environment;
+    /// `fldenv` (address, operand size).
+    LoadEnvironment "load_environment" save::load_environment;
+    /// `fnsave` (address, operand size).
+    X87Save "x87_save" save::save;
+    /// `frstor` (address, operand size).
+    X87Restore "x87_restore" save::restore;
+    /// `fxsave` (address, width of code).
+    Fxsave "fxsave" save::fxsave, float: true;
+    /// `fxrstor` (address, width of code).
+    Fxrstor "fxrstor" save::fxrstor, float: true;
+    /// `xsave` (address, width of code, whether compacted).
+    Xsave "xsave" save::xsave, float: true;
+    /// `xrstor` (address, width of code).
+    Xrstor "xrstor" save::xrstor, float: true;
 }

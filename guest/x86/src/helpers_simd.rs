@@ -60,6 +60,12 @@ pub fn set_mxcsr(cpu: &mut Cpu<'_, X86>, [value, ..]: [u64; 3]) -> Result64 {
     Ok(0)
 }
 
+/// Takes the exception that a store would (address, bytes).
+pub fn probe_store(cpu: &mut Cpu<'_, X86>, [address, bytes, _]: [u64; 3]) -> Result64 {
+    cpu.probe(mmu(cpu.state), Access::Store, address, bytes as u32)?;
+    Ok(0)
+}
+
 /// The estimate of 1 / x (0) or of 1 / √x (1): the nearest of 12 bits, below the 1.5 · 2⁻¹² that the manual
 /// allows. Denormal numbers are zeros, flags are left alone.
 pub fn estimate(_: &mut Cpu<'_, X86>, [what, x, _]: [u64; 3]) -> Result64 {
@@ -115,8 +121,11 @@ impl Named {
         Self { to: at(to), a: at(a), b: at(b), parts: parts.clamp(1, 2).into(), vex: vex != 0, imm }
     }
 
-    /// Clears what is above the result.
+    /// Clears what is above the result, and what was read from memory.
     fn finish(&self, cpu: &mut Cpu<'_, X86>) {
+        if self.b == SPARE_AT {
+            cpu.state.vectors.0[SPARE_AT..SPARE_AT + ZMM_BYTES].fill(0);
+        }
         if self.vex {
             let from = self.to + 16 * self.parts;
             cpu.state.vectors.0[from..self.to + ZMM_BYTES].fill(0);
@@ -150,8 +159,13 @@ pub fn dot_product(cpu: &mut Cpu<'_, X86>, [size, named, _]: [u64; 3]) -> Result
         dot::product(&mut env, size as usize, (a, b), named.imm, stops)
     });
     let values: Vec<_> = parts.collect();
-    cpu.state.mxcsr |= mxcsr_flags(env.flags);
-    if stops(env.flags) {
+    let mut raised = mxcsr_flags(env.flags);
+    if raised & unmasked & BEFORE != 0 {
+        raised &= BEFORE;
+    }
+    cpu.state.mxcsr |= raised;
+    if raised & unmasked != 0 {
+        Named { vex: false, ..named }.finish(cpu);
         return Err(Trap::new(Exception::Simd));
     }
     for (n, value) in values.into_iter().enumerate() {
@@ -198,14 +212,11 @@ pub fn compare_strings(cpu: &mut Cpu<'_, X86>, [named, explicit, to_mask]: [u64;
     };
     let lengths = [length(cpu.state.gpr[0]), length(cpu.state.gpr[2])];
     let found = strings::compare(a, b, lengths, named.imm);
-    if to_mask == 0 {
-        return Ok(u64::from(found.index) | u64::from(found.flags) << 32);
+    if to_mask != 0 {
+        put_part(cpu, 0, found.mask);
     }
-    put_part(cpu, 0, found.mask);
-    if named.vex {
-        cpu.state.vectors.0[16..ZMM_BYTES].fill(0);
-    }
-    Ok(u64::from(found.flags) << 32)
+    Named { to: 0, vex: named.vex && to_mask != 0, ..named }.finish(cpu);
+    Ok(u64::from(found.index) | u64::from(found.flags) << 32)
 }
 
 /// VMASKMOV and VPMASKMOV: lanes whose mask is negative, from memory or to it (what it names: data, mask;
@@ -257,7 +268,10 @@ fn lane_at(cpu: &Cpu<'_, X86>, at: usize, size: usize) -> u64 {
 pub fn masked_bytes(cpu: &mut Cpu<'_, X86>, [places, address, bytes]: [u64; 3]) -> Result64 {
     let (data, mask) = (places as u32 as usize, (places >> 32) as usize);
     let set = mmu(cpu.state);
-    for n in 0..bytes.min(16) as usize {
+    let bytes = bytes.min(16) as usize;
+    // Processors fault at the first byte, whether that is to be written or not.
+    cpu.probe(set, Access::Store, address, 1)?;
+    for n in 0..bytes {
         if cpu.state.vectors.0[mask + n] & 0x80 != 0 {
             let byte = cpu.state.vectors.0[data + n];
             cpu.store(set, MemOp::U8, address.wrapping_add(n as u64), byte.into())?;

@@ -21,6 +21,7 @@ mod simd_rare;
 mod stack;
 mod string;
 mod system;
+mod x87;
 
 pub(crate) use memory::unsigned;
 pub(crate) use operand::Place;

@@ -73,9 +73,9 @@ impl Translator<'_, '_> {
             self.undefined_instruction();
         } else if flag(mode::TS) {
             self.raise(Exception::NotAvailable, 0);
-        } else if mmx {
+        } else if mmx && i.memory.is_none() {
+            // What accesses memory may fault before.
             self.enter_mmx();
-            return true;
         }
         !undefined && !flag(mode::TS)
     }
@@ -90,7 +90,7 @@ impl Translator<'_, '_> {
     }
 
     /// MMX instructions take all x87 registers into use, and make the first one the top.
-    fn enter_mmx(&mut self) {
+    pub(crate) fn enter_mmx(&mut self) {
         let (top, all) = (self.b.imm(0), self.b.imm(ALL_IN_USE));
         self.b.set_reg(FTOP, top);
         self.b.set_reg(FTW, all);
@@ -193,6 +193,7 @@ impl Translator<'_, '_> {
 
     /// Writes the low half of a vector to an MMX register.
     pub(crate) fn put_mmx(&mut self, number: u8, value: Operand) {
+        self.enter_mmx();
         let upper = self.b.imm(MMX_UPPER);
         let whole = self.b.vinsert(Type::V128, Lane::B64, 1, value, upper);
         self.b.vput(Type::V128, mmx_at(number), whole);
@@ -260,6 +261,15 @@ impl Translator<'_, '_> {
         let value = compute(self);
         self.call_effect(HelperIndex::SimdEnd, &[]);
         value
+    }
+
+    /// Takes the exception that writing operand 0 to memory would.
+    pub(crate) fn probe_store(&mut self, i: &Insn) {
+        let size = Self::size(i, 0);
+        let (base, offset) = self.address(i, size);
+        let (offset, size) = (self.imm(offset), self.b.imm(size.into()));
+        let address = self.b.add(base, offset);
+        self.call_effect(HelperIndex::ProbeStore, &[address, size]);
     }
 
     /// Lanes of all ones where the lane is less than zero.

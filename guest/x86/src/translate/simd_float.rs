@@ -203,6 +203,10 @@ impl SimdFloat for Translator<'_, '_> {
         }
         let ty = Self::vector_type(i);
         let a = self.vector_operand(i, 1, ty);
+        if i.memory.is_some() {
+            // A fault comes before exceptions, and leaves no flags.
+            self.probe_store(i);
+        }
         let rounding = rounding(i.byte());
         let value = self.exactly(|t| {
             let mut value = t.zero(Type::V128);
@@ -487,6 +491,8 @@ impl Translator<'_, '_> {
         }
         let ty = Type::V128;
         let a = self.vector_operand(i, 1, ty);
+        // Before an exception of the conversion, after a fault.
+        self.enter_mmx();
         let value = match lane {
             B64 => self.exactly(|t| t.b.vfto_int32(ty, rounding, a)),
             _ => {

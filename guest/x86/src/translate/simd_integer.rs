@@ -202,6 +202,9 @@ impl SimdInteger for Translator<'_, '_> {
     }
 
     fn pinsrd(&mut self, i: &Insn) {
+        if Self::is_wide_outside(i) {
+            return self.undefined_instruction();
+        }
         self.insert(i, if i.w && i.is_long() { B64 } else { B32 });
     }
 
@@ -213,6 +216,9 @@ impl SimdInteger for Translator<'_, '_> {
 
     /// To a general register or memory, in the size of that.
     fn pextr_to(&mut self, i: &Insn) {
+        if i.opcode == 0x16 && Self::is_wide_outside(i) {
+            return self.undefined_instruction();
+        }
         if !self.vectors_enabled(i) {
             return;
         }
@@ -276,6 +282,11 @@ impl SimdInteger for Translator<'_, '_> {
 }
 
 impl Translator<'_, '_> {
+    /// Whether VEX asks for a general register of 64 bits where there is none.
+    fn is_wide_outside(i: &Insn) -> bool {
+        Self::is_vex(i) && i.w && !i.is_long()
+    }
+
     fn lanes(&mut self, i: &Insn, kind: K, lane: Lane) {
         self.binary_vector(i, |t, ty, a, b| t.b.vector2(kind, ty, lane, a, b));
     }

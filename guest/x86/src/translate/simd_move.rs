@@ -104,6 +104,9 @@ impl SimdMove for Translator<'_, '_> {
 
     fn movd_mmx_to(&mut self, i: &Insn) {
         self.movd_to(i);
+        if !self.ended {
+            self.enter_mmx();
+        }
     }
 
     fn movq_mmx(&mut self, i: &Insn) {
@@ -116,7 +119,10 @@ impl SimdMove for Translator<'_, '_> {
         }
         let a = self.vector_operand(i, 1, Type::V128);
         match i.memory {
-            Some(_) => self.store_part(i, 0, a),
+            Some(_) => {
+                self.store_part(i, 0, a);
+                self.enter_mmx();
+            }
             None => self.put_mmx(i.rm, a),
         }
     }

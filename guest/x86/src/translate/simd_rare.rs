@@ -78,8 +78,13 @@ impl SimdRare for Translator<'_, '_> {
     }
 
     fn gather(&mut self, i: &Insn) {
-        let Some(memory) = i.memory else { return self.undefined_instruction() };
-        let index = memory.index.unwrap_or(0);
+        // Without an index register there is nothing to gather; 16-bit addresses have no other.
+        if i.address_size == 2 {
+            return self.undefined_instruction();
+        }
+        let (Some(memory), Some(index)) = (i.memory, i.memory.and_then(|m| m.index)) else {
+            return self.undefined_instruction();
+        };
         let overlaps = i.reg == i.vvvv || i.reg == index || i.vvvv == index;
         if overlaps || !self.vectors_enabled(i) {
             return if overlaps {

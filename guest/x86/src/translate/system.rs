@@ -37,7 +37,13 @@ impl System for Translator<'_, '_> {
         self.call_effect(HelperIndex::LoadSegment, &[number, value]);
         self.lookup_next();
     }
-    fn fwait(&mut self, _: &Insn) {}
+    fn fwait(&mut self, _: &Insn) {
+        // CR0.TS counts with CR0.MP only, which kernels set together.
+        if self.flags & mode::TS != 0 {
+            return self.raise(Exception::NotAvailable, 0);
+        }
+        self.check_pending();
+    }
     fn ins(&mut self, i: &Insn) {
         self.privileged(i);
     }

@@ -276,7 +276,7 @@ pub fn differences(native: &Outcome, found: &Outcome, ignore: u64) -> String {
         let (a, b) = (native.flags & FLAGS, found.flags & FLAGS);
         let _ = writeln!(out, "    flags: {a:#x}, found {b:#x}: {flags:#x} differ");
     }
-    if found.trap == 14 && found.address >= 0xffff_fff0 && matches!(native.trap, 12 | 13) {
+    if found.trap == 14 && found.address >= 0xffff_ffe0 && matches!(native.trap, 12 | 13) {
         // An access across the end of a segment of 4 GiB, where no program has memory.
         return String::new();
     }
