@@ -40,15 +40,6 @@ impl TlbEntry {
     pub const INVALID: u64 = u64::MAX;
     /// Bit of a tag that makes every access slow: writes to translated code.
     pub const SLOW: u64 = 1 << 11;
-
-    const fn none() -> Self {
-        Self {
-            read: AtomicU64::new(Self::INVALID),
-            write: AtomicU64::new(Self::INVALID),
-            addend: AtomicU64::new(0),
-            gpa: AtomicU64::new(0),
-        }
-    }
 }
 
 /// One entry of the jump cache.
@@ -66,17 +57,6 @@ impl JumpEntry {
     pub const fn invalid(index: usize) -> u64 {
         // Small addresses hash to themselves, halved.
         (!index & (JUMP_ENTRIES - 1)) as u64 * 2
-    }
-
-    const fn none() -> [Self; JUMP_ENTRIES] {
-        let mut entries =
-            [const { Self { pc: AtomicU64::new(0), code: AtomicU64::new(0) } }; JUMP_ENTRIES];
-        let mut index = 0;
-        while index < JUMP_ENTRIES {
-            entries[index].pc = AtomicU64::new(Self::invalid(index));
-            index += 1;
-        }
-        entries
     }
 }
 
@@ -279,29 +259,21 @@ impl Core {
     /// Distance of the base register of generated code from the start of the ISA's state.
     pub const BIAS: i32 = 128;
 
-    /// A core with empty caches.
-    pub fn new() -> Self {
-        Self {
-            tlb: [const { [const { TlbEntry::none() }; TLB_ENTRIES] }; 4],
-            jumps: JumpEntry::none(),
-            spill: [0; SPILLS],
-            vector_spill: [[0; 4]; VECTOR_SPILLS],
-            frame: Frame::default(),
-            consts: Consts::default(),
-            resume: 0,
-            target: 0,
-            returns: 0,
-            returns_limit: 0,
-            slow: 0,
-            owner: 0,
-            mxcsr: Self::MXCSR,
-            host_mxcsr: Self::MXCSR,
-            scratch_mxcsr: 0,
-            saved_mxcsr: 0,
-            flags_mxcsr: 0,
-            flags: 0,
-            attention: AtomicU32::new(0),
+    /// Makes a core of one that is all zeros, which is too large to be built elsewhere and moved. Its
+    /// caches are empty; without `tlb`, code that uses the TLB must not run on it, and the host need
+    /// not find memory for that.
+    pub fn fill(&mut self, tlb: bool) {
+        if tlb {
+            for entry in self.tlb.iter_mut().flatten() {
+                (entry.read, entry.write) =
+                    (AtomicU64::new(TlbEntry::INVALID), AtomicU64::new(TlbEntry::INVALID));
+            }
         }
+        for (index, entry) in self.jumps.iter_mut().enumerate() {
+            entry.pc = AtomicU64::new(JumpEntry::invalid(index));
+        }
+        self.consts = Consts::default();
+        (self.mxcsr, self.host_mxcsr) = (Self::MXCSR, Self::MXCSR);
     }
 
     /// MXCSR with all exceptions masked, no flags, rounding to nearest.
@@ -419,22 +391,14 @@ pub struct ExitRecord {
 
 const _: () = assert!(std::mem::offset_of!(Core, jumps) < 1 << 20, "reachable by displacement");
 
-impl Default for Core {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_empty_jump_entry_matches_no_address() {
-        let entries = JumpEntry::none();
         for pc in [0, 1, 2, 0xffe, 0xfff, 0x1000, u64::MAX - 1, u64::MAX] {
-            let index = Core::jump_index(pc);
-            assert_ne!(entries[index].pc.load(std::sync::atomic::Ordering::Relaxed), pc);
+            assert_ne!(JumpEntry::invalid(Core::jump_index(pc)), pc);
         }
         assert!((0..JUMP_ENTRIES).all(|i| Core::jump_index(JumpEntry::invalid(i)) != i));
     }

@@ -22,7 +22,7 @@ pub(crate) struct Block<S> {
 ///
 /// Its own thread reaches everything through raw pointers; other threads only the atomics below.
 pub(crate) struct Shared<S> {
-    block: UnsafeCell<Block<S>>,
+    block: Box<UnsafeCell<Block<S>>>,
     doorbell: Doorbell,
     /// Counts the rounds of the run loop.
     pub(crate) rounds: Rounds,
@@ -31,6 +31,21 @@ pub(crate) struct Shared<S> {
     stored: Box<[AtomicU64]>,
     /// Whether its thread may be parked; without, asking for attention takes no lock.
     parks: bool,
+}
+
+/// A processor's memory in its place; with `tlb`, for code that uses the software TLB.
+fn block<S>(state: S, tlb: bool) -> Box<UnsafeCell<Block<S>>> {
+    let mut block = Box::<UnsafeCell<Block<S>>>::new_zeroed();
+    // A cell is laid out like what is in it.
+    let inside: *mut Block<S> = block.as_mut_ptr().cast();
+    // SAFETY: memory of the block, which the box owns.
+    let place = unsafe { &raw mut (*inside).state };
+    // SAFETY: as above; there is no state yet that would have to be dropped.
+    unsafe { place.write(state) };
+    // SAFETY: the core consists of integers, for which zeros are good, and the state was written.
+    let mut block = unsafe { block.assume_init() };
+    block.get_mut().core.fill(tlb);
+    block
 }
 
 /// Words of `Shared::stored`.
@@ -45,7 +60,7 @@ unsafe impl<S: Send> Sync for Shared<S> {}
 impl<S> Shared<S> {
     pub(crate) fn new(state: S, parks: bool) -> Self {
         Self {
-            block: UnsafeCell::new(Block { core: Core::new(), state }),
+            block: block(state, parks),
             doorbell: Doorbell::new(),
             rounds: Rounds::new(),
             stored: (0..STORED_WORDS).map(|_| AtomicU64::new(0)).collect(),

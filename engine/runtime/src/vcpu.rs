@@ -53,7 +53,7 @@ pub struct Vcpu<G: Guest> {
     /// Exits to the run loop by kind, and units looked up in the shared tables.
     exits: [u64; 7],
     lookups: u64,
-    /// Units that ran lately, by their place in the jump cache.
+    /// Units that ran lately, by their place in the jump cache, modulo their number.
     recent: Box<[Option<Recent>]>,
     mode: Mode,
     epoch: u64,
@@ -67,6 +67,9 @@ pub struct Vcpu<G: Guest> {
 
 // SAFETY: the raw pointers into the shared block are used by the thread that owns the processor.
 unsafe impl<G: Guest> Send for Vcpu<G> {}
+
+/// Units that ran lately, of a thread of a process: what it does between system calls.
+const RECENT: usize = 512;
 
 /// A unit that ran lately.
 #[derive(Clone, Copy)]
@@ -127,7 +130,7 @@ where
             unit: Unit::default(),
             exits: [0; 7],
             lookups: 0,
-            recent: vec![None; JUMP_ENTRIES].into(),
+            recent: vec![None; if process.is_some() { RECENT } else { JUMP_ENTRIES }].into(),
             mode: Mode::default(),
             epoch: 0,
             enter,
@@ -398,9 +401,13 @@ where
         Some(Next::Run(found))
     }
 
+    fn recent_index(&self, pc: u64) -> usize {
+        Core::jump_index(pc) % self.recent.len()
+    }
+
     /// The unit for the present mode if it ran lately and nothing it depends on has changed.
     fn recent(&self, seen: u64) -> Option<(Found, bool)> {
-        let recent = self.recent[Core::jump_index(self.mode.pc)].as_ref()?;
+        let recent = self.recent[self.recent_index(self.mode.pc)].as_ref()?;
         let same = recent.pc == self.mode.pc
             && recent.flags == unit_flags(&self.mode)
             && self.engine.code_generation().keeps(recent.code, recent.global)
@@ -413,8 +420,8 @@ where
             return;
         }
         let (flags, code) = (unit_flags(&self.mode), self.engine.code_generation());
-        self.recent[Core::jump_index(pc)] =
-            Some(Recent { pc, flags, global, code, seen, found: *found });
+        let index = self.recent_index(pc);
+        self.recent[index] = Some(Recent { pc, flags, global, code, seen, found: *found });
         self.engine.note_code(pc);
         let options = &self.engine.cache.options;
         if options.interpret || options.no_chain {
