@@ -6,6 +6,7 @@
 //! current is left alone and needs no network.
 
 mod disk;
+mod programs;
 mod system;
 
 use std::fs;
@@ -56,6 +57,14 @@ const GUESTS: &[Guest] = &[
         version: 1,
         inputs: &[system::FIRST_BOOT],
         build: system::riscv64,
+    },
+    Guest {
+        name: "riscv64-user",
+        about: "Debian's programs in a folder, for user mode",
+        usual: false,
+        version: 1,
+        inputs: &[programs::RECIPE],
+        build: programs::riscv64,
     },
 ];
 

@@ -17,6 +17,7 @@ mod packages;
 mod test;
 mod tidy;
 mod tools;
+mod user;
 
 use std::process::ExitCode;
 
@@ -60,6 +61,12 @@ const TASKS: &[Task] = &[
         usage: "[--with PROGRAM] [--list] [NAME…]",
         about: "boot guests and check what they say",
         run: boots::run,
+    },
+    Task {
+        name: "user",
+        usage: "[--with PROGRAM] [NAME…]",
+        about: "run Debian's programs of a foreign architecture and check what they print",
+        run: user::run,
     },
     Task {
         name: "bench",

@@ -4,12 +4,13 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::boots;
-use crate::emulator::Emulator;
+use crate::emulator::{self, Emulator};
 use crate::fuzz;
 use crate::lent;
 use crate::packages;
 use crate::tidy;
 use crate::tools::{self, Result};
+use crate::user;
 
 /// What a stage found: how many checks held and which did not.
 #[derive(Default)]
@@ -41,6 +42,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "documentation tests", slow: false, run: documentation_tests },
     Stage { name: "fuzz targets", slow: true, run: fuzz_stage },
     Stage { name: "boots", slow: true, run: boot_stage },
+    Stage { name: "user programs", slow: true, run: user_stage },
     Stage { name: "lent disks", slow: true, run: lent_stage },
 ];
 
@@ -121,6 +123,14 @@ fn everywhere(words: &[&str]) -> Count {
         passed: all.passed + one.passed,
         failed: all.failed + one.failed,
     })
+}
+
+/// Debian's programs under user mode.
+fn user_stage() -> Count {
+    match emulator::build().and_then(|program| user::all(&program, &[])) {
+        Ok((passed, failed)) => Count { passed, failed },
+        Err(message) => tell(Err(message)),
+    }
 }
 
 fn tidy_stage() -> Count {

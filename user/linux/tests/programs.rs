@@ -41,23 +41,35 @@ fn main() -> ExitCode {
         .map(|word| word.to_string_lossy().into_owned())
         .filter(|word| !word.starts_with('-'))
         .collect();
-    if rest.iter().any(|word| word == "--list") {
+    let has = |flag: &str| rest.iter().any(|word| word == flag);
+    let mut names = programs();
+    names.extend(CHECKS.iter().map(|(name, _)| (*name).to_owned()));
+    let exact = has("--exact");
+    let chosen = |name: &String| {
+        let matches = |word: &String| if exact { name == word } else { name.contains(word) };
+        wanted.is_empty() || wanted.iter().any(matches)
+    };
+    names.retain(chosen);
+    if has("--list") {
+        // As test runners ask: no test is left out.
+        let listed = if has("--ignored") { &[][..] } else { &names };
+        listed.iter().for_each(|name| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
-    run_all(&wanted)
+    run_all(&names)
 }
 
-/// Runs the tests whose names contain one of the words, and tells as the standard harness does.
-fn run_all(wanted: &[String]) -> ExitCode {
+/// Runs tests, and tells as the standard harness does.
+fn run_all(names: &[String]) -> ExitCode {
     let bench = Bench::new();
-    let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|word| name.contains(word));
     let mut results = Vec::new();
-    for name in programs().into_iter().filter(|name| chosen(name)) {
-        let done = bench.compare(&name);
+    for name in names {
+        let check = CHECKS.iter().find(|(check, _)| check == name);
+        let done = match check {
+            Some((_, check)) => check(&bench),
+            None => bench.compare(name),
+        };
         results.push((name, done));
-    }
-    for (name, check) in CHECKS.iter().filter(|(name, _)| chosen(name)) {
-        results.push(((*name).to_owned(), check(&bench)));
     }
     println!("running {} tests", results.len());
     for (name, done) in &results {
