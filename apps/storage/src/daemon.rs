@@ -81,8 +81,14 @@ impl Daemon {
         let events = Arc::new(Events::new(Arc::clone(&schema)));
         let listener = Arc::new(JobEvents(Arc::clone(&events)));
         let jobs = Jobs::new(listener, Arc::new(HostClock::default()));
+        let graph = Graph::new();
+        let told = Arc::clone(&events);
+        graph.hear(move |notice| {
+            let (name, data) = crate::views::notice(&notice);
+            told.emit(name, data);
+        });
         let daemon = Self {
-            site: Site::new(Graph::new(), jobs),
+            site: Site::new(graph, jobs),
             objects: Objects::default(),
             chardevs: Chardevs::start(1, |_| {})?,
             exports: ExportList::default(),

@@ -1,6 +1,8 @@
 //! What is shown of nodes and jobs.
 
-use graph::{Edge, Graph, GraphEdge, GraphNode, Member, NodeInfo, NodeKind, Role, User};
+use graph::{
+    Edge, Graph, GraphEdge, GraphNode, Member, NodeInfo, NodeKind, Notice, Role, SECTOR, User,
+};
 use jobs::job::{Event, JobInfo, Kind, Milestone};
 use jobs::site::{DirtyInfo, Site};
 use serde_json::{Map, Value, json};
@@ -229,6 +231,29 @@ pub(crate) fn job_event(event: &Event) -> Map<String, Value> {
             json!({"device": device, "operation": operation.name(), "action": action.name()})
         }
     })
+}
+
+/// The event by which clients hear of a node, and what comes with it.
+pub(crate) fn notice(notice: &Notice) -> (&'static str, Map<String, Value>) {
+    let sectors = |offset: u64, len: u64| {
+        let first = offset / SECTOR;
+        (first, offset.saturating_add(len).div_ceil(SECTOR) - first)
+    };
+    match notice {
+        Notice::Disagreement { node, offset, len } => {
+            let (first, count) = sectors(*offset, *len);
+            let data = json!({"reference": node, "sector-num": first, "sectors-count": count});
+            ("QUORUM_FAILURE", crate::daemon::members(data))
+        }
+        Notice::BadChild { child, operation, offset, len, error } => {
+            let (first, count) = sectors(*offset, *len);
+            let mut data = crate::daemon::members(json!({
+                "type": operation, "node-name": child, "sector-num": first, "sectors-count": count,
+            }));
+            data.extend(error.as_ref().map(|text| ("error".to_owned(), json!(text))));
+            ("QUORUM_REPORT_BAD", data)
+        }
+    }
 }
 
 fn milestone(at: &Milestone) -> Value {

@@ -4,10 +4,11 @@
 //! the most agree on, if those are enough; children that disagree are reported and, if wanted, corrected.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use graph::{
-    Child, Extent, ExtentKind, Limits, Node, NodeInfo, OpenError, Role, WriteFlags, ZeroFlags,
+    Child, Extent, ExtentKind, Limits, Node, NodeInfo, OpenError, Role, Siblings, WriteFlags,
+    ZeroFlags,
 };
 
 use crate::blkverify::difference;
@@ -65,7 +66,7 @@ pub enum QuorumEvent {
     /// `QUORUM_REPORT_BAD`: a child failed or disagrees.
     Bad {
         /// Its number.
-        child: usize,
+        child: u32,
         /// What it was asked for.
         op: QuorumOp,
         /// First byte.
@@ -80,8 +81,18 @@ pub enum QuorumEvent {
 /// Who hears of the events of a quorum.
 pub type QuorumListener = Arc<dyn Fn(&QuorumEvent) + Send + Sync>;
 
+/// A child by its number.
+type Numbered = (u32, Arc<dyn Node>);
+
+/// The children, and the number of the next one.
+struct Family {
+    /// Never empty.
+    children: Vec<Numbered>,
+    next: u32,
+}
+
 struct Quorum {
-    children: Vec<Arc<dyn Node>>,
+    family: RwLock<Family>,
     options: QuorumOptions,
     listener: Option<QuorumListener>,
 }
@@ -117,34 +128,68 @@ pub fn quorum(
     if children.iter().any(|child| child.size() != size) {
         return refuse("Could not refresh total sector count: Input/output error");
     }
-    Ok(Arc::new(Quorum { children, options, listener }))
+    let children: Vec<_> = (0..).zip(children).collect();
+    let family = RwLock::new(Family { next: children.len() as u32, children });
+    Ok(Arc::new(Quorum { family, options, listener }))
+}
+
+/// Text for an operation that a quorum with `blkverify=on` refuses.
+const FIXED: &str = "Cannot add a child to a quorum in blkverify mode";
+
+impl Siblings for Quorum {
+    fn next(&self) -> Result<u32, OpenError> {
+        match self.options.blkverify {
+            true => Err(OpenError::Option(FIXED.to_owned())),
+            false => Ok(self.family().next),
+        }
+    }
+
+    fn adopt(&self, number: u32, child: Arc<dyn Node>) {
+        let mut family = self.family.write().unwrap_or_else(PoisonError::into_inner);
+        family.children.push((number, child));
+        family.next = number.saturating_add(1);
+    }
+
+    fn release(&self, number: u32) -> Result<(), OpenError> {
+        let mut family = self.family.write().unwrap_or_else(PoisonError::into_inner);
+        let threshold = self.options.threshold;
+        if family.children.len() as u64 <= threshold {
+            return Err(OpenError::Option(format!(
+                "The number of children cannot be lower than the vote threshold {threshold}"
+            )));
+        }
+        family.children.retain(|(known, _)| *known != number);
+        if number.checked_add(1) == Some(family.next) {
+            family.next = number;
+        }
+        Ok(())
+    }
 }
 
 impl Quorum {
+    fn family(&self) -> RwLockReadGuard<'_, Family> {
+        self.family.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn report(&self, event: &QuorumEvent) {
         if let Some(listener) = &self.listener {
             listener(event);
         }
     }
 
-    fn bad(
-        &self,
-        child: usize,
-        op: QuorumOp,
-        (offset, len): (u64, u64),
-        error: Option<&io::Error>,
-    ) {
+    fn bad(&self, child: u32, op: QuorumOp, (offset, len): (u64, u64), error: Option<&io::Error>) {
         let error = error.map(graph::host_text);
         self.report(&QuorumEvent::Bad { child, op, offset, len, error });
     }
 
     /// Does something with every child at the same time; their results in order.
-    fn each<T: Send>(&self, act: impl Fn(&dyn Node) -> T + Sync) -> Vec<T> {
+    fn each<T: Send>(family: &Family, act: impl Fn(&dyn Node) -> T + Sync) -> Vec<T> {
         let act = &act;
         std::thread::scope(|scope| {
+            let others = family.children[1..].iter();
             let others: Vec<_> =
-                self.children[1..].iter().map(|child| scope.spawn(move || act(&**child))).collect();
-            let first = act(&*self.children[0]);
+                others.map(|(_, child)| scope.spawn(move || act(&**child))).collect();
+            let first = act(&*family.children[0].1);
             let join = |t: std::thread::ScopedJoinHandle<'_, T>| t.join().expect("it only calls");
             std::iter::once(first).chain(others.into_iter().map(join)).collect()
         })
@@ -153,13 +198,14 @@ impl Quorum {
     /// Whether enough children succeeded; else the error that most of them have.
     fn vote(
         &self,
+        family: &Family,
         op: QuorumOp,
         range: (u64, u64),
         results: Vec<io::Result<()>>,
     ) -> io::Result<()> {
-        for (child, result) in results.iter().enumerate() {
+        for ((child, _), result) in family.children.iter().zip(&results) {
             if let Err(error) = result {
-                self.bad(child, op, range, Some(error));
+                self.bad(*child, op, range, Some(error));
             }
         }
         let good = results.iter().filter(|r| r.is_ok()).count() as u64;
@@ -175,11 +221,11 @@ impl Quorum {
 
     fn read_first(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let mut last = Ok(());
-        for (number, child) in self.children.iter().enumerate() {
+        for (number, child) in &self.family().children {
             last = child.read_at(offset, buf);
             match &last {
                 Ok(()) => break,
-                Err(e) => self.bad(number, QuorumOp::Read, (offset, buf.len() as u64), Some(e)),
+                Err(e) => self.bad(*number, QuorumOp::Read, (offset, buf.len() as u64), Some(e)),
             }
         }
         last
@@ -187,23 +233,22 @@ impl Quorum {
 
     fn read_voted(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let range = (offset, buf.len() as u64);
+        let family = self.family();
+        let number = |at: usize| family.children[at].0;
         let read = |child: &dyn Node| {
             let mut bytes = vec![0; range.1 as usize];
             child.read_at(offset, &mut bytes).map(|()| bytes)
         };
-        let answers = self.each(read);
+        let answers = Self::each(&family, read);
         let good: Vec<(usize, &Vec<u8>)> =
             answers.iter().enumerate().filter_map(|(n, a)| Some((n, a.as_ref().ok()?))).collect();
         if (good.len() as u64) < self.options.threshold {
-            return self.vote(
-                QuorumOp::Read,
-                range,
-                answers.into_iter().map(|a| a.map(drop)).collect(),
-            );
+            let results = answers.into_iter().map(|answer| answer.map(drop)).collect();
+            return self.vote(&family, QuorumOp::Read, range, results);
         }
-        for (number, answer) in answers.iter().enumerate() {
+        for (at, answer) in answers.iter().enumerate() {
             if let Err(error) = answer {
-                self.bad(number, QuorumOp::Read, range, Some(error));
+                self.bad(number(at), QuorumOp::Read, range, Some(error));
             }
         }
         if self.options.blkverify
@@ -221,8 +266,8 @@ impl Quorum {
         let winner = first.max_by_key(|(votes, n, _)| (*votes, usize::MAX - n));
         let Some((votes, _, winner)) = winner else { return Err(io::ErrorKind::Other.into()) };
         if votes as u64 != good.len() as u64 {
-            for (number, _) in good.iter().filter(|(_, b)| *b != winner) {
-                self.bad(*number, QuorumOp::Read, range, None);
+            for (at, _) in good.iter().filter(|(_, b)| *b != winner) {
+                self.bad(number(*at), QuorumOp::Read, range, None);
             }
         }
         if (votes as u64) < self.options.threshold {
@@ -230,9 +275,9 @@ impl Quorum {
             return Err(io::Error::from_raw_os_error(5));
         }
         if self.options.rewrite_corrupted {
-            for (number, _) in good.iter().filter(|(_, b)| *b != winner) {
+            for (at, _) in good.iter().filter(|(_, b)| *b != winner) {
                 // What cannot be corrected is outvoted again next time.
-                let _ = self.children[*number].write_at(offset, winner, WriteFlags::default());
+                let _ = family.children[*at].1.write_at(offset, winner, WriteFlags::default());
             }
         }
         buf.copy_from_slice(winner);
@@ -242,7 +287,7 @@ impl Quorum {
 
 impl Node for Quorum {
     fn size(&self) -> u64 {
-        self.children[0].size()
+        self.family().children[0].1.size()
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
@@ -253,13 +298,15 @@ impl Node for Quorum {
     }
 
     fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> io::Result<()> {
-        let results = self.each(|child| child.write_at(offset, buf, flags));
-        self.vote(QuorumOp::Write, (offset, buf.len() as u64), results)
+        let family = self.family();
+        let results = Self::each(&family, |child| child.write_at(offset, buf, flags));
+        self.vote(&family, QuorumOp::Write, (offset, buf.len() as u64), results)
     }
 
     fn write_zeroes(&self, offset: u64, len: u64, flags: ZeroFlags) -> io::Result<()> {
-        let results = self.each(|child| child.write_zeroes(offset, len, flags));
-        self.vote(QuorumOp::Write, (offset, len), results)
+        let family = self.family();
+        let results = Self::each(&family, |child| child.write_zeroes(offset, len, flags));
+        self.vote(&family, QuorumOp::Write, (offset, len), results)
     }
 
     /// Children may make different content of what is discarded: nothing is.
@@ -268,15 +315,16 @@ impl Node for Quorum {
     }
 
     fn flush(&self) -> io::Result<()> {
-        let results = self.each(|child| child.flush());
-        self.vote(QuorumOp::Flush, (0, self.size()), results)
+        let family = self.family();
+        let results = Self::each(&family, |child| child.flush());
+        self.vote(&family, QuorumOp::Flush, (0, family.children[0].1.size()), results)
     }
 
     /// Zeroes where all children say so; else somebody has data.
     fn block_status(&self, offset: u64, len: u64) -> io::Result<Extent> {
         let mut len = len;
         let mut zero = true;
-        for child in &self.children {
+        for (_, child) in &self.family().children {
             let status = graph::status_above(child, None, offset, len)?;
             let here = matches!(status.kind, ExtentKind::Zero | ExtentKind::Unallocated);
             if !here {
@@ -295,11 +343,12 @@ impl Node for Quorum {
     }
 
     fn read_only(&self) -> bool {
-        self.children.iter().any(|child| child.read_only())
+        self.family().children.iter().any(|(_, child)| child.read_only())
     }
 
     fn limits(&self) -> Limits {
-        let all = self.children.iter().map(|child| child.limits());
+        let family = self.family();
+        let all = family.children.iter().map(|(_, child)| child.limits());
         all.reduce(|a, b| Limits {
             request_alignment: a.request_alignment.max(b.request_alignment),
             logical_block: a.logical_block.max(b.logical_block),
@@ -310,23 +359,26 @@ impl Node for Quorum {
     }
 
     fn children(&self) -> Vec<Child> {
-        let numbered = (0..).zip(&self.children);
-        let child = |(n, node): (u32, &Arc<dyn Node>)| Child {
-            role: Role::Member(n),
-            node: Arc::clone(node),
-        };
-        let mut children: Vec<Child> = numbered.map(child).collect();
+        let family = self.family();
+        let child = |(n, node): &Numbered| Child { role: Role::Member(*n), node: Arc::clone(node) };
+        let mut children: Vec<Child> = family.children.iter().map(child).collect();
         children.reverse();
         children
     }
 
     fn info(&self) -> NodeInfo {
-        let children: Vec<String> = self.children.iter().map(|node| described(&**node)).collect();
+        let family = self.family();
+        let children = family.children.iter().map(|(_, node)| described(&**node));
+        let children: Vec<String> = children.collect();
         let filename = format!(
             "json:{{\"children\": [{}], \"driver\": \"quorum\", \"vote-threshold\": \"{}\"}}",
             children.join(", "),
             self.options.threshold
         );
         NodeInfo { driver: "quorum", filename, ..NodeInfo::default() }
+    }
+
+    fn siblings(&self) -> Option<&dyn Siblings> {
+        Some(self)
     }
 }

@@ -195,7 +195,7 @@ impl Manager<'_> {
     /// `x-blockdev-change`: adds a child to a node or takes one away.
     ///
     /// # Errors
-    /// `Option`: only nodes of driver `quorum` can do that, and not yet.
+    /// As [`Graph::add_child`] and [`Graph::remove_child`].
     pub fn change_children(
         &self,
         parent: &str,
@@ -203,27 +203,14 @@ impl Manager<'_> {
         node: Option<&str>,
     ) -> Result<(), OpenError> {
         let member = self.graph.get(parent)?;
-        let quorum = member.node().info().driver == "quorum";
-        let later = || OpenError::NotSupported {
-            path: parent.to_owned(),
-            what: "other children of a quorum node".to_owned(),
-        };
         match (child, node) {
             (Some(_), Some(_)) => refuse("The parameters child and node are in conflict"),
             (None, None) => refuse("Either child or node must be specified"),
-            (Some(child), None) => {
-                let known = member.children().iter().any(|edge| edge.role_text() == child);
-                match known {
-                    false => refuse(format!("Node '{parent}' does not have child '{child}'")),
-                    true if quorum => Err(later()),
-                    true => refuse(format!("The node {parent} does not support removing a child")),
-                }
-            }
-            (None, Some(node)) if self.graph.named(node).is_none() => {
-                refuse(format!("Node '{node}' not found"))
-            }
-            (None, Some(_)) if quorum => Err(later()),
-            (None, Some(_)) => refuse(format!("The node {parent} does not support adding a child")),
+            (Some(child), None) => self.graph.remove_child(&member, child),
+            (None, Some(node)) => match self.graph.named(node) {
+                Some(target) => self.graph.add_child(&member, &target),
+                None => refuse(format!("Node '{node}' not found")),
+            },
         }
     }
 

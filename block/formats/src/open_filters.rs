@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use filters::blkdebug::{Pretended, Refusal, Rules};
-use filters::{CbwOptions, OnCbwError, QuorumOptions, ReadPattern, Steps};
+use filters::{CbwOptions, OnCbwError, QuorumEvent, QuorumOp, QuorumOptions, ReadPattern, Steps};
 use graph::throttle::Group;
-use graph::{Edge, Member, Name, Node, NodeKind, OpenError, Role, Secrets, User};
+use graph::{Edge, Graph, Member, Name, Node, NodeKind, Notice, OpenError, Role, Secrets, User};
 
 use crate::keys::{Keys, Style};
 use crate::open::{Inherited, Made, Opener, missing};
@@ -387,5 +387,32 @@ fn quorum(
             None => break,
         }
     }
-    filters::quorum(children, options, None)
+    let (graph, name) = (Arc::downgrade(opener.graph), wiring.name.text().to_owned());
+    let tell = move |event: &QuorumEvent| {
+        if let Some(graph) = graph.upgrade() {
+            graph.tell(notice(&graph, &name, event));
+        }
+    };
+    filters::quorum(children, options, Some(Arc::new(tell)))
+}
+
+/// What is told of a quorum.
+fn notice(graph: &Graph, name: &str, event: &QuorumEvent) -> Notice {
+    match event {
+        QuorumEvent::Failure { offset, len } => {
+            Notice::Disagreement { node: name.to_owned(), offset: *offset, len: *len }
+        }
+        QuorumEvent::Bad { child, op, offset, len, error } => {
+            let is_it = |edge: &Arc<Edge>| *edge.user() == User::Node(Role::Member(*child));
+            let edges = graph.named(name).map(|member| member.children()).unwrap_or_default();
+            let target = edges.into_iter().find(is_it).and_then(|edge| edge.target());
+            let operation = match op {
+                QuorumOp::Read => "read",
+                QuorumOp::Write => "write",
+                QuorumOp::Flush => "flush",
+            };
+            let child = target.map(|member| member.name().to_owned()).unwrap_or_default();
+            Notice::BadChild { child, operation, offset: *offset, len: *len, error: error.clone() }
+        }
+    }
 }

@@ -31,6 +31,7 @@ mod policy;
 mod queue;
 mod ranges;
 mod reopen;
+mod siblings;
 mod statistics;
 mod status;
 pub mod throttle;
@@ -53,7 +54,7 @@ pub use member::{Member, Operation};
 pub use network::{Blocker, Graph, Name, NewMember, valid_node_name};
 pub use node::{
     Child, Extent, ExtentKind, FIXED_LENGTH, Limits, Memory, Node, NodeInfo, Role, SECTOR,
-    WriteFlags, ZeroFlags, check_range, is_zero,
+    Siblings, WriteFlags, ZeroFlags, check_range, is_zero,
 };
 pub use past::Past;
 pub use permissions::{Access, NodeKind, Permissions};
@@ -61,5 +62,6 @@ pub use policy::Discards;
 pub use queue::{Completion, Op, Queue, Request};
 pub use ranges::{RangeGuard, RangeLocks, Sharing};
 pub use reopen::{Recipe, Reopening};
+pub use siblings::Notice;
 pub use statistics::{Counters, Statistics};
 pub use status::{Status, backing_of, status_above};

@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use crate::drain::{Drained, Drains};
 use crate::member::Block;
 use crate::reopen::cycle;
 use crate::{
-    Access, Disk, DiskOptions, Edge, Hook, Member, Node, NodeKind, OpenError, Operation,
+    Access, Disk, DiskOptions, Edge, Hook, Member, Node, NodeKind, Notice, OpenError, Operation,
     Permissions, Preallocation, Role, User, WriteThreshold,
 };
 
@@ -23,7 +23,11 @@ pub struct Graph {
     /// Leaf lock: nothing is waited for and nothing else is locked under it.
     names: Mutex<Names>,
     pub(crate) drains: Drains,
+    pub(crate) notices: OnceLock<Hearer>,
 }
+
+/// Who hears what nodes have to tell.
+type Hearer = Box<dyn Fn(Notice) + Send + Sync>;
 
 #[derive(Default)]
 struct Names {

@@ -275,10 +275,33 @@ pub trait Node: Send + Sync {
         None
     }
 
+    /// The facet of nodes whose children may come and go.
+    fn siblings(&self) -> Option<&dyn Siblings> {
+        None
+    }
+
     /// The facet of nodes that stop requests at events.
     fn breakpoints(&self) -> Option<Arc<dyn Breakpoints>> {
         None
     }
+}
+
+/// Children of one node that may come and go, while nothing is in flight in it.
+pub trait Siblings: Send + Sync {
+    /// The number of the next child.
+    ///
+    /// # Errors
+    /// `Option` for a node that takes no other one.
+    fn next(&self) -> Result<u32, OpenError>;
+
+    /// Takes a child.
+    fn adopt(&self, number: u32, child: Arc<dyn Node>);
+
+    /// Lets a child go.
+    ///
+    /// # Errors
+    /// `Option` when the node needs all that it has.
+    fn release(&self, number: u32) -> Result<(), OpenError>;
 }
 
 /// Refuses a range that is not inside `[0, size)`.

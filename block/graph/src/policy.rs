@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
     Breakpoints, Child, DetectZeroes, DiskOptions, Event, Extent, Image, Limits, Node, NodeInfo,
-    OpenError, Past, Permissions, Preallocation, WriteFlags, ZeroFlags, is_zero,
+    OpenError, Past, Permissions, Preallocation, Siblings, WriteFlags, ZeroFlags, is_zero,
 };
 
 /// Options of a member in a form that requests can look at.
@@ -217,6 +217,10 @@ impl Node for Governed {
 
     fn past(&self) -> Option<Arc<dyn Past>> {
         self.node.past()
+    }
+
+    fn siblings(&self) -> Option<&dyn Siblings> {
+        self.node.siblings()
     }
 
     fn breakpoints(&self) -> Option<Arc<dyn Breakpoints>> {

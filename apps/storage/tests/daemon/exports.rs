@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     ("a_bitmap_is_told", bitmap),
     ("exports_come_by_options", by_options),
     ("a_node_is_a_file", mounted),
+    ("a_quorum_tells_and_gets_other_children", quorum),
     ("clients_feel_what_a_node_does_with_zeroes_and_discards", blanks),
 ];
 
@@ -100,6 +101,67 @@ fn blanks() {
     for (ours, theirs) in ours.iter().zip(&theirs) {
         assert_eq!(ours, theirs);
     }
+}
+
+/// What a daemon tells of a quorum with a child that fails, and what is in the files at the end.
+fn of_quorum(whose: Whose) -> Vec<Value> {
+    let within = folder(&format!("quorum-{whose:?}"));
+    for name in ["a", "b", "c"] {
+        std::fs::write(within.join(name), vec![0; 1 << 20]).unwrap();
+    }
+    let server = ["--nbd-server", "addr.type=unix,addr.path=nbd"];
+    let daemon = Daemon::start(whose, &server, &within);
+    let mut client = daemon.client();
+    let file = |name: &str| json!({"driver": "file", "filename": name});
+    let raw = |name: &str| json!({"driver": "raw", "node-name": format!("{name}-raw"), "file": file(name)});
+    let errors = json!([{"event": "none", "errno": 5, "iotype": "write", "once": false}]);
+    let bad = json!({
+        "driver": "blkdebug", "node-name": "bad", "image": file("a"), "inject-error": errors
+    });
+    for node in [bad, raw("b"), raw("c")] {
+        client.call("blockdev-add", node);
+    }
+    let children = json!(["bad", "b-raw"]);
+    let node = json!({
+        "driver": "quorum", "node-name": "disk", "vote-threshold": 1, "children": children
+    });
+    client.call("blockdev-add", node);
+    let export = json!({"type": "nbd", "id": "e", "node-name": "disk", "writable": true});
+    client.call("block-export-add", export);
+    let io = |command: &str| {
+        tool(Whose::Peer, "qemu-io", &["-f", "raw", "-c", command, URI], &within).output().unwrap()
+    };
+    assert!(io("write -P 1 1000 300").status.success());
+    let mut told = vec![client.event("QUORUM_REPORT_BAD")];
+    // A third one comes while the disk is in use, and the bad one goes.
+    client.call("x-blockdev-change", json!({"parent": "disk", "node": "c-raw"}));
+    client.call("x-blockdev-change", json!({"parent": "disk", "child": "children.0"}));
+    assert!(io("write -P 2 64k 64k").status.success());
+    client.call("block-export-del", json!({"id": "e", "mode": "hard"}));
+    client.call("blockdev-del", json!({"node-name": "disk"}));
+    // Too few are good.
+    let node = json!({
+        "driver": "quorum", "node-name": "disk", "vote-threshold": 2, "children": children
+    });
+    client.call("blockdev-add", node);
+    let export = json!({"type": "nbd", "id": "e", "node-name": "disk", "writable": true});
+    client.call("block-export-add", export);
+    assert!(!io("write -P 3 4k 4k").status.success());
+    told.push(client.event("QUORUM_FAILURE"));
+    client.call("quit", json!({}));
+    assert!(daemon.ended().success());
+    let content = |name: &str| {
+        let bytes = std::fs::read(within.join(name)).unwrap();
+        json!([bytes[1000], bytes[4 << 10], bytes[64 << 10]])
+    };
+    told.extend(["a", "b", "c"].map(content));
+    told
+}
+
+fn quorum() {
+    let [theirs, ours] = [Whose::Peer, Whose::Ours].map(of_quorum);
+    assert_eq!(ours, theirs);
+    assert_eq!(ours[3..], [json!([1, 3, 2]), json!([0, 0, 2])]);
 }
 
 fn in_use() {

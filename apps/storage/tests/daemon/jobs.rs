@@ -10,6 +10,7 @@ pub const TESTS: &[Test] = &[
     ("a_backup_is_a_copy", backup),
     ("a_mirror_follows_and_takes_over", mirror),
     ("layers_are_committed_and_streamed", layers),
+    ("layers_that_are_read_only_are_written_by_jobs", read_only_layers),
     ("a_group_of_jobs_fails_together", group),
     ("an_image_is_made_and_copied_by_name", by_name),
 ];
@@ -121,6 +122,73 @@ fn layers() {
         }
         img(&within, &["check", "-q", "top"]);
     }
+}
+
+fn read_only_layers() {
+    let within = folder("read-only-layers");
+    image(&within, "base", "write -P 1 0 2M");
+    img(&within, &["create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "top"]);
+    must(Whose::Peer, "qemu-io", &["-c", "write -P 2 1M 2M", "top"], &within);
+    for name in ["base", "top"] {
+        std::fs::copy(within.join(name), within.join(format!("{name}-before"))).unwrap();
+    }
+    img(&within, &["convert", "-O", "raw", "top", "content"]);
+    let daemon = Daemon::start(Whose::Ours, &[], &within);
+    let mut client = daemon.client();
+    let is_read_only = |client: &mut crate::client::Client, name: &str| {
+        let nodes = client.call("query-named-block-nodes", json!({}));
+        let nodes = nodes.as_array().unwrap();
+        nodes.iter().find(|node| node["node-name"] == name).unwrap()["ro"].clone()
+    };
+    let until = |client: &mut crate::client::Client, status: &str| {
+        while client.event("JOB_STATUS_CHANGE") != json!({"id": "j", "status": status}) {}
+    };
+    let file = |name: &str| json!({"driver": "file", "filename": name});
+    // A stream writes an overlay that is read-only before and after.
+    client.call(
+        "blockdev-add",
+        json!({
+            "driver": "qcow2", "node-name": "top", "read-only": true, "file": file("top")
+        }),
+    );
+    client.call("block-stream", json!({"job-id": "j", "device": "top", "auto-dismiss": false}));
+    assert_eq!(client.event("BLOCK_JOB_COMPLETED").get("error"), None);
+    until(&mut client, "concluded");
+    client.call("job-dismiss", json!({"id": "j"}));
+    assert_eq!(is_read_only(&mut client, "top"), true);
+    client.call("blockdev-del", json!({"node-name": "top"}));
+    img(&within, &["check", "-q", "top"]);
+    img(&within, &["compare", "-F", "raw", "top", "content"]);
+    assert!(!img(&within, &["info", "top"]).contains("backing"));
+    std::fs::copy(within.join("top-before"), within.join("top")).unwrap();
+
+    // A commit of the active layer: given up, and then completed.
+    client.call(
+        "blockdev-add",
+        json!({
+            "driver": "qcow2", "node-name": "top", "file": file("top"), "backing": {
+                "driver": "qcow2", "node-name": "base", "file": file("base")
+            }
+        }),
+    );
+    for end in ["block-job-cancel", "job-complete"] {
+        assert_eq!(is_read_only(&mut client, "base"), true, "before {end}");
+        let job = json!({"job-id": "j", "device": "top", "auto-dismiss": false});
+        client.call("block-commit", job);
+        until(&mut client, "ready");
+        assert_eq!(is_read_only(&mut client, "base"), false);
+        let arguments =
+            if end == "job-complete" { json!({"id": "j"}) } else { json!({"device": "j"}) };
+        client.call(end, arguments);
+        until(&mut client, "concluded");
+        client.call("job-dismiss", json!({"id": "j"}));
+    }
+    // It has taken the place of what was written.
+    assert_eq!(is_read_only(&mut client, "base"), false);
+    client.call("quit", json!({}));
+    assert!(daemon.ended().success());
+    img(&within, &["check", "-q", "base"]);
+    img(&within, &["compare", "-F", "raw", "base", "content"]);
 }
 
 fn group() {

@@ -13,6 +13,7 @@ use graph::{
     Operation as Use, Permissions, User,
 };
 
+use super::writable::Writable;
 use crate::engine::{
     BUFFER, Fence, Layers, Load, Mishap, Outlook, Piece, Policies, Pump, Sided, Transfer, ZEROES,
     backing, drive, reads_zero,
@@ -75,8 +76,9 @@ pub(crate) struct Mirror {
     pivots: AtomicBool,
     /// Edges were turned to the target, and everything stands still until that is final.
     turned: Mutex<Option<(Arc<Member>, Drained)>>,
-    #[expect(dead_code, reason = "held, not used")]
-    blockers: Vec<Blocker>,
+    blockers: Mutex<Vec<Blocker>>,
+    /// The target, if it was read-only.
+    writable: Writable,
 }
 
 /// Sees the changes of the source.
@@ -141,6 +143,7 @@ impl Mirror {
         source: &Arc<Member>,
         target: &Arc<Member>,
         plan: Plan,
+        writable: Writable,
     ) -> Result<Arc<Self>, graph::OpenError> {
         let user = || User::Job(id.to_owned());
         let reader = Permissions { taken: Access::READ, shared: Access::ALL };
@@ -178,7 +181,8 @@ impl Mirror {
             from,
             pivots: AtomicBool::new(false),
             turned: Mutex::default(),
-            blockers,
+            blockers: Mutex::new(blockers),
+            writable,
         }))
     }
 
@@ -393,6 +397,7 @@ impl Work for Mirror {
     }
 
     fn abort(&self) {
+        self.pivots.store(false, Ordering::SeqCst);
         // Another job of the group failed behind us. Nothing has been written meanwhile.
         if let Some((replaced, _)) = &*self.turned() {
             let _ = self.graph.replace(&self.target, replaced);
@@ -402,7 +407,14 @@ impl Work for Mirror {
     fn clean(&self) {
         self.hook.over.store(true, Ordering::SeqCst);
         self.graph.remove_hook(&self.source, &(Arc::clone(&self.hook) as Arc<dyn Hook>));
-        *self.turned() = None;
+        let turned = self.turned().take().is_some();
+        if turned && self.pivots.load(Ordering::SeqCst) {
+            // Who has written the source writes it from now on.
+            self.writable.keep();
+        }
+        let _ = self.graph.require(&self.hook.target, Permissions::UNUSED);
+        self.blockers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.writable.end();
     }
 
     fn completes(&self) -> bool {

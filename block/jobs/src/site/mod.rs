@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use graph::{Graph, Member, NodeKind, Operation as Use, Role, User};
 
+use self::writable::Writable;
 use crate::engine::{Policies, backing};
 use crate::job::{Class, Group, JobOptions, Jobs, Kind, OnError, Refusal, Work};
 
@@ -243,7 +244,9 @@ impl Site {
         };
         self.launch(Kind::Mirror, common, |id| {
             let (source, target) = (&source, &target);
-            let work = mirror::Mirror::begin(&self.graph, id, Kind::Mirror, source, target, plan)?;
+            let (graph, kind) = (&self.graph, Kind::Mirror);
+            let none = Writable::new(graph);
+            let work = mirror::Mirror::begin(graph, id, kind, source, target, plan, none)?;
             Ok(work)
         })
     }
@@ -377,9 +380,6 @@ impl Site {
             let text = "backing file specified, but streaming the entire chain";
             return refuse(text.to_owned());
         }
-        if top.node().read_only() {
-            return refuse("Block node is read-only".to_owned());
-        }
         let (name, on_error) = (options.backing_file.clone(), options.on_error);
         self.launch(Kind::Stream, common, |id| {
             let graph = &self.graph;
@@ -454,10 +454,6 @@ impl Site {
             let text = "'backing-file' specified, but 'top' is the active layer";
             return refuse(text.to_owned());
         }
-        if base.node().read_only() {
-            let text = "not supported yet: committing the active layer into a read-only node";
-            return refuse(text.to_owned());
-        }
         let on_error = options.on_error;
         let plan = mirror::Plan {
             granularity: base
@@ -474,9 +470,11 @@ impl Site {
         };
         self.launch(Kind::Commit, common, |id| {
             let (graph, kind) = (&self.graph, Kind::Commit);
+            let writable = Writable::new(graph);
+            writable.add(&base)?;
             commit::resize(&*base.node(), active.node().size())
                 .map_err(|error| Refusal::new(graph::host_text(&error)))?;
-            let work = mirror::Mirror::begin(graph, id, kind, &active, &base, plan)?;
+            let work = mirror::Mirror::begin(graph, id, kind, &active, &base, plan, writable)?;
             Ok(work)
         })
     }

@@ -3,12 +3,13 @@
 //! While a piece is copied up, changes of its range wait; changes that are on their way keep it back.
 //! What the image has got meanwhile stays.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use graph::{
     Access, Blocker, Change, Edge, ExtentKind, Graph, Hook, Image, Member, Node, Permissions, User,
 };
 
+use super::writable::Writable;
 use crate::engine::{
     BUFFER, Fence, Layers, Load, Mishap, Outlook, Piece, Policies, Pump, Sided, Transfer, ZEROES,
     backing, drive,
@@ -23,12 +24,14 @@ pub(crate) struct Stream {
     /// What the image is to call its new backing file, instead of its name.
     backing_file: Option<String>,
     on_error: OnError,
-    hook: Arc<StreamHook>,
+    /// Until the job is over; it has the node of the top layer.
+    hook: Mutex<Option<Arc<StreamHook>>>,
     from: Arc<Edge>,
     /// The first error that was to be ignored.
     ignored: Mutex<Option<String>>,
-    #[expect(dead_code, reason = "held, not used")]
-    blockers: Vec<Blocker>,
+    blockers: Mutex<Vec<Blocker>>,
+    /// The top layer, if it was read-only.
+    writable: Writable,
 }
 
 struct StreamHook {
@@ -89,6 +92,8 @@ impl Stream {
         backing_file: Option<String>,
         on_error: OnError,
     ) -> Result<Arc<Self>, graph::OpenError> {
+        let writable = Writable::new(graph);
+        writable.add(top)?;
         let taken = Access::READ.with(Access::WRITE_UNCHANGED);
         let needs = Permissions { taken, shared: Access::ALL };
         let from = graph.attach(top, User::Job(id.to_owned()), needs)?;
@@ -106,11 +111,16 @@ impl Stream {
             base: base.cloned(),
             backing_file,
             on_error,
-            hook,
+            hook: Mutex::new(Some(hook)),
             from,
             ignored: Mutex::default(),
-            blockers,
+            blockers: Mutex::new(blockers),
+            writable,
         }))
+    }
+
+    fn hook(&self) -> MutexGuard<'_, Option<Arc<StreamHook>>> {
+        self.hook.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -177,11 +187,12 @@ impl Load for Rest<'_> {
     }
 
     fn carry(&self, piece: Piece) -> Box<dyn FnOnce() -> Result<(), Mishap> + Send> {
-        let hook = Arc::clone(&self.stream.hook);
+        let hook = self.stream.hook().clone();
         let (from, base) = (Arc::clone(&self.stream.from), self.stream.base.clone());
         let meter = self.job.meter();
         Box::new(move || {
             let _pass = from.hold();
+            let Some(hook) = hook else { return Ok(()) };
             let copied = hook.copy(base.as_ref(), piece.offset, piece.len);
             copied.map_err(|(operation, error)| Mishap { piece, operation, error })?;
             meter.add_done(piece.len);
@@ -223,7 +234,13 @@ impl Work for Stream {
     }
 
     fn clean(&self) {
-        self.graph.remove_hook(&self.top, &(Arc::clone(&self.hook) as Arc<dyn Hook>));
+        let hook = self.hook().take();
+        if let Some(hook) = hook {
+            self.graph.remove_hook(&self.top, &(hook as Arc<dyn Hook>));
+        }
+        let _ = self.graph.require(&self.from, Permissions::UNUSED);
+        self.blockers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.writable.end();
     }
 }
 

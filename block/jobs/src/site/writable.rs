@@ -33,6 +33,11 @@ impl Writable {
         Ok(())
     }
 
+    /// Leaves them writable.
+    pub fn keep(&self) {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Makes them read-only again, the last one first. One that cannot be stays writable: the job has
     /// done its work, and nobody is left to be told.
     pub fn end(&self) {
