@@ -203,6 +203,52 @@ fn vectors_of_32_bit_code_do_what_this_processor_does() {
     with_stack(|| compare(Width::W32, 12));
 }
 
+/// Loops keep vectors in registers: a few instructions, three times.
+#[test]
+fn loops_over_vectors_do_what_this_processor_does() {
+    const COUNT: usize = 15;
+    // dec r15d
+    const DECREMENT: [u8; 3] = [0x41, 0xff, 0xcf];
+    let writes_general = |entry: &Entry| {
+        let general = |o: &Operand| matches!(o, Operand::Typed(Kind::G | Kind::E, _));
+        entry.operands.first().is_some_and(general)
+    };
+    let usable: Vec<&Entry> = ENTRIES
+        .iter()
+        .filter(|e| concerns(e) && !is_x87(e) && !is_estimate(e) && !writes_general(e))
+        .filter(|e| !e.mnemonic.contains("ldmxcsr") && !e.mnemonic.contains("gather"))
+        .collect();
+    with_stack(move || {
+        let mut random = Random::new(14);
+        let base = start(Width::W64);
+        let (mut native, mut engine) = (Native::start(), Engine::new(false));
+        for _ in 0..1500 {
+            // The same few registers, so that turns depend on each other.
+            let mut parts = Vec::new();
+            while parts.len() < 4 {
+                let entry = random.pick(&usable);
+                if let Some((bytes, insn)) = encode(&mut random, entry, Width::W64)
+                    && insn.memory.is_none()
+                    && [insn.reg, insn.rm, insn.vvvv].iter().all(|n| n & 7 < 4)
+                {
+                    parts.push((bytes, insn));
+                }
+            }
+            let mut code = join(&mut random, &parts);
+            code.extend(DECREMENT);
+            // jnz to the first
+            code.extend([0x75, (code.len() as u8 + 2).wrapping_neg()]);
+            let mut state = state(&mut random, &base, false);
+            state.mxcsr |= 0x1f80;
+            state.gpr[COUNT] = 3;
+            let data = data(&mut random, false);
+            let case = Case { width: Width::W64, state, code, data };
+            let different = differences(&native.run(&case), &engine.run(&case), 0);
+            assert!(different.is_empty(), "{}{different}", listing(&case));
+        }
+    });
+}
+
 /// Where registers are saved, in the window.
 const AREA: usize = 0x800;
 

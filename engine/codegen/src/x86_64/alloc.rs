@@ -40,6 +40,8 @@ pub(super) enum Owner {
     Guest(u8),
     /// What to add to guest addresses, by its place among the addends.
     Addend(u8),
+    /// A copy of a vector in the state, for the whole unit.
+    Place,
 }
 
 /// What to add to the guest addresses in a span from a base register, kept in a host register.
@@ -134,6 +136,8 @@ pub(super) struct Allocator {
     spills: [u64; 2],
     /// Temporaries that are vectors and alive.
     vectors: u32,
+    /// Registers that hold copies of vectors in the state.
+    places: u32,
     clock: u32,
     addends: [Option<Addend>; ADDENDS],
 }
@@ -170,7 +174,7 @@ impl Allocator {
         self.temps.clear();
         self.temps.resize(temps as usize, NO_TEMP);
         self.spills = [0; 2];
-        self.vectors = 0;
+        (self.vectors, self.places) = (0, 0);
         self.clock = 0;
         self.addends = [None; ADDENDS];
     }
@@ -251,6 +255,18 @@ impl Allocator {
         self.guests[usize::from(guest)] = GuestPlace::Host(host);
     }
 
+    /// Takes a shared register of those for a copy of a vector in the state, for the whole unit; none if
+    /// all are taken.
+    pub(super) fn hold_place(&mut self, hosts: &[u8]) -> Option<u8> {
+        let held = self.held[Class::Vector.file()];
+        let host = hosts.iter().rev().copied().find(|host| held >> host & 1 == 0)?;
+        *self.reg(Class::Vector, host) = HostReg { owner: Owner::Place, ..FREE };
+        self.held[Class::Vector.file()] |= 1 << host;
+        self.locked[Class::Vector.file()] |= 1 << host;
+        self.places += 1;
+        Some(host)
+    }
+
     /// Parts registers to write back into those that are held and the others.
     pub(super) fn part(&self, all: WriteBack) -> (WriteBack, WriteBack) {
         let (mut held, mut others) = (all, all);
@@ -271,7 +287,7 @@ impl Allocator {
         let HostReg { owner, dirty, .. } = *self.reg(class, host);
         *self.reg(class, host) = FREE;
         Ok(match owner {
-            Owner::Free | Owner::Scratch => Evict::Nothing,
+            Owner::Free | Owner::Scratch | Owner::Place => Evict::Nothing,
             Owner::Addend(place) => {
                 self.addends[usize::from(place)] = None;
                 Evict::Nothing
@@ -313,7 +329,7 @@ impl Allocator {
                 }
                 self.temps[temp as usize] = TempPlace::Host(class, host);
             }
-            Owner::Free | Owner::Scratch | Owner::Addend(_) => {}
+            Owner::Free | Owner::Scratch | Owner::Addend(_) | Owner::Place => {}
         }
     }
 
@@ -364,7 +380,7 @@ impl Allocator {
 
     /// What a slow path must keep here.
     pub(super) fn kept(&self) -> Kept {
-        if self.vectors != 0 {
+        if self.vectors + self.places != 0 {
             Kept::Vectors
         } else if self.files[Class::Float.file()].iter().any(|r| r.owner != Owner::Free) {
             Kept::Floats

@@ -6,6 +6,7 @@ use super::asm::{Alu, Asm, Cc, Gpr, Mem, Patch, Width, Xmm};
 use super::memory::Access;
 use super::spans::Spans;
 use super::thunks::{core_mem, state_mem};
+use super::vector_loops::HeldPlace;
 use crate::layout::{
     Core, ENGINE_FLAGS, ExitRecord, JumpEntry, Loc, PAGE_BITS, RecordKind, Site, SiteKind,
 };
@@ -45,6 +46,7 @@ struct Holds([(u16, bool); 256]);
 /// Host registers for what a loop holds; enough others remain for any one operation but few.
 const HELD_INT: [u8; 2] = [10, 11];
 const HELD_FLOAT: [u8; 10] = [6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+const HELD_VECTOR: [u8; 8] = [8, 9, 10, 11, 12, 13, 14, 15];
 
 /// Code that may fault on the host, and its slow path.
 pub(super) struct MayFault {
@@ -75,6 +77,7 @@ pub struct Buffers {
     last_use: Vec<u32>,
     needed: Vec<bool>,
     spans: Spans,
+    places: Vec<HeldPlace>,
     tails: Vec<Tail>,
     records: Vec<(Patch, Record)>,
     labels: Vec<Option<usize>>,
@@ -95,6 +98,8 @@ pub struct Generator<'a> {
     /// Whether each operation matters at all.
     needed: Vec<bool>,
     pub(super) spans: Spans,
+    /// Vectors of the state of which a loop has copies in registers.
+    pub(super) places: Vec<HeldPlace>,
     pub(super) at: u32,
     pub(super) pc: u64,
     /// Guest address of the next instruction.
@@ -142,6 +147,7 @@ impl<'a> Generator<'a> {
             last_use: g.last_use,
             needed: g.needed,
             spans: g.spans,
+            places: g.places,
             tails: g.tails,
             records: g.records,
             labels: g.labels,
@@ -161,6 +167,7 @@ impl<'a> Generator<'a> {
             last_use: buffers.last_use,
             needed: buffers.needed,
             spans: buffers.spans,
+            places: buffers.places,
             at: 0,
             pc: unit.pc,
             next_pc: unit.pc,
@@ -189,6 +196,7 @@ impl<'a> Generator<'a> {
     fn run(&mut self, holds: Option<Holds>) -> Result<Compiled, CompileError> {
         self.find_uses();
         let mut compiled = self.prologue();
+        self.places.clear();
         if let Some(holds) = holds {
             self.enter_loop(&holds);
         }
@@ -530,6 +538,20 @@ impl<'a> Generator<'a> {
         self.take(class, owner)
     }
 
+    /// Makes the register of the first operand, a temporary that ends here, the result's, as it is.
+    pub(super) fn take_over(&mut self, op: &Op, class: Class) -> bool {
+        let (Value::Temp(from), Value::Temp(to)) = (op.a.value(), op.dst.value()) else {
+            return false;
+        };
+        let TempPlace::Host(_, host) = self.alloc.temp(from.0) else { return false };
+        if self.last_use[from.0 as usize] != self.at {
+            return false;
+        }
+        self.alloc.kill_temp(from.0);
+        self.alloc.give(class, host, Owner::Temp(to.0));
+        true
+    }
+
     pub(super) fn define_int(
         &mut self,
         op: &Op,
@@ -668,6 +690,7 @@ impl<'a> Generator<'a> {
                 self.alloc.hold(class, *host, row as u8, holds.0[row].1);
             }
         }
+        self.hold_vectors(&HELD_VECTOR);
         self.loop_head = Some(self.asm.here());
     }
 

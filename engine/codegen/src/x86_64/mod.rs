@@ -20,6 +20,7 @@ mod vector;
 mod vector_composed;
 mod vector_copy;
 mod vector_float;
+mod vector_loops;
 mod vector_places;
 
 pub use lower::{Buffers, Generator};

@@ -4,7 +4,7 @@
 //! operations on most lane widths are one instruction of the host, by [`direct`]; the others are
 //! composed of a few. Registers 0 and 1 are scratch.
 
-use super::alloc::Kept;
+use super::alloc::{Class, Kept};
 use super::asm::gpr::{RAX, RBP, RCX};
 use super::asm::{Alu, Cc, Map, Mem, Pp, Rm, Vex, Width, Xmm};
 use super::lower::Generator;
@@ -272,6 +272,10 @@ impl Generator<'_> {
 
     fn vector_get(&mut self, op: &Op) -> Result<(), CompileError> {
         let d = self.define_vector(op, None)?;
+        if let Some(held) = self.held_vector(op) {
+            self.vector_move(op, d, held);
+            return Ok(());
+        }
         let from = self.vector_state(op);
         self.asm.vector_load(wide(op), d, from);
         Ok(())
@@ -281,6 +285,9 @@ impl Generator<'_> {
         let value = self.vector(op.b)?;
         let to = self.vector_state(op);
         self.asm.vector_store(wide(op), to, value);
+        if let Some(held) = self.held_vector(op) {
+            self.vector_move(op, held, value);
+        }
         Ok(())
     }
 
@@ -339,6 +346,9 @@ impl Generator<'_> {
 
     fn vector_extract_float(&mut self, op: &Op) -> Result<(), CompileError> {
         let a = self.vector(op.a)?;
+        if op.lane_aux() == 0 && self.take_over(op, Class::Float) {
+            return Ok(());
+        }
         let d = self.define_float(op, None)?;
         let per_half = 16 / op.lane().bytes() as u16;
         let (half, index) = (op.lane_aux() / per_half, op.lane_aux() % per_half);
@@ -361,6 +371,12 @@ impl Generator<'_> {
     /// The lowest lane, with zeros above.
     fn vector_from_float(&mut self, op: &Op) -> Result<(), CompileError> {
         let a = self.float(op.a)?;
+        let before = (self.at as usize).checked_sub(1).map(|before| self.unit.ops[before]);
+        let loaded = before.is_some_and(|load| load.kind == OpKind::Load && load.dst == op.a);
+        if loaded && op.ty == Type::V128 && self.take_over(op, Class::Vector) {
+            // A load clears what is above.
+            return Ok(());
+        }
         let d = self.define_vector(op, None)?;
         if op.lane() == Lane::B64 {
             self.asm.v(false, Vex::new(Pp::F3, Map::M0F, 0x7e), d, X0, a);

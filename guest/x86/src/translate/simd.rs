@@ -204,6 +204,12 @@ impl Translator<'_, '_> {
         if Self::is_vex(i) { (1, 2) } else { (0, 1) }
     }
 
+    /// Whether both sources are the same register: the idiom for zero.
+    pub(crate) fn is_same_twice(i: &Insn) -> bool {
+        let (x, y) = Self::sources(i);
+        i.memory.is_none() && Self::vector_number(i, x) == Self::vector_number(i, y)
+    }
+
     /// An instruction of two sources: `op` makes the result of them.
     pub(crate) fn binary_vector(
         &mut self,

@@ -349,6 +349,9 @@ impl Translator<'_, '_> {
     }
 
     fn lanes_logic(&mut self, i: &Insn, kind: K) {
+        if kind == K::VXor && Self::is_same_twice(i) {
+            return self.zeroed(i);
+        }
         self.binary_vector(i, |t, ty, a, b| match kind {
             K::VAndNot => t.b.vlogic(kind, ty, b, a),
             _ => t.b.vlogic(kind, ty, a, b),

@@ -288,11 +288,23 @@ impl Translator<'_, '_> {
     }
 
     fn lanes(&mut self, i: &Insn, kind: K, lane: Lane) {
+        if matches!(kind, K::VXor | K::VSub) && Self::is_same_twice(i) {
+            return self.zeroed(i);
+        }
         self.binary_vector(i, |t, ty, a, b| t.b.vector2(kind, ty, lane, a, b));
     }
 
     fn lanes_compare(&mut self, i: &Insn, cond: Cond, lane: Lane) {
         self.binary_vector(i, |t, ty, a, b| t.b.vcompare(ty, lane, cond, a, b));
+    }
+
+    /// Zero, whatever the sources are.
+    pub(crate) fn zeroed(&mut self, i: &Insn) {
+        if self.vectors_enabled(i) {
+            let ty = Self::vector_type(i);
+            let zero = self.zero(ty);
+            self.put_vector(i, 0, ty, zero);
+        }
     }
 
     /// Of 64 bits both sources go into one.
