@@ -1,9 +1,9 @@
 //! Memory as one virtual processor sees it: address translations, accesses, code pages.
-use crate::cache::{CodeCache, CodePage, CodePlace};
+use crate::cache::CodeCache;
+use crate::code_page::{CodePage, CodePlace};
 use crate::doorbell::attention;
 use crate::host::{exchange_host, read_host, read_run, update_host, write_host, write_run};
 use crate::pages::Pages;
-use crate::process::{TRIES, wanted};
 use crate::shared::Shared;
 use codegen::guarded::HostFault;
 use codegen::{Core, JumpEntry, TlbEntry};
@@ -162,7 +162,7 @@ impl Generation {
 }
 
 /// Where an access goes.
-enum Place {
+pub(crate) enum Place {
     /// Host memory. With `slow`, code was translated from the page.
     Host { at: u64, slow: bool },
     /// Registers, or nothing at all.
@@ -176,7 +176,7 @@ pub(crate) struct Engine<G: Guest> {
     pub(crate) cache: Arc<CodeCache>,
     /// The memory of the process, in user mode; there is no address translation then, and nothing in
     /// the address space.
-    process: Option<Arc<Pages>>,
+    pub(crate) process: Option<Arc<Pages>>,
     /// Keeps every block alive that a TLB entry may still point into.
     rams: Vec<Arc<Ram>>,
     code: Vec<Option<KnownCode>>,
@@ -368,68 +368,6 @@ impl<G: Guest> Engine<G> {
             self.code[slot] = Some(KnownCode { gva_page, flags, page: page.clone() });
         }
         Ok(page)
-    }
-
-    /// The page of a process that holds code at `gva`.
-    fn process_page(&self, pages: &Arc<Pages>, gva: u64) -> Result<CodePage, G::Trap> {
-        let gva = pages.wrapped(gva);
-        let checked = pages.check(gva, 1, wanted(Access::Fetch));
-        checked.map_err(|fault| G::memory_trap(fault.kind, Access::Fetch, fault.address))?;
-        let host = gva.wrapping_add(pages.base) & !(PAGE - 1);
-        // Units that are interpreted are not compared.
-        let whole = !(self.cache.options.interpret && pages.is_compared(host));
-        let place = CodePlace::Process(Arc::clone(pages), host);
-        Ok(CodePage { place, global: true, whole })
-    }
-
-    /// Where an access to memory of a process goes. Code from there is forgotten if it is written.
-    fn process_place(
-        &self,
-        pages: &Pages,
-        access: Access,
-        (gva, len): (u64, u32),
-    ) -> Result<Place, G::Trap> {
-        let gva = pages.wrapped(gva);
-        let checked = pages.check(gva, len.into(), wanted(access));
-        checked.map_err(|fault| G::memory_trap(fault.kind, access, fault.address))?;
-        let at = gva.wrapping_add(pages.base);
-        if access != Access::Load {
-            self.cache.prepare_write(&(at..at + u64::from(len)));
-        }
-        Ok(Place::Host { at, slow: false })
-    }
-
-    /// Whether a store to `size` bytes at `gva` would overwrite code of the page that the instruction
-    /// at `pc` is in.
-    pub(crate) fn overwrites_itself(&self, pc: u64, gva: u64, size: u32) -> bool {
-        let Some(pages) = &self.process else { return false };
-        let at = pages.wrapped(gva).wrapping_add(pages.base);
-        let own = pages.wrapped(pc).wrapping_add(pages.base) & !(PAGE - 1);
-        let range = at..at.saturating_add(size.into());
-        range.start < own + PAGE
-            && own < range.end
-            && !pages.code_in(&(own..own + 1), true).is_empty()
-    }
-
-    /// The trap for an access that the host could not make; none to try again.
-    fn host_trap(
-        &self,
-        (access, gva): (Access, u64),
-        fault: HostFault,
-        tries: &mut u32,
-    ) -> Result<(), G::Trap> {
-        *tries += 1;
-        let kind = match fault {
-            HostFault::Access if self.process.is_some() => {
-                // Another thread may have translated code from the page just now.
-                if *tries < TRIES {
-                    return Ok(());
-                }
-                MemoryFault::Protected
-            }
-            _ => MemoryFault::Bus,
-        };
-        Err(G::memory_trap(kind, access, gva))
     }
 
     /// The RAM or ROM that the page of `gpa` is in: all of it, or all but registers that lie in

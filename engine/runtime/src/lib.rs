@@ -53,6 +53,8 @@
 
 mod arena;
 mod cache;
+mod code_page;
+mod direct;
 mod doorbell;
 mod engine;
 mod faults;
@@ -63,7 +65,9 @@ mod pages;
 mod process;
 mod settling;
 mod shared;
+mod source;
 mod standing;
+mod user;
 mod vcpu;
 
 /// What the handshakes between threads are made of; their tests have a model checker's instead.
@@ -76,4 +80,5 @@ pub use cache::{CodeCache, Counters, Options};
 pub use faults::handle_fault;
 pub use pages::{Fault, Rights};
 pub use process::{ProcessMemory, Side, Width};
-pub use vcpu::{Kicker, Vcpu};
+pub use user::Kicker;
+pub use vcpu::Vcpu;

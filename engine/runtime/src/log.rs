@@ -1,7 +1,8 @@
 //! What `-d` shows of units: their guest code, IR and host code, and each as it is entered. The
 //! layout is that of the peer's log, which scripts read.
 
-use crate::cache::{CodePage, Isa, code_of};
+use crate::cache::Isa;
+use crate::code_page::{CodePage, code_of};
 use codegen::Compiled;
 use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter};
 use ir::Unit;

@@ -166,6 +166,25 @@ impl Pages {
         unsafe { libc::mprotect(host_page as *mut libc::c_void, PAGE as usize, rights) };
     }
 
+    /// Gives the pages of a range more rights on the host for as long as `act` takes. Under the lock of
+    /// the code cache, and no code comes from them.
+    pub(crate) fn with_rights<T>(
+        &self,
+        range: &Range<u64>,
+        more: Rights,
+        act: impl FnOnce() -> T,
+    ) -> T {
+        let own = |gva| self.area(gva).map_or(Rights::NONE, |(_, rights)| rights);
+        let pages = || range.clone().step_by(PAGE as usize).filter(|gva| !own(*gva).has(more));
+        let set = |gva: u64, rights: Rights| {
+            self.protect(gva.wrapping_add(self.base), rights.host());
+        };
+        pages().for_each(|gva| set(gva, own(gva) | more));
+        let done = act();
+        pages().for_each(|gva| set(gva, own(gva)));
+        done
+    }
+
     fn rights_at_host(&self, host: u64) -> Option<Rights> {
         self.area(host.wrapping_sub(self.base)).map(|(_, rights)| rights)
     }
@@ -174,6 +193,11 @@ impl Pages {
     pub(crate) fn is_compared(&self, host_page: u64) -> bool {
         self.rights_at_host(host_page).is_some_and(|rights| rights.has(Rights::ALIASED))
             || self.marked().strikes.get(&host_page).is_some_and(|strikes| *strikes >= STRIKES)
+    }
+
+    /// Whether code of a page that changes is not run: it is guarded, or compared.
+    pub(crate) fn sees_changes(&self, host_page: u64) -> bool {
+        self.marked().guarded.contains(&host_page) || self.is_compared(host_page)
     }
 
     /// Code is about to be translated from a page. Under the lock of the code cache.

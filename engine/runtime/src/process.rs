@@ -6,6 +6,7 @@ use crate::faults;
 use crate::pages::{Fault, Pages, Rights};
 use codegen::guarded::{self, HostFault};
 use isa::{Access, Guest, MemoryFault};
+use memory::PAGE;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -243,11 +244,9 @@ impl ProcessMemory {
     }
 
     /// Forgets the code translated from a range: what was written there in ways that nobody sees is
-    /// fetched from now on.
+    /// fetched from now on. Costs nothing for pages whose changes are seen anyhow.
     pub fn forget_code(&self, gva: u64, len: u64) {
-        let Ok(()) = self
-            .cache
-            .change_code(&self.host_range(gva, len), || Ok::<_, std::convert::Infallible>(()));
+        self.cache.forget_unseen(&self.host_range(gva, len));
     }
 
     /// Reads bytes.
@@ -283,6 +282,53 @@ impl ProcessMemory {
                 Err((more, fault)) => return Err(self.fault(gva.wrapping_add(done + more), fault)),
             }
         }
+    }
+
+    /// Reads bytes for a debugger, whatever the rights are.
+    ///
+    /// # Errors
+    /// The first address where nothing is, or nothing any more.
+    pub fn peek(&self, gva: u64, bytes: &mut [u8]) -> Result<(), Fault> {
+        self.check_mapped(gva, bytes.len() as u64)?;
+        let to = bytes.as_mut_ptr() as u64;
+        self.unprotected(gva, bytes.len() as u64, Rights::READ, || {
+            // SAFETY: as in `read`.
+            unsafe { guarded::copy(to, self.host(gva), bytes.len() as u64) }
+        })
+    }
+
+    /// Writes bytes for a debugger, whatever the rights are; code that is written is forgotten. What is
+    /// shared with a file that may not be written cannot be.
+    ///
+    /// # Errors
+    /// The first address that cannot be written; what is before it may have been.
+    pub fn poke(&self, gva: u64, bytes: &[u8]) -> Result<(), Fault> {
+        self.check_mapped(gva, bytes.len() as u64)?;
+        let from = bytes.as_ptr() as u64;
+        self.unprotected(gva, bytes.len() as u64, Rights::READ | Rights::WRITE, || {
+            // SAFETY: as in `read`.
+            unsafe { guarded::copy(self.host(gva), from, bytes.len() as u64) }
+        })
+    }
+
+    fn check_mapped(&self, gva: u64, len: u64) -> Result<(), Fault> {
+        if len == 0 { Ok(()) } else { self.pages.check(gva, len, Rights::NONE) }
+    }
+
+    /// Copies by `act` while the pages of a range have these rights at least, and their code is
+    /// forgotten.
+    fn unprotected(
+        &self,
+        gva: u64,
+        len: u64,
+        rights: Rights,
+        act: impl FnOnce() -> Result<(), (u64, HostFault)>,
+    ) -> Result<(), Fault> {
+        let range = gva & !(PAGE - 1)..gva.saturating_add(len);
+        let copied = self.cache.change_code(&self.host_range(gva, len), || {
+            self.pages.with_rights(&range, rights, act)
+        });
+        copied.map_err(|(done, fault)| self.fault(gva.wrapping_add(done), fault))
     }
 
     fn fault(&self, address: u64, fault: HostFault) -> Fault {

@@ -1,13 +1,15 @@
 //! A virtual processor: the run loop, and the one slow path of generated code.
 #![expect(unsafe_code, reason = "generated code is entered and comes back through raw pointers")]
 
-use crate::cache::{CodeCache, CodePage, Found, Isa, Key, LinkSlot};
+use crate::cache::{CodeCache, Found, Isa, Key, LinkSlot};
+use crate::code_page::CodePage;
 use crate::doorbell::{Doorbell, attention};
 use crate::engine::{Engine, Generation};
 use crate::faults::Running;
 use crate::log;
 use crate::process::ProcessMemory;
 use crate::shared::{Block, Shared};
+use crate::source::{Asking, Source};
 use codegen::x86_64::{pin_of, read_mxcsr, write_mxcsr};
 use codegen::{
     CLEAN, Core, ENGINE_FLAGS, ExitRecord, JUMP_ENTRIES, Loc, RecordKind, Site, SiteKind,
@@ -15,10 +17,10 @@ use codegen::{
 use cpu::{CpuLink, Exit, Register, RestoreError, Value, VirtualCpu};
 use interp::{Interpreter, Outcome};
 use ir::{Builder, ExitKind, GuestReg, MemOp, RegInfo, Unit, VectorBytes};
-use isa::{CodeSource, Cpu, Event, FloatControl, FpFlags, Guest, HostRounding, Mode, UserGuest};
+use isa::{Cpu, FloatControl, FpFlags, Guest, HostRounding, Mode};
 use memory::{AddressSpace, MemoryListener, PAGE};
 use state::SavedState;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 /// Bit of `Unit::flags` for units that are executed for a single step. ISAs do not use it, nor the
@@ -42,7 +44,7 @@ static REDIRECTED: ExitRecord =
 /// A processor run by the translator.
 pub struct Vcpu<G: Guest> {
     guest: Arc<G>,
-    shared: Arc<Shared<G::State>>,
+    pub(crate) shared: Arc<Shared<G::State>>,
     /// Its number among those of its code cache, for logs.
     number: usize,
     engine: Engine<G>,
@@ -60,7 +62,7 @@ pub struct Vcpu<G: Guest> {
     enter: u64,
     interpreter: Interpreter,
     /// The memory of the process, in user mode.
-    process: Option<Arc<ProcessMemory>>,
+    pub(crate) process: Option<Arc<ProcessMemory>>,
     /// The next instruction overwrites code of its own page: it is executed by itself.
     alone: bool,
 }
@@ -102,7 +104,7 @@ where
         Self::with(guest, space, cache, None)
     }
 
-    fn with(
+    pub(crate) fn with(
         guest: Arc<G>,
         space: Arc<AddressSpace>,
         cache: Arc<CodeCache>,
@@ -150,6 +152,13 @@ where
         // made here or in `state`, for the time of a call.
         let state = unsafe { &mut (*self.shared.block()).state };
         act(&mut Cpu::new(&self.guest, state, &mut self.engine))
+    }
+
+    /// The ISA, and the registers.
+    pub(crate) fn with_guest<T>(&mut self, act: impl FnOnce(&G, &mut G::State) -> T) -> T {
+        // SAFETY: as in `with_cpu`.
+        let state = unsafe { &mut (*self.shared.block()).state };
+        act(&self.guest, state)
     }
 
     /// The registers.
@@ -709,61 +718,6 @@ where
     vcpu.serve(&site).map_or(std::ptr::null(), std::ptr::from_ref)
 }
 
-/// Guest code for the translator: the page a unit begins in, and the next if it is known.
-struct Source<'a> {
-    pc: u64,
-    first: &'a CodePage,
-    second: Option<&'a CodePage>,
-    wants_second: bool,
-}
-
-impl Source<'_> {
-    /// The page with the code at `gva`, and the offset there.
-    fn page(&mut self, gva: u64) -> Option<(&CodePage, u64)> {
-        let page = match (gva / PAGE).wrapping_sub(self.pc / PAGE) {
-            0 => self.first,
-            1 => {
-                self.wants_second = true;
-                self.second?
-            }
-            _ => return None,
-        };
-        Some((page, gva % PAGE))
-    }
-}
-
-impl CodeSource for Source<'_> {
-    fn halfword(&mut self, gva: u64) -> Option<u16> {
-        let (page, at) = self.page(gva)?;
-        page.halfword(at)
-    }
-
-    fn byte(&mut self, gva: u64) -> Option<u8> {
-        let (page, at) = self.page(gva)?;
-        page.byte(at)
-    }
-}
-
-/// Guest code where every halfword has to be asked for.
-struct Asking<'a, G: Guest> {
-    guest: &'a G,
-    engine: &'a mut Engine<G>,
-    state: &'a mut G::State,
-    which: (u8, u32),
-}
-
-impl<G: Guest> CodeSource for Asking<'_, G> {
-    fn halfword(&mut self, gva: u64) -> Option<u16> {
-        let page = self.engine.code_page(self.guest, self.state, self.which, gva).ok()?;
-        page.halfword(gva % PAGE)
-    }
-
-    fn byte(&mut self, gva: u64) -> Option<u8> {
-        let page = self.engine.code_page(self.guest, self.state, self.which, gva).ok()?;
-        page.byte(gva % PAGE)
-    }
-}
-
 /// Name of a helper in listings.
 fn helper_name<G: Guest>(number: u16) -> Option<&'static str> {
     Some(G::helpers().get(usize::from(number))?.name)
@@ -793,57 +747,6 @@ fn mxcsr_of(control: FloatControl) -> u32 {
     let flush = u32::from(control.flush_to_zero) << 15;
     let zeros = u32::from(control.denormals_are_zero) << 6;
     Core::MXCSR | flush | rounding << 13 | zeros
-}
-
-impl<G: UserGuest> Vcpu<G>
-where
-    G::State: SavedState,
-{
-    /// A processor in its reset state for a thread of a process.
-    pub fn for_process(guest: Arc<G>, memory: &Arc<ProcessMemory>) -> Self {
-        let space = AddressSpace::new("process");
-        Self::with(guest, space, Arc::clone(&memory.cache), Some(Arc::clone(memory)))
-    }
-
-    /// The memory of its process, if it is a thread of one.
-    pub fn memory(&self) -> Option<&Arc<ProcessMemory>> {
-        self.process.as_ref()
-    }
-
-    /// What made [`VirtualCpu::run`] end with [`Exit::Trap`].
-    pub fn take_event(&mut self) -> Option<Event> {
-        // SAFETY: as in `with_cpu`.
-        let state = unsafe { &mut (*self.shared.block()).state };
-        self.guest.take_event(state)
-    }
-
-    /// What kicks it out of [`VirtualCpu::run`].
-    pub fn kicker(&self) -> Kicker {
-        Kicker(Arc::clone(&self.shared) as Arc<dyn Attention>)
-    }
-}
-
-/// The word that a processor polls.
-trait Attention: Send + Sync {
-    fn word(&self) -> &AtomicU32;
-}
-
-impl<S: Send> Attention for Shared<S> {
-    fn word(&self) -> &AtomicU32 {
-        self.attention()
-    }
-}
-
-/// Kicks a processor of a process.
-#[derive(Clone)]
-pub struct Kicker(Arc<dyn Attention>);
-
-impl Kicker {
-    /// Makes `run` end with [`Exit::Kicked`] soon, or at once the next time it is called. One atomic
-    /// operation: for signal handlers, too.
-    pub fn kick(&self) {
-        self.0.word().fetch_or(attention::KICK, Ordering::SeqCst);
-    }
 }
 
 impl<G: Guest> VirtualCpu for Vcpu<G>

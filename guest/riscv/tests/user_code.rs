@@ -293,3 +293,36 @@ fn atomics_of_two_threads_lose_nothing() {
         assert_eq!(process.word(DATA), 100_000);
     });
 }
+
+#[test]
+fn a_debugger_reads_and_writes_what_the_program_may_not() {
+    each(|process| {
+        let rx = Rights::READ | Rights::EXECUTE;
+        process.put(FUNCTION, &[li(A0, 1), RET]);
+        process.memory.protect(FUNCTION, PAGE, rx).unwrap();
+        process.run(&[jalr(RA, S2), ECALL]);
+        let call = || {
+            let mut vcpu = process.vcpu();
+            vcpu.state_mut().x[S2 as usize] = FUNCTION;
+            run(&mut vcpu)
+        };
+        assert_eq!(call(), Event::Syscall { entry: 0, at: CODE + 4 });
+        let mut old = [0; 4];
+        process.memory.peek(FUNCTION, &mut old).unwrap();
+        assert!(process.memory.write(FUNCTION, &EBREAK.to_le_bytes()).is_err());
+        process.memory.poke(FUNCTION, &EBREAK.to_le_bytes()).unwrap();
+        assert_eq!(call(), Event::Breakpoint);
+        process.memory.poke(FUNCTION, &old).unwrap();
+        assert_eq!(call(), Event::Syscall { entry: 0, at: CODE + 4 });
+        // The program may write there no more than before.
+        let kind = MemoryFault::Protected;
+        assert_eq!(process.memory.write(FUNCTION, &old).unwrap_err().kind, kind);
+        process.memory.protect(FUNCTION, PAGE, Rights::NONE).unwrap();
+        let mut shown = [0; 8];
+        process.memory.peek(FUNCTION - 4, &mut shown).unwrap();
+        assert_eq!(shown[4..], old);
+        assert!(process.memory.read(FUNCTION - 4, &mut shown).is_err());
+        let beyond = process.memory.peek(FUNCTION + PAGE - 4, &mut shown).unwrap_err();
+        assert_eq!(beyond.address, FUNCTION + PAGE);
+    });
+}
