@@ -208,3 +208,23 @@ fn to_int<F: Bits>(env: &mut Env, op: &Op, a: F::Bits) -> u64 {
     };
     value.cast_unsigned()
 }
+
+/// The estimate of 1 / x, or of 1 / √x: the nearest of 12 bits.
+pub(crate) fn estimate(kind: OpKind, x: u32) -> u32 {
+    const ONE: u32 = 0x3f80_0000;
+    const DROPPED: u32 = 12;
+    let env = &mut Env { denormals_are_zero: true, ..Env::x86_sse(Rounding::NearestEven) };
+    let exact = match kind {
+        OpKind::VFRcp => F32::div(env, ONE, x),
+        _ if x & 0x7f80_0000 == 0 => F32::infinity(F32::sign(x)),
+        _ => {
+            let root = F32::sqrt(env, x);
+            F32::div(env, ONE, root)
+        }
+    };
+    match exact >> 23 & 0xff {
+        0 => F32::zero(F32::sign(exact)),
+        0xff => exact,
+        _ => (exact + (1 << (DROPPED - 1))) & !((1 << DROPPED) - 1),
+    }
+}

@@ -1,7 +1,7 @@
 //! Vector operations, lane by lane.
 
 use crate::Run;
-use ir::{Cond, Effects, Lane, Op, OpKind, Operand, Value, VectorBytes};
+use ir::{Cond, Effects, Lane, Op, OpKind, Operand, Value, VectorBytes, cipher};
 use isa::Guest;
 
 const ZERO: VectorBytes = [0; 32];
@@ -185,6 +185,21 @@ fn evaluate(op: &Op, [a, b]: [u64; 2], [x, y, z]: [&VectorBytes; 3]) -> VectorBy
         | OpKind::VChoose16
         | OpKind::VPermute64
         | OpKind::VPermute32 => crate::vector_places::moved(op, x, y),
+        OpKind::VAesEncrypt
+        | OpKind::VAesEncryptLast
+        | OpKind::VAesDecrypt
+        | OpKind::VAesDecryptLast
+        | OpKind::VAesMix
+        | OpKind::VAesAssist
+        | OpKind::VCarryless => block(op, x, y),
+        OpKind::VFRcp | OpKind::VFRsqrt => {
+            let mut result = ZERO;
+            for i in 0..op.ty.bytes() / 4 {
+                let number = get(x, Lane::B32, i) as u32;
+                set(&mut result, Lane::B32, i, crate::float::estimate(op.kind, number).into());
+            }
+            result
+        }
         OpKind::VExtend => *x,
         OpKind::VHalf => {
             let mut result = ZERO;
@@ -205,6 +220,24 @@ fn evaluate(op: &Op, [a, b]: [u64; 2], [x, y, z]: [&VectorBytes; 3]) -> VectorBy
         }
         kind => each(op, |i| binary(kind, lane, get(x, lane, i), get(y, lane, i))),
     }
+}
+
+/// An operation on blocks of ciphers.
+fn block(op: &Op, x: &VectorBytes, y: &VectorBytes) -> VectorBytes {
+    let low = |v: &VectorBytes| -> cipher::Block { std::array::from_fn(|i| v[i]) };
+    let (a, b, byte) = (low(x), low(y), op.lane_aux() as u8);
+    let value = match op.kind {
+        OpKind::VAesEncrypt => cipher::encrypt(a, b, false),
+        OpKind::VAesEncryptLast => cipher::encrypt(a, b, true),
+        OpKind::VAesDecrypt => cipher::decrypt(a, b, false),
+        OpKind::VAesDecryptLast => cipher::decrypt(a, b, true),
+        OpKind::VAesMix => cipher::inverse_mix(a),
+        OpKind::VAesAssist => cipher::key_assist(a, byte),
+        _ => cipher::carryless(a, b, byte),
+    };
+    let mut result = ZERO;
+    result[..16].copy_from_slice(&value);
+    result
 }
 
 /// Lanes of twice the width, narrowed with saturation in each 128 bits.

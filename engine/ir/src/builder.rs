@@ -545,6 +545,11 @@ impl<'a> Builder<'a> {
         self.emit(kind, ty, 0, [a, b, Operand::NONE])
     }
 
+    /// An operation on one vector that has no lanes to name: `VAesMix`, `VFRcp`, `VFRsqrt`.
+    pub fn vlogic1(&mut self, kind: OpKind, ty: Type, a: Operand) -> Operand {
+        self.emit(kind, ty, 0, [a, Operand::NONE, Operand::NONE])
+    }
+
     /// The low bits of an integer in each lane.
     pub fn vsplat(&mut self, ty: Type, lane: Lane, a: Operand) -> Operand {
         self.vector1(OpKind::VSplat, ty, lane, a)

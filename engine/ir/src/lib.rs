@@ -12,6 +12,7 @@
 //! ([`VectorRegion`]), which `vget` and `vput` read and write at once, so that no exit has to.
 
 mod builder;
+pub mod cipher;
 mod ops;
 mod parse;
 mod print;

@@ -412,6 +412,25 @@ operations! {
     VPermute64 "vpermutedoubles" 1 NONE WIDE1;
     /// The lanes of 32 bits of a whose numbers, modulo 8, are in those of b.
     VPermute32 "vpermutewords" 2 NONE WIDE_LOGIC;
+    /// A round of AES encryption of block a with the round key b ([`cipher`](crate::cipher)).
+    VAesEncrypt "vaesencrypt" 2 NONE BLOCK2;
+    /// The last round.
+    VAesEncryptLast "vaesencryptlast" 2 NONE BLOCK2;
+    /// A round of the equivalent inverse cipher.
+    VAesDecrypt "vaesdecrypt" 2 NONE BLOCK2;
+    /// The last round.
+    VAesDecryptLast "vaesdecryptlast" 2 NONE BLOCK2;
+    /// Inverse mixed columns.
+    VAesMix "vaesmix" 1 NONE BLOCK1;
+    /// Substituted words for round keys, with the constant in `aux`.
+    VAesAssist "vaesassist" 1 NONE BLOCK_BYTE1;
+    /// The carry-less product of one half of a and one of b, by bits 0 and 4 of `aux`.
+    VCarryless "vcarryless" 2 NONE BLOCK_BYTE2;
+    /// Estimates of 1 / a in lanes of 32 bits, with a relative error of 1.5 · 2⁻¹² at most. Executors differ
+    /// in them. Denormal numbers are zeros; there are no flags.
+    VFRcp "vfrcp" 1 NONE ONE;
+    /// Estimates of 1 / √a, alike.
+    VFRsqrt "vfrsqrt" 1 NONE ONE;
     /// a, with zeros above.
     VExtend "vextend" 1 NONE EXTEND;
     /// One half of a.

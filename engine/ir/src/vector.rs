@@ -182,6 +182,12 @@ impl Form {
     pub(crate) const BYTE2: Self = Self { aux: Aux::Byte, ..Self::LOGIC };
     pub(crate) const BYTE1: Self =
         Self::new(Slot::Vector, Slot::Vector, Slot::None, Slot::None, Aux::Byte);
+    pub(crate) const ONE: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::None, Slot::None, Aux::None);
+    pub(crate) const BLOCK1: Self = Self { only: Some(Type::V128), ..Self::ONE };
+    pub(crate) const BLOCK2: Self = Self { only: Some(Type::V128), ..Self::LOGIC };
+    pub(crate) const BLOCK_BYTE1: Self = Self { only: Some(Type::V128), ..Self::BYTE1 };
+    pub(crate) const BLOCK_BYTE2: Self = Self { only: Some(Type::V128), ..Self::BYTE2 };
     pub(crate) const WIDE1: Self = Self { only: Some(Type::V256), ..Self::BYTE1 };
     pub(crate) const WIDE_LOGIC: Self = Self { only: Some(Type::V256), ..Self::LOGIC };
     pub(crate) const EXTEND: Self = Self {

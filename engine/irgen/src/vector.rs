@@ -110,7 +110,10 @@ impl Maker<'_, '_> {
     /// Any operation of the table that has a form.
     fn vector_operation(&mut self, ty: Type) {
         let rules = self.shape.rules;
+        // Executors differ in estimates.
+        let estimates = [OpKind::VFRcp, OpKind::VFRsqrt];
         let fits = |kind: OpKind, form: Form| match rules {
+            _ if estimates.contains(&kind) => false,
             FloatRules::Canonical => !form.low,
             FloatRules::Propagate => kind != OpKind::VFToUInt,
         };

@@ -120,8 +120,6 @@ helpers! {
     SetMxcsr "set_mxcsr" simd::set_mxcsr, float: true;
     /// Looks whether a store would fault (address, bytes).
     ProbeStore "probe_store" simd::probe_store, quiet: true;
-    /// `rcpps` and `rsqrtps` of one lane (what, number).
-    Estimate "estimate" simd::estimate, quiet: true;
     /// An instruction of a table (which, what it names).
     Rare "rare" simd::rare, quiet: true;
     /// `dpps`, `dppd` (size of lanes, what it names).

@@ -9,7 +9,7 @@ use crate::state::{SPARE_AT, ZMM_BYTES};
 use crate::trap::{Exception, Trap};
 use ir::MemOp;
 use isa::{Access, Cpu};
-use softfloat::{Env, F32, Flags, Float, Rounding};
+use softfloat::{Env, Flags, Rounding};
 
 type Result64 = Result<u64, Trap>;
 
@@ -64,30 +64,6 @@ pub fn set_mxcsr(cpu: &mut Cpu<'_, X86>, [value, ..]: [u64; 3]) -> Result64 {
 pub fn probe_store(cpu: &mut Cpu<'_, X86>, [address, bytes, _]: [u64; 3]) -> Result64 {
     cpu.probe(mmu(cpu.state), Access::Store, address, bytes as u32)?;
     Ok(0)
-}
-
-/// The estimate of 1 / x (0) or of 1 / √x (1): the nearest of 12 bits, below the 1.5 · 2⁻¹² that the manual
-/// allows. Denormal numbers are zeros, flags are left alone.
-pub fn estimate(_: &mut Cpu<'_, X86>, [what, x, _]: [u64; 3]) -> Result64 {
-    const ONE: u32 = 0x3f80_0000;
-    const DROPPED: u32 = 12;
-    let env = &mut Env { denormals_are_zero: true, ..Env::x86_sse(Rounding::NearestEven) };
-    let x = x as u32;
-    let exact = match what {
-        0 => F32::div(env, ONE, x),
-        _ if x << 1 == 0 || x & 0x7f80_0000 == 0 => F32::infinity(F32::sign(x)),
-        _ => {
-            let root = F32::sqrt(env, x);
-            F32::div(env, ONE, root)
-        }
-    };
-    let exponent = exact >> 23 & 0xff;
-    Ok(match exponent {
-        0 => F32::zero(F32::sign(exact)),
-        0xff => exact,
-        _ => (exact + (1 << (DROPPED - 1))) & !((1 << DROPPED) - 1),
-    }
-    .into())
 }
 
 /// The 16 bytes of a vector register's 128 bits.

@@ -54,6 +54,8 @@ pub fn host_supported() -> Result<(), &'static str> {
             )* };
         }
         need!("avx2" "f16c" "fma" "bmi1" "bmi2" "lzcnt" "popcnt");
+        // Beyond x86-64-v3, but with every processor that has it.
+        need!("aes" "pclmulqdq");
         Ok(())
     }
     #[cfg(not(target_arch = "x86_64"))]

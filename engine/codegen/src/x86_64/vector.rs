@@ -129,6 +129,10 @@ pub(super) fn direct(kind: OpKind, lane: Lane) -> Option<Vex> {
         OpKind::VMulLowU => [Some(PMULUDQ); 4],
         OpKind::VMulRound => [Some(m38(0x0b)); 4],
         OpKind::VShuffleEach => [Some(PSHUFB); 4],
+        OpKind::VAesEncrypt => [Some(m38(0xdc)); 4],
+        OpKind::VAesEncryptLast => [Some(m38(0xdd)); 4],
+        OpKind::VAesDecrypt => [Some(m38(0xde)); 4],
+        OpKind::VAesDecryptLast => [Some(m38(0xdf)); 4],
         _ => return None,
     };
     row[lane as usize]
@@ -147,6 +151,8 @@ fn direct_byte(kind: OpKind) -> Option<Vex> {
         OpKind::VChoose32 => m3a(0x02),
         OpKind::VChoose16 => PBLENDW,
         OpKind::VPermute64 => PERMQ,
+        OpKind::VAesAssist => m3a(0xdf),
+        OpKind::VCarryless => m3a(0x44),
         _ => return None,
     })
 }
@@ -212,10 +218,21 @@ impl Generator<'_> {
                 self.v(op, m38(0x36), d, b, a);
                 Ok(())
             }
+            K::VAesMix => self.vector_one(op, m38(0xdb)),
+            K::VFRcp => self.vector_one(op, Vex::new(Pp::None, Map::M0F, 0x53)),
+            K::VFRsqrt => self.vector_one(op, Vex::new(Pp::None, Map::M0F, 0x52)),
             kind if let Some(insn) = direct_byte(kind) => self.vector_byte(op, insn),
             kind if kind.effects().has(Effects::FLAGS) => self.lower_vector_float(op),
             _ => self.vector_binary(op),
         }
+    }
+
+    /// An operation on one vector that is an instruction of the host.
+    fn vector_one(&mut self, op: &Op, insn: Vex) -> Result<(), CompileError> {
+        let a = self.vector(op.a)?;
+        let d = self.define_vector(op, Some(op.a))?;
+        self.v(op, insn, d, X0, a);
+        Ok(())
     }
 
     /// An operation with an immediate. Of two operands, alignments have the host's the other way round.

@@ -1,6 +1,5 @@
 //! Instructions on vectors that are functions of bytes, rare enough to be called.
 
-pub mod aes;
 pub mod dot;
 pub mod galois;
 pub mod rare;

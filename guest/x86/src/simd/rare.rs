@@ -1,6 +1,6 @@
 //! The table of instructions that are functions of 128 bits.
 
-use super::{Bytes, aes, galois, sha};
+use super::{Bytes, galois, sha};
 
 /// What such an instruction sees.
 #[derive(Clone, Copy, Debug)]
@@ -23,13 +23,6 @@ type Function = fn(&Sources) -> Bytes;
 pub(crate) static RARE: &[(&str, Function)] = &[
     ("phminposuw", |s| minimum_position(s.b)),
     ("mpsadbw", multiple_distances),
-    ("pclmulqdq", |s| galois::carryless(s.a, s.b, s.imm)),
-    ("aesenc", |s| aes::encrypt(s.a, s.b, false)),
-    ("aesenclast", |s| aes::encrypt(s.a, s.b, true)),
-    ("aesdec", |s| aes::decrypt(s.a, s.b, false)),
-    ("aesdeclast", |s| aes::decrypt(s.a, s.b, true)),
-    ("aesimc", |s| aes::inverse_mix(s.b)),
-    ("aeskeygenassist", |s| aes::key_assist(s.b, s.imm)),
     ("sha1rnds4", |s| sha::sha1_rounds(s.a, s.b, s.imm)),
     ("sha1nexte", |s| sha::sha1_next(s.a, s.b)),
     ("sha1msg1", |s| sha::sha1_message1(s.a, s.b)),

@@ -4,7 +4,6 @@ use super::Translator;
 use super::simd::{float_type, shapes};
 use crate::decode::traits::SimdFloat;
 use crate::decode::{Insn, Kind, Operand as Spec};
-use crate::helpers::HelperIndex;
 use Lane::{B32, B64};
 use ir::{FpCond, Lane, OpKind as K, Operand, Rounding, Type};
 
@@ -94,10 +93,10 @@ impl SimdFloat for Translator<'_, '_> {
         vtestpd tested(B64);
         blendvps blend_by_register(B32);
         blendvpd blend_by_register(B64);
-        rcpps estimate(0);
-        rcpss estimate(1);
-        rsqrtps estimate(2);
-        rsqrtss estimate(3);
+        rcpps estimated(K::VFRcp);
+        rcpss estimated_lowest(K::VFRcp);
+        rsqrtps estimated(K::VFRsqrt);
+        rsqrtss estimated_lowest(K::VFRsqrt);
     }
 
     fn shufps(&mut self, i: &Insn) {
@@ -554,24 +553,16 @@ impl Translator<'_, '_> {
         self.b.vlogic(K::VShuffleEach, ty, a, bytes)
     }
 
-    /// Estimates of reciprocals and of reciprocal roots, by a helper on 32 bits.
-    fn estimate(&mut self, i: &Insn, what: u64) {
-        if !self.vectors_enabled(i) {
-            return;
-        }
-        let (ty, low) = (Self::vector_type(i), what & 1 != 0);
-        let (x, y) = if low { Self::sources(i) } else { (1, 1) };
-        let b = self.vector_operand(i, y, ty);
-        let a = self.vector_operand(i, x, ty);
-        let what = self.b.imm(what >> 1);
-        let lanes = if low { 1 } else { (ty.bytes() / 4) as u16 };
-        let mut value = a;
-        for lane in 0..lanes {
-            let number = self.b.vextract(ty, B32, lane, b);
-            let number = self.call(HelperIndex::Estimate, &[what, number]);
-            value = self.b.vinsert(ty, B32, lane, value, number);
-        }
-        self.put_vector(i, 0, ty, value);
+    /// Estimates of reciprocals and of reciprocal roots.
+    fn estimated(&mut self, i: &Insn, kind: K) {
+        self.unary_vector(i, |t, ty, a| t.b.vlogic1(kind, ty, a));
+    }
+
+    fn estimated_lowest(&mut self, i: &Insn, kind: K) {
+        self.binary_vector(i, |t, ty, a, b| {
+            let estimates = t.b.vlogic1(kind, ty, b);
+            t.b.vbyte(K::VChoose32, ty, 1, a, estimates)
+        });
     }
 
     /// A fused multiply-add: its factors and its addend, by the digits of its name.

@@ -129,8 +129,24 @@ impl SimdInteger for Translator<'_, '_> {
         vpbroadcastw broadcast(B16);
         vpbroadcastd broadcast(B32);
         vpbroadcastq broadcast(B64);
+        aesenc round(K::VAesEncrypt);
+        aesenclast round(K::VAesEncryptLast);
+        aesdec round(K::VAesDecrypt);
+        aesdeclast round(K::VAesDecryptLast);
         pinsrb insert(B8);
         pinsrw insert(B16);
+    }
+
+    fn aesimc(&mut self, i: &Insn) {
+        self.unary_vector(i, |t, ty, a| t.b.vlogic1(K::VAesMix, ty, a));
+    }
+
+    fn aeskeygenassist(&mut self, i: &Insn) {
+        self.picked(i, K::VAesAssist);
+    }
+
+    fn pclmulqdq(&mut self, i: &Insn) {
+        self.in_halves(i, |t, a, b| t.b.vbyte(K::VCarryless, Type::V128, i.byte(), a, b));
     }
 
     fn pandn(&mut self, i: &Insn) {
@@ -296,6 +312,26 @@ impl Translator<'_, '_> {
 
     fn lanes_compare(&mut self, i: &Insn, cond: Cond, lane: Lane) {
         self.binary_vector(i, |t, ty, a, b| t.b.vcompare(ty, lane, cond, a, b));
+    }
+
+    /// What works on 128 bits, on each.
+    fn in_halves(&mut self, i: &Insn, op: impl Fn(&mut Self, Operand, Operand) -> Operand) {
+        self.binary_vector(i, |t, ty, a, b| {
+            if ty == Type::V128 {
+                return op(t, a, b);
+            }
+            let mut half = |which: u16| {
+                let (a, b) = (t.b.vhalf(which, a), t.b.vhalf(which, b));
+                op(t, a, b)
+            };
+            let (low, high) = (half(0), half(1));
+            t.b.vector2(K::VJoin, ty, B8, low, high)
+        });
+    }
+
+    /// A round of AES.
+    fn round(&mut self, i: &Insn, kind: K) {
+        self.in_halves(i, |t, a, b| t.b.vlogic(kind, Type::V128, a, b));
     }
 
     /// Zero, whatever the sources are.
