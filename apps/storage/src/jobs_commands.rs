@@ -110,12 +110,6 @@ fn choose<T: Copy + Default>(arguments: &Arguments, key: &str, table: &[(&str, T
     row.map(|(_, choice)| *choice).unwrap_or_default()
 }
 
-/// Says no to arguments whose effect is not there yet.
-fn without(arguments: &Arguments, waiting: &[&str]) -> Result<(), Error> {
-    let given = waiting.iter().find(|key| arguments.value(key).is_some());
-    given.map_or(Ok(()), |key| Err(Error::not_yet(&format!("'{key}'"))))
-}
-
 fn mirror(daemon: &Daemon, arguments: &Arguments) -> Result<(), Error> {
     mirror_to(daemon, arguments, arguments.text("target"))
 }
@@ -201,7 +195,6 @@ fn backup_to(
     common: &Common,
     target: &str,
 ) -> Result<(), Error> {
-    without(arguments, &["discard-source"])?;
     let sync = [
         ("full", BackupSync::Full),
         ("top", BackupSync::Top),
@@ -231,6 +224,7 @@ fn backup_to(
         on_copy_error: choose(arguments, "on-cbw-error", &copy),
         max_workers: perf.int("max-workers"),
         max_chunk: perf.int("max-chunk"),
+        discard_source: arguments.switch("discard-source").unwrap_or(false),
     };
     daemon.site.backup(&options, common).map_err(refusal)
 }

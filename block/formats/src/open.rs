@@ -157,6 +157,7 @@ struct Described<'a> {
     driver: &'a str,
     /// Its options, and those of its children.
     given: Vec<(String, String)>,
+    style: Style,
     inherited: &'a Inherited,
 }
 
@@ -209,7 +210,8 @@ impl<'a> Opener<'a> {
     ) -> Result<Arc<Member>, OpenError> {
         let guessed = std::mem::take(&mut self.guessed) && driver == "raw";
         let name = self.graph.reserve(keys.take("node-name").as_deref())?;
-        let (given, explicit) = (keys.pairs(), keys.has("read-only"));
+        let (given, style) = (keys.pairs(), keys.style());
+        let explicit = keys.has("read-only");
         let mut common = inherited.clone();
         let detect_zeroes = common.take_common(&mut keys)?;
         if is_child {
@@ -234,7 +236,7 @@ impl<'a> Opener<'a> {
         if let How::Image(recipe) = &mut made.how {
             recipe.guessed = guessed;
         }
-        Ok(self.add(name, made, options, Described { driver, given, inherited }))
+        Ok(self.add(name, made, options, Described { driver, given, style, inherited }))
     }
 
     fn add(
@@ -248,6 +250,7 @@ impl<'a> Opener<'a> {
         let recipe = NodeRecipe::new(
             described.driver,
             described.given,
+            described.style,
             described.inherited.clone(),
             &edges,
             how,
@@ -266,9 +269,9 @@ impl<'a> Opener<'a> {
         inherited: &Inherited,
     ) -> Result<Arc<Member>, OpenError> {
         let name = self.graph.reserve(None)?;
-        let given = vec![("filename".to_owned(), path.to_owned())];
+        let (given, style) = (vec![("filename".to_owned(), path.to_owned())], Style::Blockdev);
         let driver = made.node.info().driver;
-        Ok(self.add(name, made, options, Described { driver, given, inherited }))
+        Ok(self.add(name, made, options, Described { driver, given, style, inherited }))
     }
 
     fn driver(
@@ -561,7 +564,8 @@ impl<'a> Opener<'a> {
         });
         let made = Made { node, kind: kind_of(format), edges, how };
         let options = common.options(DetectZeroes::Off);
-        let described = Described { driver: &driver, given: Vec::new(), inherited: common };
+        let (driver, given, style) = (&*driver, Vec::new(), Style::Blockdev);
+        let described = Described { driver, given, style, inherited: common };
         Ok(self.add(name, made, options, described))
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct NodeRecipe {
     pub driver: String,
     /// Its options as they were given, without those of children.
     pub given: Vec<(String, String)>,
+    /// Who gave them.
+    pub style: Style,
     /// What it took over from the node above.
     pub inherited: Inherited,
     /// Children that were opened with it, and not by somebody else before.
@@ -43,6 +45,7 @@ impl NodeRecipe {
     pub fn new(
         driver: &str,
         given: Vec<(String, String)>,
+        style: Style,
         inherited: Inherited,
         edges: &[Arc<Edge>],
         how: How,
@@ -55,7 +58,7 @@ impl NodeRecipe {
         let inline = inline.collect();
         let roles: Vec<_> = edges.iter().filter_map(|edge| role_of(edge)).collect();
         let given = without(given, &roles);
-        Self { driver: driver.to_owned(), given, inherited, inline, how }
+        Self { driver: driver.to_owned(), given, style, inherited, inline, how }
     }
 
     /// Its options that not every driver has.
@@ -94,7 +97,7 @@ impl Recipe for NodeRecipe {
     fn open(&self, options: &DiskOptions) -> Result<Arc<dyn Node>, OpenError> {
         let node = |edge: &Arc<Edge>| Arc::clone(edge) as Arc<dyn Node>;
         match &self.how {
-            How::Image(image) => image.open(&self.own(), options),
+            How::Image(image) => image.open(Keys::new(self.own(), self.style), options),
             How::Throttle(below, group) => Ok(filters::throttle(node(below), group)),
             How::Preallocate(below, steps) => filters::preallocate(node(below), *steps),
             How::Fixed => Err(OpenError::NotSupported {
@@ -121,11 +124,7 @@ pub(crate) struct ImageRecipe {
 }
 
 impl ImageRecipe {
-    fn open(
-        &self,
-        pairs: &[(String, String)],
-        options: &DiskOptions,
-    ) -> Result<Arc<dyn Node>, OpenError> {
+    fn open(&self, mut keys: Keys, options: &DiskOptions) -> Result<Arc<dyn Node>, OpenError> {
         let child = |edge: &Arc<Edge>| {
             Some(Child { role: role_of(edge)?, node: Arc::clone(edge) as Arc<dyn Node> })
         };
@@ -134,7 +133,6 @@ impl ImageRecipe {
         let file = at.map(|at| children.remove(at).node);
         let file = file.ok_or_else(|| OpenError::Option("the image has no file".to_owned()))?;
         let path = file.info().filename;
-        let mut keys = Keys::new(pairs.iter().cloned(), Style::Blockdev);
         // Its file knows.
         keys.take("force-share");
         let node = self.format.open(OpenRequest {

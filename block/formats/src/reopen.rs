@@ -5,6 +5,7 @@
 //! change; of other drivers only what all have in common, and a few that [`How`] names.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use graph::{Edge, Member, OpenError, Recipe, Reopening, Role};
@@ -27,20 +28,39 @@ const NEVER: &[&str] = &[
     "vvfat",
 ];
 
-/// Options of a driver that may change, `*` for all of them, and whether they may also be left out.
-const CHANGEABLE: &[(&str, &str, bool)] = &[
-    ("file", "x-check-cache-dropped", true),
-    ("host_device", "x-check-cache-dropped", true),
-    ("preallocate", "prealloc-align", false),
-    ("preallocate", "prealloc-size", false),
-    ("qcow2", "*", true),
-    ("raw", "offset", true),
-    ("raw", "size", true),
-    ("throttle", "throttle-group", false),
+/// Options of a driver that may change, by the part before a dot, and whether they may also be left out.
+const CHANGEABLE: &[(&str, &[&str], bool)] = &[
+    ("file", &["x-check-cache-dropped"], true),
+    ("host_device", &["x-check-cache-dropped"], true),
+    ("preallocate", &["prealloc-align", "prealloc-size"], false),
+    (
+        "qcow2",
+        &[
+            "cache-clean-interval",
+            "cache-size",
+            "discard-no-unref",
+            "encrypt",
+            "l2-cache-entry-size",
+            "l2-cache-size",
+            "lazy-refcounts",
+            "overlap-check",
+            "pass-discard-other",
+            "pass-discard-request",
+            "pass-discard-snapshot",
+            "refcount-cache-size",
+        ],
+        true,
+    ),
+    ("raw", &["offset", "size"], true),
+    ("throttle", &["throttle-group"], false),
 ];
 
-/// What no driver can change.
-const FIXED: &[&str] = &["data-file", "force-share"];
+/// Whether what is not mentioned returns to its default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    Returns,
+    Stays,
+}
 
 impl Manager<'_> {
     /// `blockdev-reopen`: each element of `list` has all options of one node.
@@ -62,8 +82,25 @@ impl Manager<'_> {
         }
         let mut plans = Vec::new();
         for (member, keys) in named {
-            self.plan(&member, keys, None, &mut plans)?;
+            self.plan(&member, keys, None, Rest::Returns, &mut plans)?;
         }
+        self.graph.reopen_all(plans)
+    }
+
+    /// Changes some options of a node and of the children that were opened with it; all others stay.
+    ///
+    /// # Errors
+    /// As [`Manager::reopen`].
+    pub fn change(
+        &self,
+        member: &Arc<Member>,
+        changes: Vec<(String, String)>,
+    ) -> Result<(), OpenError> {
+        let style = recipe_of(member).map_or(Style::Blockdev, |recipe| recipe.style);
+        let keys = Keys::new(completed(member, Keys::new(changes, style)), style);
+        let mut plans = Vec::new();
+        let inherited = recipe_of(member).map(|recipe| recipe.inherited.clone());
+        self.plan(member, keys, inherited, Rest::Stays, &mut plans)?;
         self.graph.reopen_all(plans)
     }
 
@@ -106,6 +143,7 @@ impl Manager<'_> {
         member: &Arc<Member>,
         mut keys: Keys,
         inherited: Option<Inherited>,
+        rest: Rest,
         plans: &mut Vec<Reopening>,
     ) -> Result<(), OpenError> {
         let Some(old) = recipe_of(member) else {
@@ -116,7 +154,11 @@ impl Manager<'_> {
         let driver = keys.take("driver").unwrap_or_else(|| old.driver.clone());
         let mut turns = Vec::new();
         let mut below = Vec::new();
-        if backed && !keys.has("backing") && !keys.names().any(|key| key.starts_with("backing.")) {
+        if rest == Rest::Returns
+            && backed
+            && !keys.has("backing")
+            && !keys.names().any(|key| key.starts_with("backing."))
+        {
             return refuse(format!("backing is missing for '{}'", member.name()));
         }
         if driver != old.driver {
@@ -158,14 +200,15 @@ impl Manager<'_> {
         };
         let inline = old.inline.clone();
         let roles: Vec<_> = member.children().iter().filter_map(|edge| role_of(edge)).collect();
-        let recipe = NodeRecipe { driver, given: without(given, &roles), inherited, inline, how };
+        let (given, style) = (without(given, &roles), old.style);
+        let recipe = NodeRecipe { driver, given, style, inherited, inline, how };
         plans.retain(|plan| !Arc::ptr_eq(&plan.member, member));
         let (member, recipe) = (Arc::clone(member), Some(Arc::new(recipe) as Arc<dyn Recipe>));
         plans.push(Reopening { member, options, recipe, turns, again });
         for (role, child, keys) in below {
             let state = common.for_child(role);
             match keys {
-                Some(keys) => self.plan(&child, keys, Some(state), plans)?,
+                Some(keys) => self.plan(&child, keys, Some(state), rest, plans)?,
                 None if old.is_inline(role, &child) => self.plan_follower(&child, state, plans)?,
                 None => {}
             }
@@ -234,6 +277,24 @@ enum Link {
     Turns(Option<Arc<Member>>),
 }
 
+/// All options of a node and of those children about which something is said.
+fn completed(member: &Arc<Member>, mut changes: Keys) -> Vec<(String, String)> {
+    let Some(recipe) = recipe_of(member) else { return changes.into_pairs() };
+    let mut all: BTreeMap<String, String> = recipe.given.iter().cloned().collect();
+    for edge in member.children() {
+        let (Some(role), Some(child)) = (role_of(&edge), edge.target()) else { continue };
+        if !recipe.is_inline(role, &child) {
+            continue;
+        }
+        if let Some(below) = changes.child(&role.name()) {
+            let below = completed(&child, below).into_iter();
+            all.extend(below.map(|(key, value)| (format!("{}.{key}", role.name()), value)));
+        }
+    }
+    all.extend(changes.into_pairs());
+    all.into_iter().collect()
+}
+
 fn recipe_of(member: &Member) -> Option<Arc<NodeRecipe>> {
     let recipe: Arc<dyn Any + Send + Sync> = member.recipe()?;
     recipe.downcast().ok()
@@ -257,11 +318,11 @@ fn cannot_change<T>(key: &str) -> Result<T, OpenError> {
 /// Refuses changes of options that cannot change.
 fn check_changes(old: &NodeRecipe, own: &[(String, String)]) -> Result<(), OpenError> {
     let can = |key: &str, left_out: bool| {
-        let fits = |(driver, known, reset): &(&str, &str, bool)| {
-            *driver == old.driver && (*known == "*" || *known == key) && (*reset || !left_out)
-        };
         let name = key.split('.').next().unwrap_or(key);
-        !FIXED.contains(&name) && CHANGEABLE.iter().any(fits)
+        let fits = |(driver, known, reset): &(&str, &[&str], bool)| {
+            *driver == old.driver && known.contains(&name) && (*reset || !left_out)
+        };
+        CHANGEABLE.iter().any(fits)
     };
     let before = old.own();
     // Not even to what holds anyway.

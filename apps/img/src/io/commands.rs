@@ -8,6 +8,7 @@ use super::{transfer, zones};
 use crate::image::cache_mode;
 use crate::{Failure, text};
 use graph::{Breakpoints, Child, Event, ExtentKind, Node, Preallocation, Role, host_text};
+use options::{Grammar, List};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,19 +20,48 @@ pub(super) enum Outcome {
     Quit,
 }
 
-/// A complaint that is printed as it is; nothing is, if it is empty.
-pub(super) struct Refusal(pub String);
+/// Why a command was not done, and where that is said.
+pub(super) enum Refusal {
+    /// On standard output.
+    Printed(String),
+    /// On standard error, after the program's name.
+    Error(String),
+    /// On standard error, as it is.
+    Plain(String),
+    /// On standard output: how the command is used.
+    Usage,
+    /// Nowhere: the exit code tells.
+    Silent,
+}
 
 impl Refusal {
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self::Printed(text.into())
+    }
+
+    pub fn error(text: impl Into<String>) -> Self {
+        Self::Error(text.into())
+    }
+
+    /// Says it.
+    pub fn say(self) {
+        match self {
+            Self::Printed(text) => println!("{text}"),
+            Self::Error(text) => eprintln!("qemu-io: {text}"),
+            Self::Plain(text) => eprintln!("{text}"),
+            Self::Usage | Self::Silent => {}
+        }
     }
 }
 
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
-        Self(format!("qemu-io: {failure}"))
+        Self::Error(failure.to_string())
     }
+}
+
+fn nothing_open() -> Refusal {
+    Refusal::Plain("no file open, try 'help open'".to_owned())
 }
 
 pub(super) type Done = Result<(), Refusal>;
@@ -115,7 +145,7 @@ pub(super) static COMMANDS: &[Command] = &[
     row(
         "reopen",
         &[],
-        "[(-r|-w)] [-c cache]",
+        "[(-r|-w)] [-c cache] [-o options]",
         "opens the image again in another way",
         ("c:o:rw", 0, 0),
         reopen,
@@ -163,10 +193,7 @@ pub(super) static COMMANDS: &[Command] = &[
         needs_image: false,
         ..row("abort", &[], "", "ends as a crash does", ("", 0, 0), abort)
     },
-    Command {
-        needs_image: false,
-        ..row("close", &["c"], "", "closes the image", ("", 0, 0), close)
-    },
+    row("close", &["c"], "", "closes the image", ("", 0, 0), close),
     Command {
         needs_image: false,
         ..row(
@@ -215,14 +242,16 @@ pub(super) fn run(session: &mut Session, name: &str, words: &[&str]) -> Outcome 
     let found = COMMANDS.iter().find(|c| c.name == name || c.aliases.contains(&name));
     let done = match found {
         Some(command) => invoke(session, command, name, words),
-        None => Err(Refusal(format!("command \"{name}\" not found"))),
+        None => Err(Refusal::Plain(format!("command \"{name}\" not found"))),
     };
-    match done {
-        Ok(()) => Outcome::Done,
-        Err(Refusal(text)) => {
-            if !text.is_empty() {
-                println!("{text}");
-            }
+    match (done, found) {
+        (Ok(()), _) => Outcome::Done,
+        (Err(Refusal::Usage), Some(command)) => {
+            println!("{}", line(name, command));
+            Outcome::Failed
+        }
+        (Err(refusal), _) => {
+            refusal.say();
             Outcome::Failed
         }
     }
@@ -231,28 +260,33 @@ pub(super) fn run(session: &mut Session, name: &str, words: &[&str]) -> Outcome 
 /// Runs a command that was called by this name.
 fn invoke(session: &mut Session, command: &Command, name: &str, words: &[&str]) -> Done {
     if command.needs_image && session.opened().is_none() {
-        return Err(Refusal::new("no file open, try 'help open'"));
+        return Err(nothing_open());
+    }
+    let (least, most) = command.arguments;
+    let with_letters = !command.letters.is_empty();
+    let few = || {
+        let expected = match (least, most) {
+            (least, _) if with_letters => format!("at least {least} arguments"),
+            (least, MANY) => format!("at least {least} arguments"),
+            (least, most) if least == most => format!("{least} arguments"),
+            (least, most) => format!("between {least} and {most} arguments"),
+        };
+        let given = words.len();
+        Refusal::Plain(format!("bad argument count {given} to {name}, expected {expected}"))
+    };
+    // Options count here, too.
+    if words.len() < least {
+        return Err(few());
     }
     let letters = Letters::parse(command.letters, words).map_err(|complaint| {
         eprintln!("{name}: {complaint}");
-        Refusal(line(name, command))
+        Refusal::Usage
     })?;
-    let (given, (least, most)) = (letters.arguments.len(), command.arguments);
-    if (least..=most).contains(&given) {
-        return (command.run)(session, &letters);
+    match (least..=most).contains(&letters.arguments.len()) {
+        true => (command.run)(session, &letters),
+        false if with_letters => Err(Refusal::Usage),
+        false => Err(few()),
     }
-    let with_letters = !command.letters.is_empty();
-    if with_letters && words.len() >= least {
-        return Err(Refusal(line(name, command)));
-    }
-    let expected = match (least, most) {
-        (least, _) if with_letters => format!("at least {least} arguments"),
-        (least, MANY) => format!("at least {least} arguments"),
-        (least, most) if least == most => format!("{least} arguments"),
-        (least, most) => format!("between {least} and {most} arguments"),
-    };
-    eprintln!("bad argument count {given} to {name}, expected {expected}");
-    Err(Refusal::new(""))
 }
 
 /// How a command that was called by this name is used, and what it does.
@@ -283,22 +317,24 @@ fn help(about: Option<&str>) -> Outcome {
 
 /// The image that is open; commands that need one are not run without.
 pub(super) fn image(session: &Session) -> Result<Arc<dyn Node>, Refusal> {
-    let opened = session.opened().ok_or_else(|| Refusal::new("no file open, try 'help open'"))?;
+    let opened = session.opened().ok_or_else(nothing_open)?;
     Ok(Arc::clone(&opened.node))
 }
 
 /// The same without the filter of `-C`.
 fn plain_image(session: &Session) -> Result<Arc<dyn Node>, Refusal> {
-    let opened = session.opened().ok_or_else(|| Refusal::new("no file open, try 'help open'"))?;
+    let opened = session.opened().ok_or_else(nothing_open)?;
     Ok(Arc::clone(&opened.image))
 }
 
 /// A number of bytes, with a suffix.
 pub(super) fn number(word: &str) -> Result<u64, Refusal> {
-    text::parse_bytes("number", word).map_err(|_| {
-        let why = "non-numeric argument, or extraneous/unrecognized suffix";
-        Refusal(format!("Parsing error: {why} -- {word}"))
-    })
+    text::parse_bytes("number", word).map_err(|_| not_numeric(word))
+}
+
+fn not_numeric(word: &str) -> Refusal {
+    let why = "non-numeric argument, or extraneous/unrecognized suffix";
+    Refusal::new(format!("Parsing error: {why} -- {word}"))
 }
 
 fn aio_flush(session: &mut Session, _: &Letters<'_>) -> Done {
@@ -308,7 +344,7 @@ fn aio_flush(session: &mut Session, _: &Letters<'_>) -> Done {
 
 fn flush(session: &mut Session, _: &Letters<'_>) -> Done {
     // The peer says nothing, either; the exit code does.
-    image(session)?.flush().map_err(|_| Refusal::new(""))
+    image(session)?.flush().map_err(|_| Refusal::Silent)
 }
 
 /// The node that holds what a node shows.
@@ -328,7 +364,7 @@ pub(super) const UNSUPPORTED: &str = "Operation not supported";
 const NOT_FOUND: &str = "No such file or directory";
 
 fn set_break(session: &mut Session, letters: &Letters<'_>) -> Done {
-    let failed = |why| Refusal(format!("Could not set breakpoint: {why}"));
+    let failed = |why| Refusal::new(format!("Could not set breakpoint: {why}"));
     let stops = breakpoints(session)?.ok_or_else(|| failed(UNSUPPORTED))?;
     let event = Event::named(letters.arguments[0]).ok_or_else(|| failed(NOT_FOUND))?;
     stops.set(event, letters.arguments[1]);
@@ -337,13 +373,13 @@ fn set_break(session: &mut Session, letters: &Letters<'_>) -> Done {
 
 fn remove_break(session: &mut Session, letters: &Letters<'_>) -> Done {
     let tag = letters.arguments[0];
-    let failed = |why| Refusal(format!("Could not remove breakpoint {tag}: {why}"));
+    let failed = |why| Refusal::new(format!("Could not remove breakpoint {tag}: {why}"));
     let stops = breakpoints(session)?.ok_or_else(|| failed(UNSUPPORTED))?;
     if stops.remove(tag) { Ok(()) } else { Err(failed(NOT_FOUND)) }
 }
 
 fn resume(session: &mut Session, letters: &Letters<'_>) -> Done {
-    let failed = |why| Refusal(format!("Could not resume request: {why}"));
+    let failed = |why| Refusal::new(format!("Could not resume request: {why}"));
     let stops = breakpoints(session)?.ok_or_else(|| failed(UNSUPPORTED))?;
     if stops.resume(letters.arguments[0]) { Ok(()) } else { Err(failed(NOT_FOUND)) }
 }
@@ -363,19 +399,21 @@ fn length(session: &mut Session, _: &Letters<'_>) -> Done {
 fn truncate(session: &mut Session, letters: &Letters<'_>) -> Done {
     let mode = letters.value('m').unwrap_or("off");
     let preallocation = Preallocation::named(mode)
-        .ok_or_else(|| Refusal(format!("invalid parameter value: {mode}")))?;
+        .ok_or_else(|| Refusal::error(format!("Invalid preallocation mode '{mode}'")))?;
     let size = number(letters.arguments[0])?;
     let node = image(session)?;
+    transfer::writable(&*node)?;
     let done = match node.image() {
         Some(image) => image.resize(size, preallocation),
         None => node.truncate(size),
     };
-    done.map_err(|e| Refusal(format!("qemu-io: {}", host_text(&e))))
+    done.map_err(|e| Refusal::error(host_text(&e)))
 }
 
 /// Whether bytes are stored in the image itself, for so many bytes.
 fn allocated(node: &dyn Node, at: u64, len: u64) -> Result<(bool, u64), Refusal> {
-    let failed = |e: std::io::Error| Refusal(format!("is_allocated failed: {}", host_text(&e)));
+    let failed =
+        |e: std::io::Error| Refusal::new(format!("is_allocated failed: {}", host_text(&e)));
     let extent = node.block_status(at, len).map_err(failed)?;
     Ok((extent.kind != ExtentKind::Unallocated, extent.len))
 }
@@ -437,7 +475,7 @@ fn info(session: &mut Session, _: &Letters<'_>) -> Done {
     let info = node.info();
     println!("format name: {}", info.driver);
     // The peer says nothing more, either; the exit code does.
-    let (cluster, state) = division(&*node).ok_or_else(|| Refusal::new(""))?;
+    let (cluster, state) = division(&*node).ok_or(Refusal::Silent)?;
     println!("cluster size: {}", bytes(f64::from(cluster)));
     println!("vm state offset: {}", bytes(state as f64));
     if !info.specific.is_empty() {
@@ -460,7 +498,7 @@ fn close(session: &mut Session, _: &Letters<'_>) -> Done {
 
 fn open(session: &mut Session, letters: &Letters<'_>) -> Done {
     if session.opened().is_some() {
-        return Err(Refusal::new("file open already, try 'help close'"));
+        return Err(Refusal::error("file open already, try 'help close'"));
     }
     let mut manner = Manner::default();
     letters.given().try_for_each(|(letter, value)| manner.set(letter, value))?;
@@ -471,28 +509,38 @@ fn open(session: &mut Session, letters: &Letters<'_>) -> Done {
 }
 
 fn reopen(session: &mut Session, letters: &Letters<'_>) -> Done {
-    if letters.has('o') {
-        return Err(Refusal::new("not supported yet: reopen with driver options"));
+    let (reads, writes) = (letters.has('r'), letters.has('w'));
+    if reads && writes {
+        return Err(Refusal::error("Only one -r/-w option may be given"));
     }
-    if letters.has('r') && letters.has('w') {
-        return Err(Refusal::new("Only one -r/-w option can be given"));
+    let mode = letters.value('c').map(|mode| cache_mode("cache option", Some(mode)));
+    let mode = mode.transpose()?;
+    let mut changes = Vec::new();
+    for (_, text) in letters.given().filter(|(letter, _)| *letter == 'o') {
+        let list = List::parse(text, Grammar::BARE).map_err(|e| Refusal::error(e.to_string()))?;
+        changes.extend(list.into_pairs());
     }
-    let now_read_only = image(session)?.read_only();
-    let read_only = letters.has('r') || now_read_only && !letters.has('w');
-    let cache = letters.value('c').map(|mode| cache_mode("cache option", Some(mode)));
-    Ok(session.reopen(read_only, cache.transpose()?)?)
+    let has = |key: &str| changes.iter().any(|(known, _)| known == key);
+    if (reads || writes) && has("read-only") {
+        return Err(Refusal::error("Cannot set both -r/-w and 'read-only'"));
+    }
+    if mode.is_some() && (has("cache.direct") || has("cache.no-flush")) {
+        return Err(Refusal::error("Cannot set both -c and the cache options"));
+    }
+    let access = (reads || writes).then_some(writes);
+    Ok(session.reopen(changes, access, mode)?)
 }
 
 fn sleep(_: &mut Session, letters: &Letters<'_>) -> Done {
     let word = letters.arguments[0];
-    let ms = word.parse().map_err(|_| Refusal(format!("{word} is not a valid time")))?;
+    let ms = word.parse().map_err(|_| Refusal::new(format!("{word} is not a valid number")))?;
     std::thread::sleep(Duration::from_millis(ms));
     Ok(())
 }
 
 fn sigraise(_: &mut Session, letters: &Letters<'_>) -> Done {
     let word = letters.arguments[0];
-    let signal =
-        word.parse().map_err(|_| Refusal(format!("{word} is not a valid signal number")))?;
-    host::signals::raise(signal).map_err(|e| Refusal(format!("kill failed: {}", host_text(&e))))
+    let signal = word.parse().map_err(|_| not_numeric(word))?;
+    host::signals::raise(signal)
+        .map_err(|e| Refusal::new(format!("kill failed: {}", host_text(&e))))
 }

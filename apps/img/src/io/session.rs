@@ -4,8 +4,8 @@ use super::commands::{self, Outcome};
 use super::manner::Manner;
 use crate::Failure;
 use crate::image::{self, Objects};
-use formats::{HostFiles, ImageSpec, open_image};
-use graph::Node;
+use formats::{HostFiles, ImageSpec, Manager, open_image};
+use graph::{Edge, Graph, Node, Permissions};
 use options::{Grammar, List};
 use protocols::CacheMode;
 use std::sync::Arc;
@@ -27,9 +27,8 @@ pub(super) struct Opened {
     pub node: Arc<dyn Node>,
     /// The image itself: `node`, or what is below its copy-on-read filter.
     pub image: Arc<dyn Node>,
-    name: String,
-    complete: bool,
-    format: Option<String>,
+    edge: Arc<Edge>,
+    graph: Arc<Graph>,
     manner: Manner,
 }
 
@@ -48,7 +47,8 @@ impl Session {
 
     /// Opens an image; the one that was open is closed first.
     pub fn open(&mut self, name: &str, options: &OpenOptions<'_>) -> Result<(), Failure> {
-        let failed = |f: Failure| match options.complete {
+        let described = options.complete || (name.is_empty() && !options.driver.is_empty());
+        let failed = |f: Failure| match described {
             true => f.within("can't open"),
             false => f.without(&format!("{name}: ")).within(format!("can't open device {name}")),
         };
@@ -90,30 +90,53 @@ impl Session {
             }
             false => Arc::clone(&image),
         };
-        let (name, format) = (description, options.format.clone());
-        self.opened = Some(Opened { node, image, name, complete, format, manner });
+        let (edge, graph) = (opened.edge, opened.graph);
+        self.opened = Some(Opened { node, image, edge, graph, manner });
         Ok(())
     }
 
-    /// Opens the same image again in another way.
-    pub fn reopen(&mut self, read_only: bool, cache: Option<CacheMode>) -> Result<(), Failure> {
-        let Some(Opened { manner, .. }) = &self.opened else {
-            return Err(Failure::new("no file open, try 'help open'"));
-        };
-        if manner.snapshot {
+    /// Gives the image other options, and its user other rights: to write, or not to.
+    pub fn reopen(
+        &mut self,
+        mut changes: Vec<(String, String)>,
+        writable: Option<bool>,
+        cache: Option<CacheMode>,
+    ) -> Result<(), Failure> {
+        self.wait_for_all();
+        let Some(opened) = &mut self.opened else { return Ok(()) };
+        if opened.manner.snapshot {
             return Err(Failure::new("Could not open a temporary overlay again"));
         }
-        if manner.copy_on_read && read_only {
+        if opened.manner.copy_on_read && writable == Some(false) {
             return Err(Failure::new("Can't set a node to r/o with copy-on-read enabled"));
         }
-        let manner = Manner { read_only, cache: cache.unwrap_or(manner.cache), ..*manner };
-        self.wait_for_all();
-        let Some(Opened { node, image, name, complete, format, .. }) = self.opened.take() else {
-            return Ok(());
+        let mut set = |key: &str, on: bool| {
+            changes.push((key.to_owned(), if on { "on" } else { "off" }.to_owned()));
         };
-        node.flush().map_err(|e| Failure::io("flush failed", &e))?;
-        drop((node, image));
-        self.open(&name, &OpenOptions { format, complete, manner, driver: Vec::new() })
+        if let Some(mode) = cache {
+            set("cache.direct", mode.direct);
+            set("cache.no-flush", mode.no_flush);
+        }
+        if let Some(on) = writable {
+            set("read-only", !on);
+        }
+        let Some(member) = opened.edge.target() else { return Ok(()) };
+        let (graph, before) = (&opened.graph, opened.edge.permissions());
+        if writable == Some(false) {
+            graph.require(&opened.edge, Permissions::READER)?;
+        }
+        let manager = Manager { graph, gate: &HostFiles, secrets: &self.secrets };
+        let mut done = manager.change(&member, changes);
+        if done.is_ok() && writable == Some(true) {
+            done = graph.require(&opened.edge, Permissions::WRITER);
+        }
+        if done.is_err() {
+            // It was allowed before.
+            let _ = graph.require(&opened.edge, before);
+        }
+        done?;
+        opened.manner.cache = cache.unwrap_or(opened.manner.cache);
+        Ok(())
     }
 
     /// Closes the image, when all requests are done.

@@ -45,7 +45,7 @@ impl Request {
         for word in &letters.arguments[1..] {
             len = len.saturating_add(number(word)?);
             if len > MOST {
-                return Err(Refusal(format!("length cannot exceed {MOST}, given {word}")));
+                return Err(Refusal::new(format!("length cannot exceed {MOST}, given {word}")));
             }
         }
         let pattern = letters.value('P').map(pattern).transpose()?;
@@ -66,7 +66,7 @@ impl Request {
     /// The part to verify, of a read.
     fn verify(&mut self, letters: &Letters<'_>) -> Done {
         if self.pattern.is_none() && (letters.has('s') || letters.has('l')) {
-            return Err(Refusal::new("-s and -l need -P"));
+            return Err(Refusal::Usage);
         }
         let start = letters.value('s').map_or(Ok(0), number)?;
         let len = letters.value('l').map_or(Ok(self.len.saturating_sub(start)), number)?;
@@ -90,7 +90,6 @@ impl Request {
             "-b and -c cannot be specified at the same time",
         )?;
         exclusive(letters.has('b') && zeroes, "-b and -z cannot be specified at the same time")?;
-        exclusive(letters.has('c') && zeroes, "-c and -z cannot be specified at the same time")?;
         exclusive(letters.has('u') && !zeroes, "-u requires -z to be specified")?;
         exclusive(letters.has('n') && !zeroes, "-n requires -z to be specified")?;
         if zeroes {
@@ -129,7 +128,7 @@ impl Request {
 
     /// Reads, verifies, shows and reports.
     fn read(&self, node: &dyn Node, verb: &str) -> Done {
-        let failed = |e: io::Error| Refusal(format!("{verb} failed: {}", said(&e)));
+        let failed = |e: io::Error| Refusal::new(format!("{verb} failed: {}", said(&e)));
         let begun = Instant::now();
         let mut buf = Vec::new();
         if self.way == Way::VmState {
@@ -151,7 +150,7 @@ impl Request {
             println!("Pattern verification failed at offset {}, {len} bytes", self.offset + start);
         }
         self.report("read", begun);
-        if good { Ok(()) } else { Err(Refusal(String::new())) }
+        if good { Ok(()) } else { Err(Refusal::Silent) }
     }
 
     fn verified_in(&self, buf: &[u8]) -> bool {
@@ -163,7 +162,7 @@ impl Request {
 
     /// Writes and reports.
     fn write(&self, node: &dyn Node, verb: &str) -> Done {
-        let failed = |e: io::Error| Refusal(format!("{verb} failed: {}", said(&e)));
+        let failed = |e: io::Error| Refusal::new(format!("{verb} failed: {}", said(&e)));
         let begun = Instant::now();
         if self.way != Way::VmState {
             check_range(self.offset, self.len, node.size()).map_err(|_| failed(no_such_place()))?;
@@ -215,12 +214,12 @@ fn said(error: &io::Error) -> String {
 fn pattern(word: &str) -> Result<u8, Refusal> {
     options::parse_number(word)
         .and_then(|n| u8::try_from(n).ok())
-        .ok_or_else(|| Refusal(format!("{word} is not a valid pattern byte")))
+        .ok_or_else(|| Refusal::new(format!("{word} is not a valid pattern byte")))
 }
 
 /// Refuses to write to an image that was opened for reading.
-fn writable(node: &dyn Node) -> Done {
-    if node.read_only() { Err(Refusal::new("qemu-io: Block node is read-only")) } else { Ok(()) }
+pub(super) fn writable(node: &dyn Node) -> Done {
+    if node.read_only() { Err(Refusal::error("Block node is read-only")) } else { Ok(()) }
 }
 
 pub(super) fn read(session: &mut Session, letters: &Letters<'_>) -> Done {
@@ -238,9 +237,9 @@ pub(super) fn write(session: &mut Session, letters: &Letters<'_>) -> Done {
     request.choose_way(letters)?;
     if let Some(path) = letters.value('s') {
         let source =
-            std::fs::read(path).map_err(|e| Refusal(format!("{path}: {}", host_text(&e))))?;
+            std::fs::read(path).map_err(|e| Refusal::new(format!("{path}: {}", host_text(&e))))?;
         if source.is_empty() {
-            return Err(Refusal(format!("{path}: file is empty")));
+            return Err(Refusal::new(format!("{path}: file is empty")));
         }
         request.source = Some(source);
     }
@@ -259,7 +258,7 @@ pub(super) fn discard(session: &mut Session, letters: &Letters<'_>) -> Done {
     let request = Request::parse(letters)?;
     let node = image(session)?;
     writable(&*node)?;
-    let failed = |e: io::Error| Refusal(format!("discard failed: {}", said(&e)));
+    let failed = |e: io::Error| Refusal::new(format!("discard failed: {}", said(&e)));
     check_range(request.offset, request.len, node.size()).map_err(|_| failed(no_such_place()))?;
     let begun = Instant::now();
     node.discard(request.offset, request.len).map_err(failed)?;
@@ -274,6 +273,10 @@ pub(super) fn aio_read(session: &mut Session, letters: &Letters<'_>) -> Done {
 
 pub(super) fn aio_write(session: &mut Session, letters: &Letters<'_>) -> Done {
     let mut request = Request::parse(letters)?;
+    if letters.has('z') {
+        // Then a pattern does not matter.
+        request.pattern = None;
+    }
     request.choose_way(letters)?;
     writable(&*image(session)?)?;
     begin(session, move |node| request.write(node, "aio_write"))
@@ -283,10 +286,8 @@ pub(super) fn aio_write(session: &mut Session, letters: &Letters<'_>) -> Done {
 fn begin(session: &mut Session, work: impl FnOnce(&dyn Node) -> Done + Send + 'static) -> Done {
     let node: Arc<dyn Node> = image(session)?;
     session.begin(move || {
-        if let Err(Refusal(text)) = work(&*node)
-            && !text.is_empty()
-        {
-            println!("{text}");
+        if let Err(refusal) = work(&*node) {
+            refusal.say();
         }
     });
     Ok(())

@@ -5,7 +5,7 @@ use super::letters::Letters;
 use super::session::Session;
 
 fn refused(what: &str) -> Done {
-    Err(Refusal(format!("zone {what} failed: {UNSUPPORTED}")))
+    Err(Refusal::new(format!("zone {what} failed: {UNSUPPORTED}")))
 }
 
 pub(super) fn report(_: &mut Session, letters: &Letters<'_>) -> Done {

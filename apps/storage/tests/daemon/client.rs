@@ -116,6 +116,19 @@ impl Client {
         answer.get("return").unwrap_or_else(|| panic!("{command}: {answer}")).clone()
     }
 
+    /// Gives a command again and again until nobody uses what it is about any more.
+    pub fn until_unused(&mut self, command: &str, arguments: Value) {
+        let begun = Instant::now();
+        loop {
+            let answer = self.answer(command, arguments.clone());
+            if answer.get("return").is_some() {
+                return;
+            }
+            let text = answer["error"]["desc"].as_str().unwrap_or_default();
+            assert!(text.contains("in use") && begun.elapsed() < LIMIT, "{command}: {answer}");
+        }
+    }
+
     /// The text of the error of a command that must fail.
     pub fn fails(&mut self, command: &str, arguments: Value) -> String {
         let answer = self.answer(command, arguments);

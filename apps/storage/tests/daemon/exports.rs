@@ -235,7 +235,8 @@ fn mounted() {
     let content = std::fs::read(&place).unwrap();
     assert_eq!(content.len(), 8 << 20);
     assert!(content[1 << 20..(1 << 20) + 4096].iter().all(|byte| *byte == 5));
-    client.call("block-export-del", json!({"id": "m"}));
+    // The kernel tells a moment later that the file was closed.
+    client.until_unused("block-export-del", json!({"id": "m"}));
     assert_eq!(client.event("BLOCK_EXPORT_DELETED"), json!({"id": "m"}));
     assert_eq!(std::fs::read(&place).unwrap(), b"before");
 }

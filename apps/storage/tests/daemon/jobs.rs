@@ -8,6 +8,7 @@ use std::path::Path;
 
 pub const TESTS: &[Test] = &[
     ("a_backup_is_a_copy", backup),
+    ("a_backup_takes_what_it_has_copied", move_away),
     ("a_mirror_follows_and_takes_over", mirror),
     ("layers_are_committed_and_streamed", layers),
     ("layers_that_are_read_only_are_written_by_jobs", read_only_layers),
@@ -49,6 +50,49 @@ fn backup() {
     assert!(daemon.ended().success());
     img(&within, &["compare", "disk", "copy"]);
     img(&within, &["check", "-q", "copy"]);
+}
+
+fn move_away() {
+    let of = |whose: Whose| {
+        let within = folder(&format!("move-away-{whose:?}"));
+        std::fs::write(within.join("from"), vec![5; 4 << 20]).unwrap();
+        std::fs::write(within.join("to"), vec![0; 4 << 20]).unwrap();
+        let daemon = Daemon::start(whose, &[], &within);
+        let mut client = daemon.client();
+        let node = |name: &str, discard: &str| {
+            let file = json!({"driver": "file", "filename": name});
+            json!({"driver": "raw", "node-name": name, "discard": discard, "file": file})
+        };
+        client.call("blockdev-add", node("from", "ignore"));
+        client.call("blockdev-add", node("to", "ignore"));
+        let mut seen = Vec::new();
+        for discard in ["ignore", "unmap"] {
+            client.call("blockdev-reopen", json!({"options": [node("from", discard)]}));
+            client.call(
+                "blockdev-backup",
+                json!({
+                    "job-id": "j", "device": "from", "target": "to", "sync": "full",
+                    "discard-source": true, "auto-dismiss": false
+                }),
+            );
+            while client.event("JOB_STATUS_CHANGE") != json!({"id": "j", "status": "concluded"}) {}
+            client.call("job-dismiss", json!({"id": "j"}));
+            let metadata = std::fs::metadata(within.join("from")).unwrap();
+            let content = std::fs::read(within.join("to")).unwrap();
+            assert!(content.iter().all(|byte| *byte == 5), "{discard}");
+            seen.push(std::os::unix::fs::MetadataExt::blocks(&metadata).to_string());
+        }
+        let mut read_only = node("from", "unmap");
+        read_only["read-only"] = json!(true);
+        client.call("blockdev-reopen", json!({"options": [read_only]}));
+        seen.push(client.fails("blockdev-backup", json!({
+            "job-id": "j", "device": "from", "target": "to", "sync": "full", "discard-source": true
+        })));
+        client.call("quit", json!({}));
+        assert!(daemon.ended().success());
+        seen
+    };
+    assert_eq!(of(Whose::Ours), of(Whose::Peer));
 }
 
 fn mirror() {

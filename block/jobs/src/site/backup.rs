@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use graph::{
     Access, Blocker, Change, DirtyBits, Drained, Edge, ExtentKind, Graph, Hook, Image, Member,
-    Node, Permissions, User,
+    Node, OpenError, Permissions, User,
 };
 
 use super::bitmaps::Loan;
@@ -69,6 +69,8 @@ pub(crate) struct Plan {
     pub compress: bool,
     pub policies: Policies,
     pub on_copy_error: OnCopyError,
+    /// What the job has copied goes from the source.
+    pub discard_source: bool,
 }
 
 /// The smallest unit that is copied, in bytes.
@@ -112,8 +114,9 @@ impl BackupHook {
         self.todo.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Copies what is still to be copied of a range of whole clusters.
-    fn copy(&self, offset: u64, len: u64) -> Sided<()> {
+    /// Copies what is still to be copied of a range of whole clusters. With `discard` it goes from the
+    /// source.
+    fn copy(&self, offset: u64, len: u64, discard: bool) -> Sided<()> {
         let _in_hand = self.fence.take(offset, len);
         let (mut at, end) = (offset, (offset + len).min(self.size));
         loop {
@@ -121,6 +124,10 @@ impl BackupHook {
             let Some((start, len)) = run else { return Ok(()) };
             let len = len.min(end - start);
             self.transfer.copy(start, len)?;
+            if discard {
+                // Before the bit goes: who changes the range waits until then. The source may keep it.
+                let _ = self.transfer.source.node().discard(start, len);
+            }
             clear(&mut self.todo(), start, len, self.size);
             self.count(len);
             at = start + len;
@@ -147,7 +154,7 @@ impl Hook for BackupHook {
             // It may be in hand: whoever has it clears the bit afterwards, so it is not.
             return Ok(());
         }
-        match self.copy(start, end - start) {
+        match self.copy(start, end - start, false) {
             Ok(()) => Ok(()),
             Err((_, error)) if self.on_copy_error == OnCopyError::BreakSnapshot => {
                 let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -174,10 +181,14 @@ impl Backup {
         source: &Arc<Member>,
         target: &Arc<Member>,
         mut plan: Plan,
-    ) -> Result<Arc<Self>, graph::OpenError> {
+    ) -> Result<Arc<Self>, OpenError> {
         let user = || User::Job(id.to_owned());
-        let reader = Permissions { taken: Access::READ, shared: Access::ALL };
-        let from = graph.attach(source, user(), reader)?;
+        if plan.discard_source && source.node().read_only() {
+            return Err(OpenError::Option("Block node is read-only".to_owned()));
+        }
+        let write = if plan.discard_source { Access::WRITE } else { Access::NONE };
+        let needs = Permissions { taken: Access::READ.with(write), shared: Access::ALL };
+        let from = graph.attach(source, user(), needs)?;
         let shared = Access::ALL.without(Access::WRITE.with(Access::RESIZE));
         let to = graph.attach(target, user(), Permissions { taken: Access::WRITE, shared })?;
         let cluster = cluster_of(target);
@@ -301,10 +312,10 @@ impl Load for Todo<'_> {
 
     fn carry(&self, piece: Piece) -> Box<dyn FnOnce() -> Result<(), Mishap> + Send> {
         let hook = Arc::clone(&self.backup.hook);
-        let from = Arc::clone(&self.backup.from);
+        let (from, discard) = (Arc::clone(&self.backup.from), self.backup.plan.discard_source);
         Box::new(move || {
             let _pass = from.hold();
-            let copied = hook.copy(piece.offset, piece.len);
+            let copied = hook.copy(piece.offset, piece.len, discard);
             copied.map_err(|(operation, error)| Mishap { piece, operation, error })
         })
     }

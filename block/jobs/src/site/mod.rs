@@ -119,6 +119,8 @@ pub struct BackupOptions {
     pub max_workers: Option<i64>,
     /// Bytes per request, 0 for no limit (`x-perf.max-chunk`).
     pub max_chunk: Option<i64>,
+    /// What is copied goes from the source (`discard-source`).
+    pub discard_source: bool,
 }
 
 /// `block-stream`.
@@ -328,6 +330,7 @@ impl Site {
             compress: options.compress,
             policies: Policies { source: options.on_source_error, target: options.on_target_error },
             on_copy_error: options.on_copy_error,
+            discard_source: options.discard_source,
         };
         self.launch(Kind::Backup, common, |id| {
             let work = backup::Backup::begin(&self.graph, id, &source, &target, plan)?;
