@@ -61,6 +61,7 @@ pub fn own_face(args: &[String]) -> ExitCode {
             Some(applet) => (applet.run)(applet.name, &args[2..]),
             None => refuse(&format!("system: no machines of architecture '{isa}' yet")),
         },
+        ["user", "install-binfmt", rest @ ..] => install_binfmt(rest),
         ["user", isa, ..] => match by_name(&format!("qemu-{isa}")) {
             Some(applet) if linux_user::abi::by_name(isa).is_some() => {
                 (applet.run)(applet.name, &args[2..])
@@ -83,6 +84,24 @@ pub fn own_face(args: &[String]) -> ExitCode {
     }
 }
 
+/// `tinamou user install-binfmt [--print] [DIR]`.
+fn install_binfmt(words: &[&str]) -> ExitCode {
+    let print = words.contains(&"--print");
+    let folders: Vec<&&str> = words.iter().filter(|word| !word.starts_with("--")).collect();
+    let folder = match folders.as_slice() {
+        [] => "/usr/local/bin",
+        [folder] => folder,
+        _ => return refuse("user install-binfmt: one folder, please"),
+    };
+    match linux_user::binfmt::install(std::path::Path::new(folder), print) {
+        Ok(told) => {
+            print!("{told}");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => refuse(&problem),
+    }
+}
+
 fn refuse(problem: &str) -> ExitCode {
     eprintln!("tinamou: {problem}");
     ExitCode::FAILURE
@@ -94,6 +113,7 @@ fn help() -> String {
          usage: tinamou COMMAND [ARGUMENT…]\n\n\
          \x20 system ISA …          run a machine; arguments as of qemu-system-ISA\n\
          \x20 user ISA PROGRAM …    run a Linux program of another architecture; arguments as of qemu-ISA\n\
+         \x20 user install-binfmt DIR  have the kernel start such programs by us; DIR has the links\n\
          \x20 img COMMAND …         disk images; commands as of qemu-img\n\
          \x20 nbd …                 serve a disk image; arguments as of qemu-nbd\n\
          \x20 io …                  single requests to a disk image; arguments as of qemu-io\n\

@@ -8,6 +8,7 @@
 //! files of the program, big-endian programs.
 
 pub mod abi;
+pub mod binfmt;
 mod calls;
 mod errno;
 mod layout;

@@ -129,8 +129,16 @@ impl Opened {
     /// # Errors
     /// It is not.
     pub fn open(path: &Path, abi: &Abi) -> Result<Self, LoadError> {
+        let file = File::open(path).map_err(|error| LoadError::File(path.to_owned(), error))?;
+        Self::take(file, path, abi)
+    }
+
+    /// The same with a file that is open.
+    ///
+    /// # Errors
+    /// It is no program for this architecture.
+    pub fn take(file: File, path: &Path, abi: &Abi) -> Result<Self, LoadError> {
         let path = path.to_owned();
-        let file = File::open(&path).map_err(|error| LoadError::File(path.clone(), error))?;
         let about = file.metadata().map_err(|error| LoadError::File(path.clone(), error))?;
         if !about.is_file() {
             return Err(LoadError::NotElf(path, None));
@@ -287,17 +295,21 @@ impl Loaded {
     }
 }
 
-/// Loads a program, and its interpreter from below one of `prefixes` or from where it says.
+/// Loads a program, which may be open already, and its interpreter from below one of `prefixes` or from where it says.
 ///
 /// # Errors
 /// One of them cannot be.
 pub fn load(
     space: &Space,
     abi: &Abi,
-    path: &Path,
+    (path, descriptor): (&Path, Option<i32>),
     prefix: Option<&Path>,
 ) -> Result<Loaded, LoadError> {
-    let opened = Opened::open(path, abi)?;
+    let opened = match descriptor {
+        // The file may have no name here, or no right to be opened by it.
+        Some(fd) => Opened::take(crate::sys::take_file(fd), path, abi)?,
+        None => Opened::open(path, abi)?,
+    };
     let interpreter = match &opened.program.interpreter {
         None => None,
         Some(name) => Some(interpreter(name, abi, prefix)?),

@@ -43,6 +43,8 @@ pub struct Options {
     pub environment: Vec<OsString>,
     /// The program.
     pub program: OsString,
+    /// The program, if the kernel has opened it for us.
+    pub opened: Option<i32>,
     /// Its arguments, without its name.
     pub arguments: Vec<OsString>,
     /// The options again, for programs that this one executes.
@@ -349,8 +351,9 @@ fn read(
             value = word;
         }
         (row.set)(options, value)?;
-        if ["0", "E", "U"].contains(&row.name) {
-            // For this program alone; the next ones get the environment as it is.
+        if ["0", "E", "U", "L"].contains(&row.name) {
+            // For this program alone; the next ones get the environment as it is, and the prefix in
+            // full.
             options.inherited.truncate(options.inherited.len() - 2);
         }
     };

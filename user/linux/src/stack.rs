@@ -11,6 +11,7 @@ use crate::space::{PAGE, Space, page_up, prot};
 #[allow(missing_docs, reason = "the names are those of the manual")]
 pub mod at {
     pub const NULL: u64 = 0;
+    pub const EXECFD: u64 = 2;
     pub const PHDR: u64 = 3;
     pub const PHENT: u64 = 4;
     pub const PHNUM: u64 = 5;

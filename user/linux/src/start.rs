@@ -15,6 +15,7 @@ use crate::thread::Thread;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 pub fn run(called: &str, isa: &str, arguments: &[OsString]) -> ExitCode {
     match start(called, isa, arguments) {
         Ok(mut thread) => {
+            sys::birth::close_what_was_closed();
             let code = thread.run();
             thread.end();
             // The process goes on as long as other threads do.
@@ -61,9 +63,16 @@ fn start(called: &str, isa: &str, arguments: &[OsString]) -> Result<Box<Thread>,
         Stop::Plain(text) => (format!("{text}\n"), 1),
     };
     let mut options = options::parse(name, arguments, &environment).map_err(stopped)?;
+    started_by_kernel(&mut options);
     log::configure(&mut options).map_err(stopped)?;
     if options.debugger.is_some() {
         return Err((format!("{called}: not supported yet: -g\n"), 1));
+    }
+    if let Some(prefix) = options.prefix.take() {
+        // Programs change their folder, and those that they execute look below the same one.
+        let whole = std::path::absolute(&prefix).map_or(prefix, PathBuf::into_os_string);
+        options.inherited.extend([OsString::from("-L"), whole.clone()]);
+        options.prefix = Some(whole);
     }
     if options.prefix.is_none() {
         let default = PathBuf::from(options::default_prefix(isa));
@@ -83,6 +92,17 @@ fn start(called: &str, isa: &str, arguments: &[OsString]) -> Result<Box<Thread>,
     Ok(Box::new(thread))
 }
 
+/// A program that the kernel started us for (`binfmt_misc`) has the name that it was called by behind
+/// its path (flag P), and may be open already (flag O).
+fn started_by_kernel(options: &mut Options) {
+    const PRESERVE_ARGV0: u64 = 1;
+    if sys::auxiliary(stack::at::FLAGS) & PRESERVE_ARGV0 != 0 && !options.arguments.is_empty() {
+        options.argv0 = Some(options.arguments.remove(0));
+    }
+    let opened = sys::auxiliary(stack::at::EXECFD);
+    options.opened = i32::try_from(opened).ok().filter(|fd| *fd != 0);
+}
+
 enum Problem {
     Load(load::LoadError),
     Stack(Errno),
@@ -94,21 +114,25 @@ impl From<Errno> for Problem {
     }
 }
 
-/// Our own program, kept open so that it can be started where its name leads elsewhere. Its number is
-/// out of the program's way.
+/// Our own program, kept open so that it can be started where its name leads elsewhere, with or
+/// without `/proc`. Its number is out of the program's way.
 fn emulator() -> Option<File> {
-    use std::os::fd::{AsRawFd, FromRawFd};
     use std::os::unix::fs::OpenOptionsExt;
     const HIGH: u64 = 900;
-    let file = File::options().read(true).custom_flags(libc::O_PATH).open("/proc/self/exe").ok()?;
+    /// How the kernel names what was executed by its descriptor.
+    const BY_NUMBER: &str = "/dev/fd/";
+    let name = sys::own_name();
+    // Whoever of us executed us left it open.
+    let number = name.strip_prefix(BY_NUMBER).and_then(|number| number.parse().ok());
+    let inherited = number.filter(|fd| sys::set_close_on_exec(*fd, true).is_ok());
+    if let Some(fd) = inherited {
+        return Some(sys::take_file(fd));
+    }
+    let open = |path: &str| File::options().read(true).custom_flags(libc::O_PATH).open(path).ok();
+    let file = open("/proc/self/exe").or_else(|| open(&name))?;
     let command = libc::F_DUPFD_CLOEXEC as u64;
     let moved = sys::call(libc::SYS_fcntl, [file.as_raw_fd() as u64, command, HIGH, 0, 0, 0]);
-    match moved {
-        // SAFETY: the descriptor is new and ours.
-        #[allow(unsafe_code, reason = "a descriptor becomes a file")]
-        Ok(fd) => Some(unsafe { File::from_raw_fd(fd as i32) }),
-        Err(_) => Some(file),
-    }
+    Some(moved.map_or(file, |fd| sys::take_file(fd as i32)))
 }
 
 /// Loads the program and makes its first thread.
@@ -118,8 +142,9 @@ fn begin(abi: &'static Abi, mut process: Process) -> Result<Thread, Problem> {
     let prefix = process.options.prefix.as_ref().map(PathBuf::from);
     let stack = stack::allocate(&process.space, process.options.stack_size, false)?;
     process.trampoline = trampoline(&process, abi)?;
-    let loaded =
-        load::load(&process.space, abi, &whole, prefix.as_deref()).map_err(Problem::Load)?;
+    let opened = process.options.opened;
+    let loaded = load::load(&process.space, abi, (&whole, opened), prefix.as_deref());
+    let loaded = loaded.map_err(Problem::Load)?;
     let options = &process.options;
     let first = options.argv0.as_deref().unwrap_or(&options.program);
     let rest = options.arguments.iter().map(OsString::as_os_str);

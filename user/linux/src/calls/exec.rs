@@ -225,7 +225,11 @@ fn by_ourselves(thread: &mut Thread, abi: &Abi, start: &Start) -> Done {
     let emulator = process.emulator.as_ref().ok_or(Errno::ENOEXEC)?.as_raw_fd();
     let empty = libc::AT_EMPTY_PATH as u64;
     let args = [emulator as u64, c"".as_ptr() as u64, argv.address(), envp.address(), empty, 0];
-    hand_over(thread, libc::SYS_execveat, args)
+    // The next of us finds it under the name that the kernel gives it (see `start::emulator`).
+    sys::set_close_on_exec(emulator, false)?;
+    let error = hand_over(thread, libc::SYS_execveat, args);
+    sys::set_close_on_exec(emulator, true)?;
+    error
 }
 
 fn by_host(thread: &mut Thread, start: &Start) -> Done {

@@ -17,6 +17,9 @@ type Args = [u64; 6];
 /// Bytes of the host's stack of a thread.
 const STACK: usize = 1 << 20;
 
+/// The signal by which the C library has all threads change their user; it is never sent here.
+const LIBRARY_SIGNAL: u32 = 33;
+
 /// Flags of `clone`.
 mod flag {
     pub(super) const VM: u64 = libc::CLONE_VM as u64;
@@ -189,6 +192,7 @@ fn start_thread(thread: &mut Thread, wish: &Wish) -> Done {
     let (told, tid) = mpsc::sync_channel(1);
     let wish = *wish;
     let made = std::thread::Builder::new().stack_size(STACK).spawn(move || {
+        block_all();
         twin.tid = sys::gettid();
         let space = &twin.process.space;
         // As in the kernel, an address that cannot be written changes nothing.
@@ -207,6 +211,7 @@ fn start_thread(thread: &mut Thread, wish: &Wish) -> Done {
         process.threads.fetch_sub(1, Ordering::SeqCst);
         return Err(Errno::EAGAIN);
     }
+    thread.handlers().renew(LIBRARY_SIGNAL);
     let tid = tid.recv().map_err(|_| Errno::EAGAIN)?;
     drop(births);
     Ok(tid.into())

@@ -4,7 +4,7 @@
 use super::host::handler_address;
 use super::{FAULTS, LAST, UNBLOCKABLE, bit};
 use crate::errno::Errno;
-use crate::sys::SignalSet;
+use crate::sys::{SignalSet, birth};
 
 /// `SA_*`, the same on every architecture that we have.
 pub mod flags {
@@ -90,12 +90,12 @@ impl Handlers {
         let mut handlers = Self([Action::default(); LAST as usize]);
         for signal in 1..=LAST {
             let old = change(signal, None).unwrap_or_default();
-            // The standard library ignores this one for itself before anything of ours runs.
-            let ours = signal == libc::SIGPIPE as u32;
-            if old.handler == IGNORE && !ours {
+            // The standard library ignores this one for itself.
+            let pipe = signal == libc::SIGPIPE as u32;
+            let ignored = if pipe { birth::pipe_was_ignored() } else { old.handler == IGNORE };
+            if ignored {
                 handlers.0[signal as usize - 1].handler = IGNORE;
-            }
-            if ours {
+            } else if pipe {
                 let _ = change(signal, Some(&HostAction::default()));
             }
         }
@@ -121,6 +121,13 @@ impl Handlers {
         }
         self.0[signal as usize - 1] = action;
         Ok(())
+    }
+
+    /// Puts a signal's action on the host again, which the C library has changed: with the first thread
+    /// it takes a signal for itself that is the program's as well.
+    pub fn renew(&self, signal: u32) {
+        // The action was good before.
+        let _ = set_on_host(signal, &self.get(signal));
     }
 
     /// The default action again, after a signal whose handler is for one.

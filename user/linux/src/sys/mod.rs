@@ -2,11 +2,15 @@
 //! ids, signal masks, user ids of all threads) that is not the guest's.
 #![expect(unsafe_code, reason = "system calls without wrappers")]
 
+pub mod birth;
 mod interruptible;
 
 pub use interruptible::{interrupted_exit, interruptible};
 
 use crate::errno::{Done, Errno};
+use std::ffi::CStr;
+use std::fs::File;
+use std::os::fd::FromRawFd;
 
 /// Makes a system call.
 pub fn call(number: i64, args: [u64; 6]) -> Done {
@@ -29,6 +33,37 @@ macro_rules! host {
         };
         $crate::sys::call(libc::$name, args)
     }};
+}
+
+/// A file that the kernel has opened for us.
+pub fn take_file(fd: i32) -> File {
+    // SAFETY: the kernel handed the descriptor to this program, and nobody else uses it.
+    unsafe { File::from_raw_fd(fd) }
+}
+
+/// An entry of our own auxiliary vector; 0 if there is none.
+pub fn auxiliary(kind: u64) -> u64 {
+    // SAFETY: the call reads what the kernel handed to this program.
+    unsafe { libc::getauxval(kind) }
+}
+
+/// The name that we were executed by, as the kernel has it.
+pub fn own_name() -> String {
+    let name = auxiliary(libc::AT_EXECFN) as *const libc::c_char;
+    if name.is_null() {
+        return String::new();
+    }
+    // SAFETY: the kernel's string lies on our first stack as long as we run.
+    unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
+}
+
+/// Whether programs that are executed lose a descriptor.
+///
+/// # Errors
+/// There is none of this number.
+pub fn set_close_on_exec(fd: i32, closes: bool) -> Done {
+    let flags = if closes { libc::FD_CLOEXEC as u64 } else { 0 };
+    call(libc::SYS_fcntl, [fd as u64, libc::F_SETFD as u64, flags, 0, 0, 0])
 }
 
 /// This thread's number.
