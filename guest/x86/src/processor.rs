@@ -144,7 +144,7 @@ fn mode_flags(state: &State) -> u32 {
         | ((state.eflags & eflags::IOPL) >> 12 << mode::IOPL_SHIFT) as u32
         | bit(state.mxcsr & 0x1f80 != 0x1f80, mode::SSE_EXACT)
         | bit(cr4 & CR4_FSGSBASE != 0, mode::FSGSBASE)
-        | bit(state.fcw & 0xf3f != 0x33f, mode::X87_EXACT)
+        | bit(state.fcw & 0x3f != 0x3f, mode::X87_EXACT)
         | bit(cr4 & CR4_OSXSAVE != 0, mode::OSXSAVE)
         | bit(state.split != 0, mode::SPLIT)
 }

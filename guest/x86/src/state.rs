@@ -507,7 +507,7 @@ pub mod mode {
     pub const SSE_EXACT: u32 = 1 << 20;
     /// CR4.FSGSBASE.
     pub const FSGSBASE: u32 = 1 << 21;
-    /// The x87 control word is not the default: exceptions unmasked, another precision or rounding.
+    /// The x87 control word has an exception unmasked: one may be pending.
     pub const X87_EXACT: u32 = 1 << 22;
     /// CR4.OSXSAVE.
     pub const OSXSAVE: u32 = 1 << 23;

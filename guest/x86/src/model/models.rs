@@ -179,7 +179,7 @@ const REQUIRES: &[(&str, &str)] = &[
 ];
 
 /// Features whose instructions are not translated yet.
-const NOT_TRANSLATED: &str = "avx512f sse4a misalignsse xsaves svm monitor hle rtm fma4 tbm avx512dq avx512bw avx512cd \
+const NOT_TRANSLATED: &str = "avx512f misalignsse xsaves svm monitor hle rtm fma4 tbm avx512dq avx512bw avx512cd \
      avx512vl avx512ifma avx512vbmi avx512vbmi2 avx512vnni avx512bitalg avx512-vpopcntdq \
      avx512-bf16 avx512-fp16 avx512-vp2intersect avx-vnni sha512 movdiri movdir64b \
      serialize pku ospke";

@@ -263,6 +263,12 @@ impl<'t, 'u> Translator<'t, 'u> {
         self.ended = true;
     }
 
+    /// Ends the unit behind an instruction that may have changed how code is translated, and mostly has
+    /// not: the helper before tells.
+    pub(crate) fn recheck_next(&mut self) {
+        self.exit_loop(ExitKind::Recheck, self.next);
+    }
+
     /// Ends the unit behind an instruction that changed how code is translated.
     pub(crate) fn lookup_next(&mut self) {
         self.exit_loop(ExitKind::Lookup, self.next);

@@ -181,6 +181,34 @@ impl SimdMove for Translator<'_, '_> {
         }
     }
 
+    fn extrq(&mut self, i: &Insn) {
+        if self.vectors_enabled(i) {
+            let field = self.field_of_register(i.rm, 0);
+            self.extract_field(i.reg, field);
+        }
+    }
+
+    fn extrq_by(&mut self, i: &Insn) {
+        if self.vectors_enabled(i) {
+            let field = i.imm.map(|byte| self.imm(byte & 63));
+            self.extract_field(i.rm, (field[0], field[1]));
+        }
+    }
+
+    fn insertq(&mut self, i: &Insn) {
+        if self.vectors_enabled(i) {
+            let field = self.field_of_register(i.rm, 1);
+            self.insert_field(i, field);
+        }
+    }
+
+    fn insertq_by(&mut self, i: &Insn) {
+        if self.vectors_enabled(i) {
+            let field = i.imm.map(|byte| self.imm(byte & 63));
+            self.insert_field(i, (field[0], field[1]));
+        }
+    }
+
     fn ldmxcsr(&mut self, i: &Insn) {
         if !self.vectors_enabled(i) {
             return;
@@ -188,7 +216,7 @@ impl SimdMove for Translator<'_, '_> {
         let value = self.read(i, 0);
         let value = self.b.zext(value, 32);
         self.call_effect(HelperIndex::SetMxcsr, &[value]);
-        self.lookup_next();
+        self.recheck_next();
     }
 
     fn stmxcsr(&mut self, i: &Insn) {
@@ -270,6 +298,51 @@ impl Translator<'_, '_> {
 
     fn picked_pair(&mut self, i: &Insn, byte: u8) {
         self.unary_vector(i, |t, ty, a| t.b.vbyte(K::VPick, ty, byte, a, Operand::NONE));
+    }
+
+    /// 64 bits of a vector register.
+    fn word(&mut self, number: u8, which: u16) -> Operand {
+        let v = self.b.vget(Type::V128, super::simd::vector_at(number));
+        self.b.vextract(Type::V128, B64, which, v)
+    }
+
+    /// Writes the low half of a vector register; what AMD leaves undefined above becomes zero.
+    fn put_word(&mut self, number: u8, value: Operand) {
+        let value = self.b.to_float(Type::F64, value);
+        let whole = self.b.vector1(K::VFromF, Type::V128, B64, value);
+        self.b.vput(Type::V128, super::simd::vector_at(number), whole);
+    }
+
+    /// Length and place of a field, from bits 0 to 5 and 8 to 13 of a word of a register.
+    fn field_of_register(&mut self, number: u8, which: u16) -> (Operand, Operand) {
+        let (word, mask, eight) = (self.word(number, which), self.b.imm(63), self.b.imm(8));
+        let len = self.b.and(word, mask);
+        let at = self.b.shr(word, eight);
+        (len, self.b.and(at, mask))
+    }
+
+    /// Ones in as many low bits; in all for zero.
+    fn field_mask(&mut self, len: Operand) -> Operand {
+        let (ones, sixty_four) = (self.b.imm(u64::MAX), self.b.imm(64));
+        let rest = self.b.sub(sixty_four, len);
+        self.b.shr(ones, rest)
+    }
+
+    fn extract_field(&mut self, number: u8, (len, at): (Operand, Operand)) {
+        let word = self.word(number, 0);
+        let (mask, moved) = (self.field_mask(len), self.b.shr(word, at));
+        let value = self.b.and(moved, mask);
+        self.put_word(number, value);
+    }
+
+    fn insert_field(&mut self, i: &Insn, (len, at): (Operand, Operand)) {
+        let (old, new) = (self.word(i.reg, 0), self.word(i.rm, 0));
+        let mask = self.field_mask(len);
+        let new = self.b.and(new, mask);
+        let (new, mask) = (self.b.shl(new, at), self.b.shl(mask, at));
+        let keep = self.b.andnot(old, mask);
+        let value = self.b.or(keep, new);
+        self.put_word(i.reg, value);
     }
 
     /// The low 64 bits, and zeros above.

@@ -186,7 +186,7 @@ impl X87 for Translator<'_, '_> {
         }
         let value = self.read(i, 0);
         self.call_effect(HelperIndex::X87SetControl, &[value]);
-        self.lookup_next();
+        self.recheck_next();
     }
 
     fn fnstcw(&mut self, i: &Insn) {
@@ -216,7 +216,7 @@ impl X87 for Translator<'_, '_> {
     fn fninit(&mut self, i: &Insn) {
         if self.x87_enabled(i) {
             self.call_effect(HelperIndex::X87Initialise, &[]);
-            self.lookup_next();
+            self.recheck_next();
         }
     }
 }
@@ -323,7 +323,7 @@ impl Translator<'_, '_> {
         let address = self.memory_address(i);
         let size = self.b.imm(if i.size == 2 { 2 } else { 4 });
         self.call_effect(helper, &[address, size]);
-        self.lookup_next();
+        self.recheck_next();
     }
 
     /// An instruction that saves or restores more than the x87.
@@ -339,6 +339,8 @@ impl Translator<'_, '_> {
         let size = self.b.imm(if self.is_long() { 8 } else { 4 });
         let how = self.b.imm(how);
         self.call_effect(helper, &[address, size, how]);
-        self.lookup_next();
+        if matches!(helper, HelperIndex::Fxrstor | HelperIndex::Xrstor) {
+            self.recheck_next();
+        }
     }
 }
