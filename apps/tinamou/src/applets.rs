@@ -38,6 +38,8 @@ pub const APPLETS: &[Applet] = &[
     },
     Applet { name: "qemu-riscv64", description: "run a riscv64 Linux program", run: user::run },
     Applet { name: "qemu-riscv32", description: "run a riscv32 Linux program", run: user::run },
+    Applet { name: "qemu-x86_64", description: "run an x86_64 Linux program", run: user::run },
+    Applet { name: "qemu-i386", description: "run an i386 Linux program", run: user::run },
 ];
 
 /// The applet of this name.

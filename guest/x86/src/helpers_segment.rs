@@ -64,6 +64,27 @@ impl State {
         }
     }
 
+    /// Loads a segment register of a program under Linux with what its selector leads to; nothing if
+    /// it leads nowhere.
+    pub fn load_user_segment(&mut self, number: u8, selector: u64) {
+        let null = Descriptor { base: 0, limit: 0, attributes: 0 };
+        let bits = if selector & !3 == 0 { None } else { self.user_descriptor(selector) };
+        self.set_segment(number, selector, bits.map_or(null, Descriptor::from_bits));
+        if bits.is_none() {
+            self.seg_attributes[usize::from(number.min(seg::GS))] = 0;
+        }
+    }
+
+    /// After a change of the descriptors for threads: segment registers that hold them follow.
+    pub fn reload_segments(&mut self) {
+        for number in [seg::ES, seg::DS, seg::FS, seg::GS] {
+            let selector = self.seg_selector[usize::from(number)];
+            if (TLS_FIRST..TLS_FIRST + 3).contains(&(selector >> 3)) {
+                self.load_user_segment(number, selector);
+            }
+        }
+    }
+
     fn set_segment(&mut self, number: u8, selector: u64, descriptor: Descriptor) {
         let at = usize::from(number.min(seg::GS));
         self.seg_selector[at] = selector & 0xffff;

@@ -14,6 +14,7 @@ mod helpers_segment;
 mod helpers_simd;
 mod helpers_system;
 mod helpers_x87;
+pub mod image;
 pub mod model;
 mod processor;
 mod simd;

@@ -56,6 +56,7 @@ impl X86 {
     /// The state in which a program of Linux begins: ring 3, flat segments, `long` or of 32 bits.
     pub fn user_state(&self, long: bool) -> State {
         let mut state = self.reset();
+        state.gpr = [0; 16];
         state.cr[0] = CR0_PE | state::CR0_MP | state::CR0_NE;
         state.cr[4] = CR4_OSFXSR | state::CR4_OSXMMEXCPT;
         if self.has(Feature::Xsave) {

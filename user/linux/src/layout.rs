@@ -39,6 +39,35 @@ pub fn generic_stat(stat: &libc::stat) -> Vec<u8> {
     fields.0
 }
 
+/// `struct stat` of x86-64 (Linux, `asm/stat.h`).
+pub fn x86_64_stat(stat: &libc::stat) -> Vec<u8> {
+    let mut fields = Fields(Vec::with_capacity(144));
+    fields.put(stat.st_dev.into(), 8).put(stat.st_ino.into(), 8).put(stat.st_nlink.into(), 8);
+    fields.put(stat.st_mode.into(), 4).put(stat.st_uid.into(), 4).put(stat.st_gid.into(), 4);
+    fields.put(0, 4).put(stat.st_rdev.into(), 8).put(stat.st_size.into(), 8);
+    fields.put(stat.st_blksize.into(), 8).put(stat.st_blocks.into(), 8);
+    fields.put(stat.st_atime.into(), 8).put(stat.st_atime_nsec.into(), 8);
+    fields.put(stat.st_mtime.into(), 8).put(stat.st_mtime_nsec.into(), 8);
+    fields.put(stat.st_ctime.into(), 8).put(stat.st_ctime_nsec.into(), 8);
+    fields.0.resize(144, 0);
+    fields.0
+}
+
+/// `struct stat64` of i386 (Linux, `asm/stat.h`).
+pub fn i386_stat64(stat: &libc::stat) -> Vec<u8> {
+    let mut fields = Fields(Vec::with_capacity(96));
+    fields.put(stat.st_dev.into(), 8).put(0, 4).put(stat.st_ino.into(), 4);
+    fields.put(stat.st_mode.into(), 4).put(stat.st_nlink.into(), 4);
+    fields.put(stat.st_uid.into(), 4).put(stat.st_gid.into(), 4);
+    fields.put(stat.st_rdev.into(), 8).put(0, 4).put(stat.st_size.into(), 8);
+    fields.put(stat.st_blksize.into(), 4).put(stat.st_blocks.into(), 8);
+    fields.put(stat.st_atime.into(), 4).put(stat.st_atime_nsec.into(), 4);
+    fields.put(stat.st_mtime.into(), 4).put(stat.st_mtime_nsec.into(), 4);
+    fields.put(stat.st_ctime.into(), 4).put(stat.st_ctime_nsec.into(), 4);
+    fields.put(stat.st_ino.into(), 8);
+    fields.0
+}
+
 /// `struct statfs64` of 32-bit programs (Linux, `asm-generic/statfs.h`).
 pub fn narrow_statfs(about: &libc::statfs) -> Vec<u8> {
     let raw = raw_statfs(about);

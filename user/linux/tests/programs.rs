@@ -26,6 +26,8 @@ const CHECKS: &[(&str, Check)] = &[
     ("system_calls_are_logged_as_scripts_know_them", strace),
     ("what_cannot_be_run_is_told", refusals),
     ("programs_of_32_bits_run_in_a_window", narrow),
+    ("programs_of_x86_64_do_what_they_do_natively", native),
+    ("programs_of_i386_call_handle_signals_and_have_storage_of_their_own", i386),
 ];
 
 fn main() -> ExitCode {
@@ -123,7 +125,7 @@ impl Bench {
         let folder = std::env::temp_dir().join(format!("tinamou-user-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder for programs");
         let this = std::env::current_exe().expect("this binary has a name");
-        for isa in ["riscv64", "riscv32"] {
+        for isa in ["riscv64", "riscv32", "x86_64", "i386"] {
             let link = folder.join(format!("qemu-{isa}"));
             std::os::unix::fs::symlink(&this, link).expect("a link to this binary");
         }
@@ -226,6 +228,62 @@ fn dynamic(bench: &Bench) -> Result<(), String> {
     )?;
     holds(&ended.err, "nor below '/nonexistent'")?;
     same("Some(255)", &format!("{:?}", ended.code))
+}
+
+/// Compiles for the host's own architecture.
+fn compile_native(bench: &Bench, source: &Path, name: &str, flags: &[&str]) -> Result<(), String> {
+    let mut compiler = Command::new("cc");
+    compiler.args(["-O2", "-w", "-pthread", "-static"]).args(flags).arg(source);
+    let done = compiler.arg("-o").arg(bench.folder.join(name)).output();
+    let done = done.map_err(|error| format!("cc: {error}"))?;
+    match done.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&done.stderr).into_owned()),
+    }
+}
+
+/// Programs that are compared with their own native output, where the host is of that architecture.
+/// The program of faults knows the registers of RISC-V.
+fn native(bench: &Bench) -> Result<(), String> {
+    if std::env::consts::ARCH != "x86_64" {
+        return Ok(());
+    }
+    for name in programs().iter().filter(|name| *name != "faults") {
+        let program = format!("{name}-x86_64");
+        compile_native(bench, &folder().join(format!("{name}.c")), &program, &[])?;
+        let path = format!("./{program}");
+        let mut command = Command::new("timeout");
+        command.args(["--foreground", LIMIT, &path]).current_dir(&bench.folder).env_clear();
+        let expected = command.env("PATH", "/usr/bin:/bin").output();
+        let expected = expected.map_err(|error| error.to_string())?;
+        let found = bench.run("x86_64", &[&path])?;
+        let text = String::from_utf8_lossy(&expected.stdout).into_owned();
+        same(&hide_random(&text), &hide_random(&found.out))
+            .map_err(|problem| format!("{name}: {problem}\n{}", found.err))?;
+        let ends = |code: Option<i32>, signal: Option<i32>| format!("{code:?} {signal:?}");
+        same(
+            &ends(expected.status.code(), expected.status.signal()),
+            &ends(found.code, found.signal),
+        )
+        .map_err(|problem| format!("{name}: {problem}"))?;
+    }
+    Ok(())
+}
+
+/// A program without a C library: system calls by `int $0x80`, handlers with both kinds of frames,
+/// storage by `set_thread_area`.
+fn i386(bench: &Bench) -> Result<(), String> {
+    if std::env::consts::ARCH != "x86_64" {
+        return Ok(());
+    }
+    let source = folder().join("i386/small.c");
+    let flags =
+        ["-m32", "-nostdlib", "-ffreestanding", "-fno-pic", "-no-pie", "-fno-stack-protector"];
+    compile_native(bench, &source, "small", &flags)?;
+    let ended = bench.run("i386", &["./small"])?;
+    same("hello\nold 10\nnew 12\nthread 42\nfault 11\n", &ended.out)
+        .map_err(|problem| format!("{problem}\n{}", ended.err))?;
+    same("Some(9)", &format!("{:?}", ended.code))
 }
 
 /// Lines that QEMU 10.0.2 prints for the same program, apart from numbers of processes.

@@ -28,6 +28,8 @@ impl Config {
         if leaf > highest {
             return [0; 4];
         }
+        // Other leaves have no subleaves.
+        let sub = if matches!(leaf, 7 | 0xd) { sub } else { 0 };
         let vendor = self.vendor.as_bytes();
         let [v0, v1, v2] = [0, 4, 8].map(|at| letters(vendor, at));
         let mut answer = match leaf {

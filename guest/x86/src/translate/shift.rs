@@ -9,7 +9,7 @@ use crate::decode::Insn;
 use crate::decode::traits::Shift;
 use crate::flags::{Cc, Kind};
 use crate::helpers::HelperIndex;
-use crate::state::{CC_DST, CC_OP, CC_OVER, CC_SRC};
+use crate::state::{CC_DST, CC_OP, CC_OVER, CC_SRC, eflags};
 use ir::{Builder, Cond, Operand};
 
 /// Which way bits go.
@@ -215,34 +215,58 @@ impl Translator<'_, '_> {
         let r = self.b.copy(r);
         self.put(place, size, r);
         let kind = if left { Kind::Shl } else { Kind::Shr };
-        // Beyond 16 bits, CF is 0, and of SHLD also OF.
-        let beyond = match left {
-            true => Cc::new(Kind::Field, size),
-            false => Cc { carry: true, ..Cc::new(kind, size) },
-        };
-        let far = size == 2 && known.is_none_or(|n| n > 16);
+        let code = Cc::new(kind, size);
+        if size == 2 {
+            return self.double_shift_flags(left, (count, known), code, r, before);
+        }
         match known {
-            Some(_) if far => {
-                let zero = self.b.imm(0);
-                self.keep(CC_OVER, zero);
-                self.flags_from(beyond.kind, size, r, before);
-                self.set_cc(beyond);
-            }
             Some(_) => self.flags_from(kind, size, r, before),
             None => {
-                let mut code = self.b.imm(Cc::new(kind, size).code());
-                if far {
-                    let (width, other) = (self.b.imm(16), self.b.imm(beyond.code()));
-                    let beyond = self.b.setcond(Cond::Gtu, count, width);
-                    let beyond = self.b.copy(beyond);
-                    code = self.b.select(beyond, other, code);
-                    let (old, zero) = (self.b.reg(CC_OVER), self.b.imm(0));
-                    let over = self.b.select(beyond, zero, old);
-                    self.b.set_reg(CC_OVER, over);
-                }
+                let code = self.b.imm(code.code());
                 self.flags_unless_zero(count, code, r, before);
             }
         }
+    }
+
+    /// Flags of `shld` and `shrd` of 16 bits, where the count may be more: then CF is 0, and of SHLD also
+    /// OF, which with 16 is CF.
+    fn double_shift_flags(
+        &mut self,
+        left: bool,
+        (count, known): (Operand, Option<u64>),
+        within: Cc,
+        r: Operand,
+        before: Operand,
+    ) {
+        let (first, beyond) = match left {
+            true => (16, Cc { carry: true, overflow: true, ..Cc::new(Kind::Field, 2) }),
+            false => (17, Cc { carry: true, ..within }),
+        };
+        if let Some(n) = known.filter(|n| *n < first) {
+            debug_assert!(n != 0, "a count of zero changes nothing");
+            return self.flags_from(within.kind, 2, r, before);
+        }
+        let (sixteen, first) = (self.b.imm(16), self.b.imm(first));
+        let (top, both) = (self.b.imm(15), self.b.imm(eflags::CF | eflags::OF));
+        let (one, zero) = (self.b.imm(1), self.b.imm(0));
+        let carry = self.b.shr(before, top);
+        let carry = self.b.and(carry, one);
+        let bits = self.b.mul(carry, both);
+        let exact = self.b.setcond(Cond::Eq, count, sixteen);
+        let over = self.b.select(exact, bits, zero);
+        if known.is_some() {
+            self.keep(CC_OVER, over);
+            self.flags_from(beyond.kind, 2, r, before);
+            return self.set_cc(beyond);
+        }
+        let far = self.b.setcond(Cond::Geu, count, first);
+        let far = self.b.copy(far);
+        let (inside, outside) = (self.b.imm(within.code()), self.b.imm(beyond.code()));
+        let code = self.b.select(far, outside, inside);
+        let old = self.b.reg(CC_OVER);
+        let over = self.b.select(far, over, old);
+        self.keep(CC_OVER, over);
+        self.flags_unless_zero(count, code, r, before);
     }
 
     /// One value shifted by a count below 64 with bits of another behind; of 16 bits, these again

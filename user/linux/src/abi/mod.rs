@@ -3,6 +3,9 @@
 
 pub mod generic;
 pub mod riscv;
+pub mod x86;
+mod x86_frame;
+mod x86_numbers;
 
 use crate::calls::Entry;
 use crate::errno::Errno;
@@ -11,6 +14,7 @@ use crate::space::Space;
 use elf::program::Flavour;
 use isa::Event;
 use runtime::{Kicker, ProcessMemory};
+use std::any::Any;
 use std::sync::Arc;
 
 /// An architecture and its conventions.
@@ -41,6 +45,8 @@ pub struct Abi {
     pub tls_first: bool,
     /// Whether `struct epoll_event` has no padding.
     pub packed_events: bool,
+    /// Whether structures of System V IPC have a reserved word behind each time.
+    pub padded_times: bool,
     /// `struct stat` of `fstat` and `newfstatat`.
     pub stat: fn(&libc::stat) -> Vec<u8>,
     /// Makes processors.
@@ -70,7 +76,7 @@ impl Abi {
 }
 
 /// Every architecture.
-pub static ABIS: &[&Abi] = &[&riscv::RISCV64, &riscv::RISCV32];
+pub static ABIS: &[&Abi] = &[&riscv::RISCV64, &riscv::RISCV32, &x86::X86_64, &x86::I386];
 
 /// The architecture of this name.
 pub fn by_name(name: &str) -> Option<&'static Abi> {
@@ -138,7 +144,7 @@ pub struct Return {
 }
 
 /// A processor that runs one thread of a program.
-pub trait Processor: Send {
+pub trait Processor: Send + Any {
     /// Runs until something happens; `None`: somebody kicked.
     fn run(&mut self) -> Option<Event>;
     /// The part that others hold.

@@ -45,6 +45,10 @@ pub fn semctl(thread: &mut Thread, args: &Args) -> Done {
             let at = host.as_mut_ptr() as u64;
             let done = thread.host(libc::SYS_semctl, [id, number, command as u64, at, 0, 0])?;
             if command != libc::IPC_SET {
+                if thread.process.abi.padded_times {
+                    space.write(arg, host)?;
+                    return Ok(done);
+                }
                 let mut guest = [0u64; PERMISSIONS / 8 + 5];
                 guest[..words].copy_from_slice(&host[..words]);
                 guest[words] = host[words];

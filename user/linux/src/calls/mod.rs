@@ -5,6 +5,7 @@ mod events;
 mod exec;
 mod files;
 mod ioctl;
+mod legacy;
 mod locks;
 mod memory;
 mod messages;
@@ -88,6 +89,15 @@ pub fn dispatch(thread: &mut Thread, call: &Call) -> Done {
     let done = serve(thread, entry, call);
     thread.strace_result(entry, call, begun, done);
     done
+}
+
+/// Makes the system call of this name, with these arguments.
+///
+/// # Errors
+/// Those of the call; ENOSYS if there is none.
+pub fn by_name(thread: &mut Thread, name: &str, args: &[u64; 6]) -> Done {
+    let entry = table::ENTRIES.iter().find(|entry| entry.name == name);
+    serve(thread, entry, &Call { number: 0, args: *args })
 }
 
 fn serve(thread: &mut Thread, entry: Option<&Entry>, call: &Call) -> Done {

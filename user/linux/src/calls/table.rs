@@ -13,9 +13,10 @@
 use super::Entry;
 use super::Run::{self, Absent, Own, Pass, Wide};
 use super::{
-    events, exec, files, ioctl, locks, memory, messages, process, signals, sockets, system,
+    events, exec, files, ioctl, legacy, locks, memory, messages, process, signals, sockets, system,
     threads, time,
 };
+use crate::errno::Errno;
 use libc as c;
 
 const fn row(name: &'static str, shape: &'static str, run: Run) -> Entry {
@@ -386,6 +387,44 @@ pub static ENTRIES: &[Entry] = &[
     row("io_uring_setup", "uw", Absent),
     row("io_uring_enter", "fuuxpz", Absent),
     row("io_uring_register", "fxpu", Absent),
+    // ---- replaced by others ----
+    row("access", "nM", Own(legacy::access)),
+    row("stat", "nw", Own(legacy::stat)),
+    row("lstat", "nw", Own(legacy::lstat)),
+    row("mkdir", "so", Own(legacy::mkdir)),
+    row("mknod", "sox", Own(legacy::mknod)),
+    row("rmdir", "s", Own(legacy::rmdir)),
+    row("unlink", "s", Own(legacy::unlink)),
+    row("rename", "ss", Own(legacy::rename)),
+    row("link", "ss", Own(legacy::link)),
+    row("symlink", "ss", Own(legacy::symlink)),
+    row("readlink", "nwz", Own(legacy::readlink)),
+    row("chmod", "so", Own(legacy::chmod)),
+    row("chown", "sdd", Own(legacy::chown)),
+    row("lchown", "sdd", Own(legacy::lchown)),
+    row("umount", "s", Own(legacy::umount)),
+    row("pipe", "w", Own(legacy::pipe)),
+    row("eventfd", "u", Own(legacy::eventfd)),
+    row("signalfd", "fpz", Own(legacy::signalfd)),
+    row("inotify_init", "", Own(legacy::inotify_init)),
+    row("epoll_create", "d", Own(legacy::epoll_create)),
+    row("epoll_wait", "fwdd", Own(legacy::epoll_wait)),
+    row("getpgrp", "", Own(legacy::getpgrp)),
+    row("waitpid", "dwx", Own(legacy::waitpid)),
+    row("pause", "", Own(legacy::pause)),
+    row("alarm", "u", Own(legacy::alarm)),
+    row("time", "w", Own(legacy::time)),
+    row("poll", "wud", Own(legacy::poll)),
+    row("select", "dwwww", Own(legacy::select)),
+    row("old_select", "p", Own(legacy::old_select)),
+    row("old_mmap", "p", Own(legacy::old_mmap)),
+    row("utime", "sp", Own(legacy::utime)),
+    row("utimes", "sp", Own(legacy::utimes)),
+    row("futimesat", "Dsp", Own(legacy::futimesat)),
+    row("getdents", "fwz", Own(legacy::getdents)),
+    row("socketcall", "dp", Own(legacy::socketcall)),
+    row("iopl", "d", Own(|_, _| Err(Errno::EPERM))),
+    row("ioperm", "xxd", Own(|_, _| Err(Errno::EPERM))),
     // ---- newer ones ----
     row("setxattrat", "DsxspZ", Wide(463)),
     row("getxattrat", "DsxspZ", Wide(464)),
