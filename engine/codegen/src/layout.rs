@@ -53,10 +53,11 @@ pub struct JumpEntry {
 }
 
 impl JumpEntry {
-    /// An address that never belongs into the entry of this index: guests may jump anywhere.
+    /// An address that never belongs into the entry of this index: guests may jump anywhere. It is zero
+    /// for all but the first, so that fresh memory is a cache without entries.
     pub const fn invalid(index: usize) -> u64 {
         // Small addresses hash to themselves, halved.
-        (!index & (JUMP_ENTRIES - 1)) as u64 * 2
+        if index == 0 { 2 } else { 0 }
     }
 }
 
@@ -269,9 +270,7 @@ impl Core {
                     (AtomicU64::new(TlbEntry::INVALID), AtomicU64::new(TlbEntry::INVALID));
             }
         }
-        for (index, entry) in self.jumps.iter_mut().enumerate() {
-            entry.pc = AtomicU64::new(JumpEntry::invalid(index));
-        }
+        self.jumps[0].pc = AtomicU64::new(JumpEntry::invalid(0));
         self.consts = Consts::default();
         (self.mxcsr, self.host_mxcsr) = (Self::MXCSR, Self::MXCSR);
     }

@@ -8,7 +8,7 @@ use crate::standing::Jump;
 use codegen::{Core, JumpEntry, TlbEntry};
 use cpu::CpuLink;
 use device::LineSink;
-use std::cell::UnsafeCell;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Memory of a virtual processor, as generated code sees it.
@@ -22,30 +22,56 @@ pub(crate) struct Block<S> {
 ///
 /// Its own thread reaches everything through raw pointers; other threads only the atomics below.
 pub(crate) struct Shared<S> {
-    block: Box<UnsafeCell<Block<S>>>,
+    block: Place<S>,
     doorbell: Doorbell,
     /// Counts the rounds of the run loop.
     pub(crate) rounds: Rounds,
     /// Host pages that the TLB may let stores to, as bits by hash: whoever translates code from
-    /// another page need not look through the TLB.
+    /// another page need not look through the TLB. None in a process, which has no TLB.
     stored: Box<[AtomicU64]>,
     /// Whether its thread may be parked; without, asking for attention takes no lock.
     parks: bool,
 }
 
-/// A processor's memory in its place; with `tlb`, for code that uses the software TLB.
-fn block<S>(state: S, tlb: bool) -> Box<UnsafeCell<Block<S>>> {
-    let mut block = Box::<UnsafeCell<Block<S>>>::new_zeroed();
-    // A cell is laid out like what is in it.
-    let inside: *mut Block<S> = block.as_mut_ptr().cast();
-    // SAFETY: memory of the block, which the box owns.
-    let place = unsafe { &raw mut (*inside).state };
-    // SAFETY: as above; there is no state yet that would have to be dropped.
-    unsafe { place.write(state) };
-    // SAFETY: the core consists of integers, for which zeros are good, and the state was written.
-    let mut block = unsafe { block.assume_init() };
-    block.get_mut().core.fill(tlb);
-    block
+/// A processor's memory. It is mapped rather than allocated: most of it is never touched, and
+/// allocators clear what has to be aligned.
+struct Place<S>(NonNull<Block<S>>);
+
+impl<S> Place<S> {
+    /// Memory in its place; with `tlb`, for code that uses the software TLB.
+    fn new(state: S, tlb: bool) -> Self {
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a mapping at an address of the kernel's choice aliases nothing.
+        let at = unsafe {
+            libc::mmap(std::ptr::null_mut(), size_of::<Block<S>>(), rights, flags, -1, 0)
+        };
+        let inside = NonNull::new(at.cast::<Block<S>>()).filter(|_| at != libc::MAP_FAILED);
+        let Some(inside) = inside else {
+            std::alloc::handle_alloc_error(std::alloc::Layout::new::<Block<S>>())
+        };
+        // SAFETY: the mapping has room for a block, and pages are aligned as it must be.
+        let place = unsafe { &raw mut (*inside.as_ptr()).state };
+        // SAFETY: as above; there is no state yet that would have to be dropped.
+        unsafe { place.write(state) };
+        // SAFETY: the core consists of integers, for which zeros are good, and nobody else knows it.
+        let core = unsafe { &mut (*inside.as_ptr()).core };
+        core.fill(tlb);
+        Self(inside)
+    }
+
+    fn get(&self) -> *mut Block<S> {
+        self.0.as_ptr()
+    }
+}
+
+impl<S> Drop for Place<S> {
+    fn drop(&mut self) {
+        // SAFETY: the block was made by `new`, and nobody refers to it any more.
+        unsafe { self.0.drop_in_place() };
+        // SAFETY: as above; the mapping is as long.
+        unsafe { libc::munmap(self.get().cast(), size_of::<Block<S>>()) };
+    }
 }
 
 /// Words of `Shared::stored`.
@@ -60,10 +86,10 @@ unsafe impl<S: Send> Sync for Shared<S> {}
 impl<S> Shared<S> {
     pub(crate) fn new(state: S, parks: bool) -> Self {
         Self {
-            block: block(state, parks),
+            block: Place::new(state, parks),
             doorbell: Doorbell::new(),
             rounds: Rounds::new(),
-            stored: (0..STORED_WORDS).map(|_| AtomicU64::new(0)).collect(),
+            stored: (0..if parks { STORED_WORDS } else { 0 }).map(|_| AtomicU64::new(0)).collect(),
             parks,
         }
     }

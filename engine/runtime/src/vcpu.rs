@@ -71,7 +71,7 @@ pub struct Vcpu<G: Guest> {
 unsafe impl<G: Guest> Send for Vcpu<G> {}
 
 /// Units that ran lately, of a thread of a process: what it does between system calls.
-const RECENT: usize = 512;
+const RECENT: usize = 128;
 
 /// A unit that ran lately.
 #[derive(Clone, Copy)]

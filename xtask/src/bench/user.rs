@@ -74,7 +74,8 @@ enum Runner<'a> {
 /// When a peer is missing, fails, or computes something else.
 pub fn run(arguments: &[String]) -> Result<()> {
     let options = Options::parse(arguments)?;
-    packages::need(&["gcc-riscv64-linux-gnu", "libc6-dev-riscv64-cross", "gcc", "qemu-user"])?;
+    packages::need(&["gcc-riscv64-linux-gnu", "libc6-dev-riscv64-cross", "gcc"])?;
+    installed()?;
     let (theirs, ours) = (
         PathBuf::from(NAME),
         match &options.with {
@@ -117,6 +118,26 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let report = format!("{about}\n{}", table::user(their, our, host, options.busy));
     println!("{report}");
     if options.write { keep("Programs in user mode", &report) } else { Ok(()) }
+}
+
+/// The distribution's QEMU 10, installed if need be.
+fn installed() -> Result<()> {
+    let is_recent = || {
+        let said = tools::text(command(Path::new(NAME)).arg("-version")).unwrap_or_default();
+        let number = said.split_whitespace().skip_while(|word| *word != "version").nth(1);
+        let major = number.and_then(|number| number.split('.').next()?.parse().ok());
+        major.is_some_and(|major: u32| major >= 10)
+    };
+    if is_recent() {
+        return Ok(());
+    }
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    if release.contains("VERSION_CODENAME=bookworm") {
+        packages::need_from("bookworm-backports", "qemu-user")?;
+    } else {
+        packages::need(&["qemu-user"])?;
+    }
+    if is_recent() { Ok(()) } else { Err(format!("{NAME} of version 10 or later is needed")) }
 }
 
 /// An emulator, called by its name.
