@@ -249,6 +249,27 @@ fn loops_over_vectors_do_what_this_processor_does() {
     });
 }
 
+/// VEX can name a register that the instruction has not: undefined.
+#[test]
+fn a_register_too_many_is_undefined() {
+    with_stack(|| {
+        let mut random = Random::new(15);
+        let base = start(Width::W64);
+        let (mut native, mut engine) = (Native::start(), Engine::new(true));
+        let vex = |entry: &&Entry| (4..7).contains(&entry.map) && !entry.has_vvvv();
+        for entry in ENTRIES.iter().filter(vex) {
+            let Some((mut code, _)) = encode(&mut random, entry, Width::W64) else { continue };
+            let at = code.iter().position(|byte| *byte == 0xc4).expect("VEX of three bytes");
+            code[at + 2] ^= (1 + random.below(15) as u8) << 3;
+            let (state, data) = (state(&mut random, &base, false), data(&mut random, false));
+            let case = Case { width: Width::W64, state, code, data };
+            let (expected, found) = (native.run(&case), engine.run(&case));
+            assert_eq!((expected.trap, found.trap), (6, 6), "{entry:?}");
+            assert!(differences(&expected, &found, 0).is_empty(), "{entry:?}");
+        }
+    });
+}
+
 /// Where registers are saved, in the window.
 const AREA: usize = 0x800;
 

@@ -227,6 +227,9 @@ pub fn decode(width: Width, fetch: &mut Fetch<'_>) -> Result<Insn, DecodeError> 
     if p.encoding == Encoding::Evex {
         check_evex(&mut insn, modrm)?;
     }
+    if p.encoding == Encoding::Vex && insn.vvvv != 0 && !entry.has_vvvv() {
+        return Err(DecodeError::Undefined);
+    }
     immediates(&mut insn, fetch)?;
     if p.lock && !(entry.has(Attr::Lock) && insn.memory.is_some()) {
         return Err(DecodeError::Undefined);

@@ -31,6 +31,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether an operand is the register of VEX.vvvv.
+    pub fn has_vvvv(&self) -> bool {
+        let of_vvvv = |o: &Operand| matches!(o, Operand::Typed(Kind::H | Kind::B | Kind::KH, _));
+        self.operands.iter().any(of_vvvv)
+    }
+
     /// Whether it has an attribute.
     pub fn has(&self, attr: Attr) -> bool {
         self.attrs >> attr as u32 & 1 != 0

@@ -61,7 +61,7 @@ pub fn instruction(insn: &Insn, pc: u64) -> String {
         _ => names.len() - 1,
     };
     let name = names[by_size.min(names.len() - 1)];
-    if is_string(name) {
+    if is_string(name) && insn.entry.map == 0 {
         match insn.rep {
             Rep::None => {}
             Rep::F3 if name.starts_with("cmps") || name.starts_with("scas") => {
@@ -71,7 +71,8 @@ pub fn instruction(insn: &Insn, pc: u64) -> String {
             Rep::F2 => text.push_str("repne "),
         }
     }
-    if insn.encoding != Encoding::Legacy && !name.starts_with('k') && !is_bmi(name) {
+    let named = name.starts_with(['k', 'v']) || is_bmi(name);
+    if insn.encoding != Encoding::Legacy && !named {
         text.push('v');
     }
     text.push_str(name);
