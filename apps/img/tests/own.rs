@@ -54,7 +54,28 @@ fn main() -> ExitCode {
     println!("own: {resumed} conversions were gone on with");
     shrinking_gives_back_what_is_zero(&folder);
     a_repair_is_explained_before_it_is_made(&folder);
+    a_secret_is_read_once(&folder);
     ExitCode::SUCCESS
+}
+
+/// What can be read once is enough for a secret.
+fn a_secret_is_read_once(folder: &Path) {
+    use std::io::Write;
+    let given = "secret,id=s,data=abc";
+    let options = "key-secret=s,iter-time=10";
+    let made = ["create", "-q", "-f", "luks", "--object", given, "-o", options, "volume", "1M"];
+    let mut tool = Command::new(std::env::current_exe().unwrap());
+    tool.arg0("tinamou img").args(made).current_dir(folder);
+    assert!(tool.status().unwrap().success());
+    let piped = "secret,id=s,file=/dev/stdin";
+    let image = "driver=luks,key-secret=s,file.filename=volume";
+    let args = ["convert", "--object", piped, "--image-opts", image, "-O", "raw", "plain"];
+    let mut tool = Command::new(std::env::current_exe().unwrap());
+    tool.arg0("tinamou img").args(args).current_dir(folder).stdin(Stdio::piped());
+    let mut child = tool.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"abc").unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(std::fs::metadata(folder.join("plain")).unwrap().len(), 1 << 20);
 }
 
 struct Dice(u64);

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 
 pub(crate) static COMMANDS: &[Command<Daemon>] = &[
     Command { name: "chardev-add", run: add },
+    Command { name: "chardev-change", run: change },
     Command { name: "chardev-remove", run: remove },
     Command { name: "chardev-send-break", run: send_break },
     Command { name: "query-chardev", run: list },
@@ -160,6 +161,17 @@ fn add(daemon: &Daemon, arguments: &Arguments) -> Answer {
     config.logappend = data.switch("logappend").unwrap_or(false);
     let pty = open(daemon, &config).map_err(failed)?;
     Ok(pty.map_or_else(|| json!({}), |pty| json!({"pty": pty})))
+}
+
+/// Another back end under the same id. As the peer's, the old one is gone even if the new one fails.
+fn change(daemon: &Daemon, arguments: &Arguments) -> Answer {
+    let id = arguments.text("id");
+    match daemon.chardevs.close(id) {
+        Some(true) => add(daemon, arguments),
+        // Monitors are the only users.
+        Some(false) => Err(Error::new("Chardev user does not support chardev hotswap")),
+        None => Err(Error::new(format!("Chardev '{id}' does not exist"))),
+    }
 }
 
 fn remove(daemon: &Daemon, arguments: &Arguments) -> Answer {

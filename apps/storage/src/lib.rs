@@ -24,4 +24,4 @@ mod views;
 pub use start::run;
 
 /// Commands that clients are told of and that fail.
-const WAITING: &[&str] = &["blockdev-set-active", "chardev-change"];
+const WAITING: &[&str] = &["blockdev-set-active"];
