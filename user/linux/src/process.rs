@@ -1,6 +1,7 @@
 //! What the threads of a program share: memory, options, names.
 
 use crate::abi::{Abi, Machine};
+use crate::calls::Numbers;
 use crate::errno::Errno;
 use crate::options::Options;
 use crate::space::Space;
@@ -13,6 +14,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub struct Process {
     /// Its architecture.
     pub abi: &'static Abi,
+    /// System calls by number.
+    pub calls: Numbers,
     /// What makes processors.
     pub machine: Box<dyn Machine>,
     /// Its memory.
@@ -56,6 +59,7 @@ impl Process {
         let space = Space::new(machine.memory().clone(), options.reserved)?;
         Ok(Self {
             abi,
+            calls: Numbers::new(abi),
             machine,
             space,
             options,

@@ -24,7 +24,6 @@ use crate::abi::{Abi, Call};
 use crate::errno::{Done, Errno};
 use crate::thread::Thread;
 use std::collections::HashMap;
-use std::sync::OnceLock;
 
 /// How a call is served.
 #[derive(Clone, Copy)]
@@ -51,10 +50,11 @@ pub struct Entry {
 }
 
 /// The calls of an architecture by number.
-struct Numbers(Vec<Option<&'static Entry>>);
+pub struct Numbers(Vec<Option<&'static Entry>>);
 
 impl Numbers {
-    fn new(abi: &'static Abi) -> Self {
+    /// Those of `abi`.
+    pub fn new(abi: &'static Abi) -> Self {
         let named: HashMap<&str, &'static Entry> =
             table::ENTRIES.iter().chain(abi.own).map(|entry| (entry.name, entry)).collect();
         let len = abi.numbers.iter().map(|(number, _)| *number as usize + 1).max().unwrap_or(0);
@@ -64,15 +64,11 @@ impl Numbers {
         }
         Self(list)
     }
-}
 
-/// The call of this number.
-pub fn entry(abi: &'static Abi, number: u64) -> Option<&'static Entry> {
-    static TABLES: OnceLock<Vec<(&'static str, Numbers)>> = OnceLock::new();
-    let tables = TABLES
-        .get_or_init(|| crate::abi::ABIS.iter().map(|abi| (abi.name, Numbers::new(abi))).collect());
-    let (_, numbers) = tables.iter().find(|(name, _)| *name == abi.name)?;
-    *numbers.0.get(usize::try_from(number).ok()?)?
+    /// The call of this number.
+    pub fn get(&self, number: u64) -> Option<&'static Entry> {
+        *self.0.get(usize::try_from(number).ok()?)?
+    }
 }
 
 /// Makes a system call for the program.
@@ -80,8 +76,7 @@ pub fn entry(abi: &'static Abi, number: u64) -> Option<&'static Entry> {
 /// # Errors
 /// Those of the call.
 pub fn dispatch(thread: &mut Thread, call: &Call) -> Done {
-    let abi = thread.process.abi;
-    let entry = entry(abi, call.number);
+    let entry = thread.process.calls.get(call.number);
     if !thread.process.options.strace {
         return serve(thread, entry, call);
     }
@@ -181,4 +176,44 @@ fn open_pages(thread: &Thread, shape: &str, args: &[u64; 6]) -> bool {
 /// The argument as a C `int`.
 pub fn int(arg: u64) -> i32 {
     arg as u32 as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::ABIS;
+
+    #[test]
+    fn every_number_leads_to_the_call_of_its_name_and_no_name_comes_twice() {
+        for abi in ABIS {
+            let entries: Vec<&Entry> = table::ENTRIES.iter().chain(abi.own).collect();
+            for (n, entry) in entries.iter().enumerate() {
+                let twice = entries[..n].iter().any(|before| before.name == entry.name);
+                assert!(!twice, "{}: {}", abi.name, entry.name);
+                assert!(entry.shape.len() <= 6, "{}", entry.name);
+            }
+            let numbers = Numbers::new(abi);
+            for (number, name) in abi.numbers {
+                let found = numbers.get(u64::from(*number)).map(|entry| entry.name);
+                // Older architectures have numbers of calls that are gone.
+                let gone = found.is_none() && !abi.name.starts_with("riscv");
+                assert!(gone || found == Some(*name), "{} {number} {name}", abi.name);
+            }
+            assert!(numbers.get(u64::MAX).is_none() && numbers.get(4000).is_none());
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_headers() {
+        // Linux, `asm-generic/unistd.h`.
+        let abi = &crate::abi::riscv::RISCV64;
+        let numbers = Numbers::new(abi);
+        let known =
+            [(17, "getcwd"), (63, "read"), (79, "newfstatat"), (98, "futex"), (129, "kill")];
+        for (number, name) in
+            known.into_iter().chain([(221, "execve"), (291, "statx"), (435, "clone3")])
+        {
+            assert_eq!(numbers.get(number).map(|entry| entry.name), Some(name));
+        }
+    }
 }

@@ -302,6 +302,7 @@ pub static ENTRIES: &[Entry] = &[
     row("clock_getres", "dw", Pass(c::SYS_clock_getres)),
     row("clock_getres_time64", "dw", Pass(c::SYS_clock_getres)),
     row("clock_adjtime", "dw", Wide(c::SYS_clock_adjtime)),
+    row("clock_adjtime64", "dw", Pass(c::SYS_clock_adjtime)),
     row("clock_nanosleep", "dxpw", Pass(c::SYS_clock_nanosleep)),
     row("clock_nanosleep_time64", "dxpw", Pass(c::SYS_clock_nanosleep)),
     row("nanosleep", "pw", Pass(c::SYS_nanosleep)),
