@@ -25,6 +25,7 @@ pub mod saved;
 pub mod sftp;
 pub mod tree;
 pub mod units;
+pub mod x86;
 
 pub use libfuzzer_sys;
 

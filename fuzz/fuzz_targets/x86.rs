@@ -1,0 +1,5 @@
+//! x86 instructions.
+
+#![no_main]
+
+fuzz::target!(x86);
