@@ -87,6 +87,12 @@ const TASKS: &[Task] = &[
         run: kills::run,
     },
     Task {
+        name: "patterns",
+        usage: "[N]",
+        about: "N rounds of random requests by our tools and the installed ones on every kind of image",
+        run: kills::patterns,
+    },
+    Task {
         name: "lent",
         usage: "",
         about: "boot the installed QEMU from disks that our storage daemon lends, and kill that",

@@ -9,12 +9,11 @@ use formats::{DETECT_ZEROES, DISCARD, HostFiles, ImageSpec, UNMAP_WANTS_DISCARD,
 use graph::{DetectZeroes, Node};
 use host::daemon::{self, Side, Waiting};
 use host::signals::Endings;
-use nbd::{Address, DEFAULT_PORT, Export, ExportInfo, Exports, Listener, Stream, Tls};
+use nbd::{Address, DEFAULT_PORT, Export, ExportInfo, Exports, Listener, Reception, Stream, Tls};
 use protocols::CacheMode;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 static OPTIONS: &[Opt] = &[
@@ -340,85 +339,35 @@ fn window(image: &Arc<dyn Node>, offset: u64) -> Result<Arc<dyn Node>, Failure> 
     Ok(Arc::new(formats::Raw::window(Arc::clone(image), offset, None)?))
 }
 
-/// Why the server may have to end.
-enum Event {
-    ClientLeft,
-    Signal,
-}
-
-/// How many clients there are.
-#[derive(Default)]
-struct Clients {
-    count: Mutex<u64>,
-    left: Condvar,
-}
-
-impl Clients {
-    /// Waits until there is room for one more.
-    fn wait_for_room(&self, most: u64) {
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        while most != 0 && *count >= most {
-            count = self.left.wait(count).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn enter(&self) {
-        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-    }
-
-    fn leave(&self) {
-        *self.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.left.notify_all();
-    }
-
-    fn none(&self) -> bool {
-        *self.count.lock().unwrap_or_else(PoisonError::into_inner) == 0
-    }
-}
-
 fn wait_for_the_end(
     args: &Args,
     plan: &Plan,
     listener: Listener,
     exports: Exports,
 ) -> Result<(), Failure> {
-    let (events, happened) = channel();
+    let reception = Arc::new(Reception::new(listener, plan.shared));
     let mut endings = Endings::catch().map_err(|e| Failure::io("Failed to catch signals", &e))?;
-    let signals = events.clone();
+    let ending = Arc::clone(&reception);
     std::thread::spawn(move || {
         if endings.wait().is_ok() {
-            // Nobody listens once the server has ended.
-            let _ = signals.send(Event::Signal);
+            // The others do not wait for this thread.
+            let _ = ending.stop();
         }
     });
-    let clients = Arc::new(Clients::default());
-    let (server, verbose) = (Arc::clone(&clients), args.has("verbose"));
-    let (shared, limit, exports) = (plan.shared, plan.handshake_limit, Arc::new(exports));
-    std::thread::spawn(move || {
-        loop {
-            server.wait_for_room(shared);
-            let Ok(stream) = listener.accept() else { return };
-            server.enter();
-            let (exports, clients) = (Arc::clone(&exports), Arc::clone(&server));
-            let events: Sender<Event> = events.clone();
-            std::thread::spawn(move || {
-                let served = nbd::serve(&exports, stream, limit);
-                if let (true, Err(error)) = (verbose, served) {
-                    eprintln!("qemu-nbd: a client left: {}", graph::host_text(&error));
-                }
-                clients.leave();
-                // Nobody listens once the server has ended.
-                let _ = events.send(Event::ClientLeft);
-            });
-        }
+    let (verbose, limit) = (args.has("verbose"), plan.handshake_limit);
+    let serving = Arc::clone(&reception);
+    let server = std::thread::spawn(move || {
+        serving.run(&|stream| {
+            let served = nbd::serve(&exports, stream, limit);
+            if let (true, Err(error)) = (verbose, served) {
+                eprintln!("qemu-nbd: a client left: {}", graph::host_text(&error));
+            }
+        });
     });
-    let persistent = args.has("persistent");
-    while let Ok(event) = happened.recv() {
-        match event {
-            Event::Signal => break,
-            Event::ClientLeft if !persistent && clients.none() => break,
-            Event::ClientLeft => {}
-        }
+    reception.wait_for_end(args.has("persistent"));
+    if reception.stop().is_ok() {
+        // With the last client and its export the image is closed; a thread that panicked said so itself.
+        let _ = server.join();
     }
     Ok(())
 }

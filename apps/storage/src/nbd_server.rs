@@ -6,10 +6,9 @@ use crate::exports::{Export, clear_socket};
 use crypto::{Credentials, Endpoint};
 use graph::{Edge, Node};
 use jobs::site::{BitmapName, Loan, backing_of};
-use nbd::{Address, Exports, Listener, Stream};
+use nbd::{Address, Exports, Listener, Reception, Stream};
 use qmp::{Arguments, Error};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ const HANDSHAKE_LIMIT: u64 = 10;
 /// The server.
 pub(crate) struct NbdServer {
     shared: Arc<Shared>,
-    listener: Arc<Listener>,
+    reception: Arc<Reception>,
     thread: Option<JoinHandle<()>>,
     /// Path of a socket of ours, to be removed at the end.
     path: Option<String>,
@@ -27,19 +26,8 @@ pub(crate) struct NbdServer {
 
 struct Shared {
     exports: Mutex<Vec<Arc<nbd::Export>>>,
-    clients: Mutex<Clients>,
-    left: Condvar,
     tls: Option<Arc<Credentials>>,
     limit: Option<Duration>,
-    /// Clients at a time; 0 for any number.
-    most: u64,
-}
-
-#[derive(Default)]
-struct Clients {
-    streams: BTreeMap<u64, Stream>,
-    next: u64,
-    stop: bool,
 }
 
 /// `nbd-server-start`, whose address has its parts in `data`.
@@ -70,13 +58,11 @@ fn start(daemon: &Daemon, arguments: &Arguments, kind: &str, parts: &Arguments) 
     let seconds = arguments.size("handshake-max-seconds").unwrap_or(HANDSHAKE_LIMIT);
     let shared = Arc::new(Shared {
         exports: Mutex::default(),
-        clients: Mutex::default(),
-        left: Condvar::new(),
         tls,
         limit: (seconds != 0).then(|| Duration::from_secs(seconds)),
-        most: arguments.size("max-connections").unwrap_or(100),
     });
-    *server = Some(NbdServer::listen(&address, shared)?);
+    let most = arguments.size("max-connections").unwrap_or(100);
+    *server = Some(NbdServer::listen(&address, shared, most)?);
     done()
 }
 
@@ -107,7 +93,7 @@ fn address(kind: &str, parts: &Arguments) -> Result<Address, Error> {
 }
 
 impl NbdServer {
-    fn listen(address: &Address, shared: Arc<Shared>) -> Result<Self, Error> {
+    fn listen(address: &Address, shared: Arc<Shared>, most: u64) -> Result<Self, Error> {
         let path = match address {
             Address::Unix(path) => Some(path.clone()),
             Address::Tcp { .. } => None,
@@ -117,31 +103,23 @@ impl NbdServer {
         }
         let listener = Listener::bind(address)
             .map_err(|error| io_failed(&format!("Failed to bind socket to {address}"), &error))?;
-        let listener = Arc::new(listener);
-        let (theirs, accepting) = (Arc::clone(&shared), Arc::clone(&listener));
+        let reception = Arc::new(Reception::new(listener, most));
+        let (theirs, serving) = (Arc::clone(&shared), Arc::clone(&reception));
         let thread = std::thread::Builder::new().name("nbd-server".into());
         let thread = thread
-            .spawn(move || theirs.accept(&accepting))
+            .spawn(move || serving.run(&|stream| theirs.serve(stream)))
             .map_err(|error| io_failed("Failed to start the NBD server", &error))?;
-        Ok(Self { shared, listener, thread: Some(thread), path })
+        Ok(Self { shared, reception, thread: Some(thread), path })
     }
 }
 
 impl Drop for NbdServer {
     fn drop(&mut self) {
-        let mut clients = lock(&self.shared.clients);
-        clients.stop = true;
-        clients.streams.values().for_each(Stream::shut_down);
-        drop(clients);
-        self.shared.left.notify_all();
-        if self.listener.close().is_ok()
+        if self.reception.stop().is_ok()
             && let Some(thread) = self.thread.take()
         {
+            // A thread that panicked said so itself.
             let _ = thread.join();
-        }
-        let mut clients = lock(&self.shared.clients);
-        while !clients.streams.is_empty() {
-            clients = self.shared.left.wait(clients).unwrap_or_else(PoisonError::into_inner);
         }
         if let Some(path) = &self.path {
             // Somebody else may have removed it.
@@ -151,50 +129,13 @@ impl Drop for NbdServer {
 }
 
 impl Shared {
-    fn accept(self: &Arc<Self>, listener: &Listener) {
-        loop {
-            let mut clients = lock(&self.clients);
-            let full = |c: &Clients| self.most != 0 && c.streams.len() as u64 >= self.most;
-            while full(&clients) && !clients.stop {
-                clients = self.left.wait(clients).unwrap_or_else(PoisonError::into_inner);
-            }
-            if clients.stop {
-                return;
-            }
-            drop(clients);
-            let accepted = listener.accept();
-            let mut clients = lock(&self.clients);
-            if clients.stop {
-                return;
-            }
-            // One who is gone again is no reason to end.
-            let Ok(stream) = accepted else { continue };
-            let Ok(ours) = stream.duplicate() else { continue };
-            let number = clients.next;
-            clients.next += 1;
-            clients.streams.insert(number, ours);
-            drop(clients);
-            let theirs = Arc::clone(self);
-            let thread = std::thread::Builder::new().name("nbd-client".into());
-            if thread.spawn(move || theirs.serve(stream, number)).is_err() {
-                self.leave(number);
-            }
-        }
-    }
-
-    fn serve(&self, stream: Stream, number: u64) {
+    fn serve(&self, stream: Stream) {
         let mut exports = Exports::of(lock(&self.exports).clone());
         if let Some(own) = &self.tls {
             exports = exports.with_tls(Arc::clone(own));
         }
         // A client that breaks the protocol or the connection harms only itself.
         let _ = nbd::serve(&exports, stream, self.limit);
-        self.leave(number);
-    }
-
-    fn leave(&self, number: u64) {
-        lock(&self.clients).streams.remove(&number);
-        self.left.notify_all();
     }
 }
 

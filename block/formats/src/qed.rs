@@ -298,21 +298,14 @@ impl BlockMap for Map {
         file: &dyn Node,
         guest: u64,
     ) -> io::Result<(Place, u64)> {
-        let levels = &self.levels;
-        let table = levels.table(tables, file, guest)?;
-        if table == 0 {
-            return Ok((Place::Unallocated, levels.covered() - guest % levels.covered()));
-        }
-        let within = guest % levels.cluster;
-        let place = match levels.entry(tables, file, table, guest)? {
-            0 => Place::Unallocated,
-            ZERO => Place::Zero,
-            host if host.is_multiple_of(levels.cluster) && host < 1 << 62 => {
-                Place::Data(host + within)
+        let cluster = self.levels.cluster;
+        self.levels.lookup(tables, file, guest, |entry, within| match entry {
+            ZERO => Ok(Place::Zero),
+            host if host.is_multiple_of(cluster) && host < 1 << 62 => {
+                Ok(Place::Data(host + within))
             }
-            bad => return Err(damaged(format!("qed: L2 entry {bad:#x}"))),
-        };
-        Ok((place, levels.cluster - within))
+            bad => Err(damaged(format!("qed: L2 entry {bad:#x}"))),
+        })
     }
 
     fn allocate(&mut self, _: &mut Tables, file: &dyn Node, _: u64) -> io::Result<Space> {

@@ -14,7 +14,7 @@ mod wire;
 
 pub use address::{Address, DEFAULT_PORT, Listener, Location, Stream};
 pub use client::{Client, ExportInfo, Options, Tls, list};
-pub use server::{Export, Exports, serve};
+pub use server::{Export, Exports, Reception, serve};
 
 /// Most bytes of one request, and of one reply, whatever the other side says.
 pub const MAX_PAYLOAD: u32 = 32 << 20;

@@ -9,6 +9,7 @@ mod exports;
 mod front;
 mod jobs;
 mod lives;
+mod patterns;
 mod scripts;
 mod story;
 mod tools;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     match called.as_str() {
         "qemu-storage-daemon" => return storage::run(&called, &words),
         "qemu-img" => return img::run(&called, &words),
+        "qemu-nbd" => return img::nbd::run(&called, &words),
         "qemu-io" => return img::io::run(&called, &words),
         _ => {}
     }
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         lives::TESTS,
         story::TESTS,
         vhost_user::TESTS,
+        patterns::TESTS,
     ];
     for (name, test) in tables.iter().flat_map(|table| table.iter()) {
         if ignored || !(wanted.is_empty() || wanted.iter().any(|part| name.contains(*part))) {

@@ -5,7 +5,7 @@ use std::io;
 use graph::Node;
 
 use super::codec::{damaged, grow};
-use super::{Step, Tables};
+use super::{Place, Step, Tables};
 
 /// Byte order of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,27 @@ impl TwoLevel {
         guest: u64,
     ) -> io::Result<u64> {
         self.get(tables, file, table + guest / self.cluster % self.l2_entries * 8)
+    }
+
+    /// What is at `guest`, and for how many bytes; `meaning` is told the entry, which is not zero, and
+    /// the distance from the cluster's begin.
+    pub fn lookup(
+        &self,
+        tables: &mut Tables,
+        file: &dyn Node,
+        guest: u64,
+        meaning: impl FnOnce(u64, u64) -> io::Result<Place>,
+    ) -> io::Result<(Place, u64)> {
+        let table = self.table(tables, file, guest)?;
+        if table == 0 {
+            return Ok((Place::Unallocated, self.covered() - guest % self.covered()));
+        }
+        let within = guest % self.cluster;
+        let place = match self.entry(tables, file, table, guest)? {
+            0 => Place::Unallocated,
+            entry => meaning(entry, within)?,
+        };
+        Ok((place, self.cluster - within))
     }
 
     /// Reserves bytes behind the end of the file.

@@ -271,23 +271,15 @@ impl BlockMap for Map {
         file: &dyn Node,
         guest: u64,
     ) -> io::Result<(Place, u64)> {
-        let levels = &self.levels;
-        let table = levels.table(tables, file, guest)?;
-        if table == 0 {
-            return Ok((Place::Unallocated, levels.covered() - guest % levels.covered()));
-        }
-        let within = guest % levels.cluster;
-        let place = match levels.entry(tables, file, table, guest)? {
-            0 => Place::Unallocated,
-            entry if entry & COMPRESSED != 0 => {
-                let at = entry & ((1 << self.offset_bits()) - 1);
-                let len = (entry & !COMPRESSED) >> self.offset_bits();
-                Place::Packed(Piece { at, len }, within)
+        let bits = self.offset_bits();
+        self.levels.lookup(tables, file, guest, |entry, within| match entry {
+            packed if packed & COMPRESSED != 0 => {
+                let (at, len) = (packed & ((1 << bits) - 1), (packed & !COMPRESSED) >> bits);
+                Ok(Place::Packed(Piece { at, len }, within))
             }
-            host if host < 1 << 62 => Place::Data(host + within),
-            bad => return Err(damaged(format!("qcow: L2 entry {bad:#x}"))),
-        };
-        Ok((place, levels.cluster - within))
+            host if host < 1 << 62 => Ok(Place::Data(host + within)),
+            bad => Err(damaged(format!("qcow: L2 entry {bad:#x}"))),
+        })
     }
 
     fn allocate(&mut self, _: &mut Tables, file: &dyn Node, _: u64) -> io::Result<Space> {

@@ -193,16 +193,7 @@ impl Qcow2 {
             used -= 1;
         }
         let old = meta.refcount_clusters();
-        let (mut blocks, mut clusters) = (1, 1);
-        loop {
-            if used + blocks + clusters > blocks * per_block {
-                blocks += 1;
-            } else if blocks * 8 > clusters * layout.cluster {
-                clusters += 1;
-            } else {
-                break;
-            }
-        }
+        let (blocks, clusters) = layout.room_for_refcounts(used, per_block);
         let first_block = (used + clusters) * layout.cluster;
         let most = u64::MAX >> (64 - (1u32 << order));
         let plain = WriteFlags::default();

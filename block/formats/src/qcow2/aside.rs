@@ -22,7 +22,7 @@ use graph::{Fix, Node, OpenError, WriteFlags};
 
 use super::Qcow2;
 use super::codec::{read_padded, table_bytes};
-use super::header::Header;
+use super::header::{Header, Reach};
 use super::layout::OFFSET;
 use super::meta::{Kind, Meta};
 use super::snapshots;
@@ -144,7 +144,7 @@ impl Qcow2 {
     fn reload(&self) -> Result<(), OpenError> {
         let file = &*self.file;
         let header = Header::read(file, &self.path)?;
-        let (list, list_len) = snapshots::read(file, &header, &self.path)?;
+        let (list, list_len) = snapshots::read(file, &header, &self.path, Reach::File)?;
         let meta = Self::load_meta(file, &header, &self.path, &list, list_len)?;
         self.size.store(header.size, Ordering::Release);
         self.list_len.store(list_len, Ordering::Release);

@@ -12,7 +12,7 @@ use graph::{CheckReport, Node, OpenError};
 use super::Qcow2;
 use super::bitmaps;
 use super::codec::{be64, read_padded, read_table};
-use super::header::{CRYPT_LUKS, Header};
+use super::header::{CRYPT_LUKS, Header, Reach};
 use super::layout::{BLOCK_OFFSET, COMPRESSED, COPIED, Entry, Layout, OFFSET};
 use super::meta::get_refcount;
 use super::snapshots;
@@ -95,7 +95,7 @@ impl Qcow2 {
     /// # Errors
     /// As for opening the image; an I/O error of the file.
     pub fn check(file: &dyn Node, path: &str) -> Result<CheckReport, OpenError> {
-        let mut walk = Walk::run(file, path)?;
+        let mut walk = Walk::run(file, path, Reach::Beyond)?;
         walk.compare().map_err(|e| OpenError::host(path, e))?;
         Ok(walk.report)
     }
@@ -103,10 +103,10 @@ impl Qcow2 {
 
 impl<'a> Walk<'a> {
     /// Counts all references in the file.
-    pub fn run(file: &'a dyn Node, path: &str) -> Result<Self, OpenError> {
-        let header = Header::read(file, path)?;
+    pub fn run(file: &'a dyn Node, path: &str, reach: Reach) -> Result<Self, OpenError> {
+        let header = Header::read_within(file, path, reach)?;
         let layout = Layout::of(&header);
-        let (list, table_len) = snapshots::read(file, &header, path)?;
+        let (list, table_len) = snapshots::read(file, &header, path, reach)?;
         let clusters = file.size().div_ceil(layout.cluster) as usize;
         if clusters > MOST_CLUSTERS {
             let what = format!("checking a file of {clusters} clusters");
@@ -125,16 +125,18 @@ impl<'a> Walk<'a> {
         };
         let failed = |e| OpenError::host(path, e);
         walk.load_alone().map_err(failed)?;
+        for (index, snapshot) in list.iter().enumerate() {
+            if !snapshot.complete && walk.header.version > 2 {
+                walk.damage(format!("snapshot table entry {index} is incomplete"));
+            }
+        }
         walk.refer(0, 1, 1);
         let l1_offset = walk.header.l1_offset;
         walk.l1(l1_offset, walk.header.l1_size, true).map_err(failed)?;
         if !list.is_empty() {
             walk.refer(walk.header.snapshots_offset, table_len, 1);
         }
-        for (index, snapshot) in list.iter().enumerate() {
-            if !snapshot.complete && walk.header.version > 2 {
-                walk.damage(format!("snapshot table entry {index} is incomplete"));
-            }
+        for snapshot in &list {
             match snapshot.fault(layout.cluster) {
                 Some(fault) => walk.damage(fault),
                 None => walk.l1(snapshot.l1_offset, snapshot.l1_size, false).map_err(failed)?,

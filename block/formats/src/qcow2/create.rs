@@ -9,7 +9,7 @@ use graph::{Node, OpenError, WriteFlags};
 
 use super::header::{
     AUTOCLEAR_RAW_DATA, COMPATIBLE_LAZY, CRYPT_NONE, Compression, Header, INCOMPATIBLE_DATA_FILE,
-    INCOMPATIBLE_EXTENDED_L2, Unknown, first_cluster,
+    INCOMPATIBLE_EXTENDED_L2, Reach, Unknown, first_cluster,
 };
 use super::layout::{Layout, refcount_clusters};
 use super::meta::put_refcount;
@@ -88,7 +88,7 @@ pub fn create(file: &Arc<dyn Node>, path: &str, options: &CreateOptions) -> Resu
     // What was written must be an image to us, too.
     let check =
         first_cluster(&**file, layout.cluster_bits).map_err(|e| OpenError::host(path, e))?;
-    Header::parse(&check, file.size(), path).map(|_| ())
+    Header::parse(&check, file.size(), path, Reach::File).map(|_| ())
 }
 
 fn refuse(text: &str) -> OpenError {

@@ -9,7 +9,7 @@ use graph::{
 
 use zeroize::Zeroizing;
 
-use super::header::{CRYPT_AES, CRYPT_NONE};
+use super::header::{CRYPT_AES, CRYPT_NONE, Reach};
 use super::{Compression, CreateOptions, Encryption, Header, Options, Qcow2, create};
 use crate::format::{CreateRequest, Format, MeasureRequest, OpenRequest, Purpose, Reference};
 use crate::keys::Keys;
@@ -164,7 +164,7 @@ impl Format for Qcow2Format {
     }
 
     fn references(&self, file: &dyn Node, path: &str) -> Result<Vec<Reference>, OpenError> {
-        let header = Header::read(file, path)?;
+        let header = Header::read_within(file, path, Reach::Beyond)?;
         let external = header.external();
         let backing = header.backing_file.map(|name| Reference {
             role: Role::Backing,

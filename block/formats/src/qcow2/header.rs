@@ -158,19 +158,43 @@ impl Checker<'_> {
     }
 }
 
+/// Where tables may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// In the file.
+    File,
+    /// The L1 table and the list of snapshots may lie beyond the file, as a check is to tell. They read
+    /// as zeroes there.
+    Beyond,
+}
+
 impl Header {
     /// Reads and checks the header of the image in `file`, which messages call `path`.
     ///
     /// # Errors
     /// `NotThisFormat`, a bad field by its name, or what is not supported yet.
     pub fn read(file: &dyn Node, path: &str) -> Result<Self, OpenError> {
+        Self::read_within(file, path, Reach::File)
+    }
+
+    /// The same, for whoever can do with tables that are not in the file.
+    pub(super) fn read_within(
+        file: &dyn Node,
+        path: &str,
+        reach: Reach,
+    ) -> Result<Self, OpenError> {
         let mut bytes = vec![0; file.size().min(2 << 20) as usize];
         file.read_at(0, &mut bytes).map_err(|e| OpenError::host(path, e))?;
-        Self::parse(&bytes, file.size(), path)
+        Self::parse(&bytes, file.size(), path, reach)
     }
 
     /// Checks a header; `start` holds the first cluster or all of a shorter file.
-    pub(super) fn parse(start: &[u8], file_size: u64, path: &str) -> Result<Self, OpenError> {
+    pub(super) fn parse(
+        start: &[u8],
+        file_size: u64,
+        path: &str,
+        reach: Reach,
+    ) -> Result<Self, OpenError> {
         let check = Checker { path };
         if start.len() < V2_LENGTH as usize || be32(start, 0) != MAGIC {
             return Err(OpenError::NotThisFormat { format: "qcow2" });
@@ -213,7 +237,7 @@ impl Header {
         let names = header.parse_extensions(&padded, length, &check)?;
         header.check_features(&names, path)?;
         header.check_crypt(&check)?;
-        header.check_tables(file_size, &check)?;
+        header.check_tables(file_size, reach, &check)?;
         header.parse_backing(&padded, &check)?;
         Ok(header)
     }
@@ -346,7 +370,12 @@ impl Header {
         }
     }
 
-    fn check_tables(&self, file_size: u64, check: &Checker<'_>) -> Result<(), OpenError> {
+    fn check_tables(
+        &self,
+        file_size: u64,
+        reach: Reach,
+        check: &Checker<'_>,
+    ) -> Result<(), OpenError> {
         let cluster = 1u64 << self.cluster_bits;
         if self.extended_l2() && self.cluster_bits < 14 {
             return Err(check.bad(
@@ -355,11 +384,12 @@ impl Header {
                 "too small for extended L2 entries",
             ));
         }
-        let table = |field, offset: u64, bytes: u64| {
+        let table = |field, offset: u64, bytes: u64, reach: Reach| {
             if !offset.is_multiple_of(cluster) {
                 return Err(check.bad(field, offset, "not aligned to a cluster"));
             }
             match offset.checked_add(bytes) {
+                Some(_) if reach == Reach::Beyond => Ok(()),
                 Some(end) if end <= file_size.next_multiple_of(cluster) => Ok(()),
                 _ => Err(check.bad(field, offset, "the table ends beyond the file")),
             }
@@ -369,17 +399,17 @@ impl Header {
         if u64::from(self.l1_size) < covered {
             return Err(check.bad("l1_size", self.l1_size.into(), "too small for the disk's size"));
         }
-        table("l1_table_offset", self.l1_offset, l1_bytes)?;
+        table("l1_table_offset", self.l1_offset, l1_bytes, reach)?;
         check.bounded("refcount_table_clusters", self.reftable_clusters.into(), 1, MAX_REFTABLE)?;
         let bytes = u64::from(self.reftable_clusters) * cluster;
         check.bounded("refcount_table_clusters", bytes, 1, MAX_REFTABLE.max(cluster))?;
         if self.reftable_offset == 0 {
             return Err(check.bad("refcount_table_offset", 0, "must not be the header"));
         }
-        table("refcount_table_offset", self.reftable_offset, bytes)?;
+        table("refcount_table_offset", self.reftable_offset, bytes, Reach::File)?;
         check.bounded("nb_snapshots", self.snapshots.into(), 0, MAX_SNAPSHOTS.into())?;
         if self.snapshots > 0 {
-            table("snapshots_offset", self.snapshots_offset, 0)?;
+            table("snapshots_offset", self.snapshots_offset, 0, reach)?;
         }
         if self.size > i64::MAX as u64 {
             return Err(check.bad("size", self.size, "too large"));

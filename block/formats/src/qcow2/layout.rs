@@ -44,6 +44,21 @@ impl Layout {
         Self { external: header.external(), ..layout }
     }
 
+    /// How many refcount blocks, of `per_block` clusters each, and clusters for their table it takes to
+    /// count `used` clusters and themselves, all in a row.
+    pub fn room_for_refcounts(&self, used: u64, per_block: u64) -> (u64, u64) {
+        let (mut blocks, mut clusters) = (1, 1);
+        loop {
+            if used + blocks + clusters > blocks * per_block {
+                blocks += 1;
+            } else if blocks * 8 > clusters * self.cluster {
+                clusters += 1;
+            } else {
+                return (blocks, clusters);
+            }
+        }
+    }
+
     /// Of an image without an external data file; `cluster` is a power of two.
     pub fn new(cluster: u64, extended_l2: bool, refcount_order: u32, version: u32) -> Self {
         let (entry, subs) = if extended_l2 { (16, 32) } else { (8, 1) };

@@ -132,7 +132,7 @@ impl Qcow2 {
     ) -> Result<Self, OpenError> {
         let (at, shared) = at.map_or((None, None), |(id, crypt)| (Some(id), crypt));
         let mut header = Header::read(&*file, path)?;
-        let (list, list_len) = snapshots::read(&*file, &header, path)?;
+        let (list, list_len) = snapshots::read(&*file, &header, path, header::Reach::File)?;
         if let Some(snapshot) = at.and_then(|id| list.iter().find(|s| s.info.id == id)) {
             header.l1_offset = snapshot.l1_offset;
             header.l1_size = snapshot.l1_size;

@@ -15,7 +15,7 @@ use graph::{CheckReport, Fix, Node, OpenError, WriteFlags};
 
 use super::check::Walk;
 use super::codec::table_bytes;
-use super::header::{AT_REFTABLE, INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DIRTY};
+use super::header::{AT_REFTABLE, INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DIRTY, Reach};
 use super::layout::{COPIED, Entry, OFFSET};
 use super::meta::{Meta, put_refcount};
 use super::{Options, Qcow2};
@@ -42,7 +42,7 @@ impl Qcow2 {
         }
         if fix == Fix::All {
             rebuild_if_broken(&**file, path)?;
-        } else if Walk::run(&**file, path)?.refcounts_broken {
+        } else if Walk::run(&**file, path, Reach::File)?.refcounts_broken {
             // Where counts seem to be is something else.
             return Ok(before);
         }
@@ -77,7 +77,7 @@ impl Qcow2 {
     /// repaired again.
     pub(super) fn repair(&self, fix: Fix) -> io::Result<()> {
         let file = &*self.file;
-        let walk = Walk::run(file, &self.path).map_err(io::Error::from)?;
+        let walk = Walk::run(file, &self.path, Reach::File).map_err(io::Error::from)?;
         if fix == Fix::All {
             self.correct(&walk, |stored, found| stored < found)?;
         }
@@ -164,7 +164,7 @@ fn repaired(text: &str) -> String {
 /// Writes a new refcount table and blocks behind the file's end if the old ones are damaged
 /// themselves, and makes the header name them.
 fn rebuild_if_broken(file: &dyn Node, path: &str) -> Result<(), OpenError> {
-    let walk = Walk::run(file, path)?;
+    let walk = Walk::run(file, path, Reach::File)?;
     if !walk.refcounts_broken {
         return Ok(());
     }
@@ -172,16 +172,7 @@ fn rebuild_if_broken(file: &dyn Node, path: &str) -> Result<(), OpenError> {
     let layout = walk.layout;
     let used = walk.found.len() as u64;
     let per_block = 1u64 << layout.block_bits;
-    let (mut blocks, mut clusters) = (1, 1);
-    loop {
-        if used + blocks + clusters > blocks * per_block {
-            blocks += 1;
-        } else if blocks * 8 > clusters * layout.cluster {
-            clusters += 1;
-        } else {
-            break;
-        }
-    }
+    let (blocks, clusters) = layout.room_for_refcounts(used, per_block);
     let first_block = (used + clusters) * layout.cluster;
     let mut table: Vec<u64> = (0..blocks).map(|i| first_block + i * layout.cluster).collect();
     table.resize((clusters * layout.cluster / 8) as usize, 0);

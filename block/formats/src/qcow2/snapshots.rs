@@ -7,7 +7,7 @@
 use graph::{Node, OpenError, SnapshotInfo};
 
 use super::codec::{be32, be64, read_padded};
-use super::header::Header;
+use super::header::{Header, Reach};
 
 /// Fixed part of a snapshot table entry.
 const FIXED: u64 = 40;
@@ -60,6 +60,7 @@ pub(super) fn read(
     file: &dyn Node,
     header: &Header,
     path: &str,
+    reach: Reach,
 ) -> Result<(Vec<Snapshot>, u64), OpenError> {
     let bad = |field, value, why| OpenError::Field {
         path: path.to_owned(),
@@ -75,7 +76,7 @@ pub(super) fn read(
     for _ in 0..header.snapshots {
         let place = start
             .checked_add(at)
-            .filter(|p| p.saturating_add(FIXED) <= file.size())
+            .filter(|p| reach == Reach::Beyond || p.saturating_add(FIXED) <= file.size())
             .ok_or_else(|| bad("snapshots_offset", start, "the table ends beyond the file"))?;
         let mut fixed = [0; FIXED as usize];
         read_padded(file, place, &mut fixed).map_err(|e| OpenError::host(path, e))?;

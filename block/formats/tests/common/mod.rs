@@ -17,6 +17,7 @@ use formats::{
 };
 use graph::{Graph, ImageOptions, NoSecrets, Node, OpenError, Secrets};
 use protocols::{Access, File, FileOptions};
+pub use seeded::Random;
 
 /// A folder that is removed with the value. Tests that have one run one after the other: while one
 /// starts a process, the child has for a moment all descriptors of this process, with their locks.
@@ -40,22 +41,6 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A small generator (xorshift64*), so that a failure replays.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        (self.next() >> 16) % n
     }
 }
 

@@ -16,6 +16,7 @@ use graph::{
 use jobs::Jobs;
 use jobs::job::{Event, JobInfo, Listener, Status};
 use jobs::site::Site;
+pub use seeded::Random;
 
 pub const CLUSTER: u64 = 4096;
 pub const MIB: u64 = 1 << 20;
@@ -281,22 +282,6 @@ impl World {
         let events = std::mem::take(&mut *self.heard.0.lock().unwrap());
         let names = events.iter().map(Event::name);
         names.filter(|name| *name != "JOB_STATUS_CHANGE").collect()
-    }
-}
-
-/// A small generator (xorshift64*), so that a failure replays.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        (self.next() >> 16) % n
     }
 }
 

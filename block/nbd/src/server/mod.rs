@@ -1,7 +1,10 @@
 //! Gives others access to nodes.
 
 mod handshake;
+mod reception;
 mod transmission;
+
+pub use reception::Reception;
 
 use crate::address::Stream;
 use crate::meta::{Context, bitmaps};
