@@ -95,6 +95,8 @@ fn host_packages() -> Count {
         "nginx-light",
         "openssh-client",
         "openssh-server",
+        "gcc",
+        "libc6-dev",
         "gcc-riscv64-linux-gnu",
         "libc6-dev-riscv64-cross",
     ]))
