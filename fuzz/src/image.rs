@@ -5,6 +5,7 @@
 //! of the input say what they do; the image is between.
 
 use crate::bytes::Bytes;
+use crate::peer::{self, PASSPHRASE};
 use formats::probe::{PROBE_BYTES, format_of};
 use formats::qcow2::{Compression, CreateOptions, Options, Qcow2, create};
 use graph::{
@@ -13,6 +14,7 @@ use graph::{
 };
 use std::io;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// Largest file: writes behind it fail as on a full disk.
 const MOST: u64 = 4 << 20;
@@ -84,8 +86,11 @@ pub fn feed(input: &[u8]) {
     repair(image);
     let data: Arc<dyn Node> = Arc::new(Growing(Memory::new(vec![7; 30_000], false)));
     let outside = Options { data_file: Some(data), ..Options::default() };
+    let key = Zeroizing::new(PASSPHRASE.as_bytes().to_vec());
+    let locked = Options { passphrase: Some(key), ..Options::default() };
     let disk = Qcow2::open(Arc::clone(&file), "disk", Options::default())
-        .or_else(|_| Qcow2::open(Arc::clone(&file), "disk", outside));
+        .or_else(|_| Qcow2::open(Arc::clone(&file), "disk", outside))
+        .or_else(|_| Qcow2::open(Arc::clone(&file), "disk", locked));
     let Ok(disk) = disk else { return };
     use_disk(&disk, &mut Bytes(ops), sound);
     drop(disk);
@@ -213,5 +218,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         CreateOptions { data_file: Some("data".into()), data_file_raw: true, ..plain },
     ];
     let ops: Vec<u8> = (0..40u8).map(|n| n.wrapping_mul(37)).collect();
-    kinds.iter().map(|kind| [&[20][..], &sample(kind), &ops].concat()).collect()
+    let theirs = peer::images(|format| format == "qcow2").into_iter().map(|(_, image)| image);
+    let images = kinds.iter().map(sample).chain(theirs);
+    images.map(|image| [&[20][..], &image, &ops].concat()).collect()
 }

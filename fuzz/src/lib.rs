@@ -17,6 +17,7 @@ pub mod lent;
 pub mod luks;
 pub mod monitor;
 pub mod network;
+pub mod peer;
 pub mod program;
 pub mod protocol;
 pub mod qmp;

@@ -92,6 +92,8 @@ pub fn feed(target: &str, feeding: Feeding) -> Result<()> {
     if !tools::has("c++") {
         packages::need(&["g++"])?;
     }
+    // Some seeds are written by others.
+    packages::need(&["qemu-utils"])?;
     let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let built = tools::target().join("fuzz");
     let mut build = Command::new("cargo");
