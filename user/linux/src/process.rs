@@ -1,7 +1,7 @@
 //! What the threads of a program share: memory, options, names.
 
 use crate::abi::{Abi, Machine};
-use crate::calls::Numbers;
+use crate::calls::{Contexts, Numbers};
 use crate::errno::Errno;
 use crate::options::Options;
 use crate::space::Space;
@@ -30,6 +30,8 @@ pub struct Process {
     pub trampoline: u64,
     /// What the program was started with.
     pub started: Started,
+    /// Asynchronous input and output.
+    pub contexts: Contexts,
     /// Threads that run.
     pub threads: AtomicU32,
     /// Held while threads are made and ended, so that a fork finds none half done.
@@ -67,6 +69,7 @@ impl Process {
             called: OsString::new(),
             trampoline: 0,
             started: Started::default(),
+            contexts: Contexts::default(),
             threads: AtomicU32::new(1),
             births: Mutex::new(()),
         })

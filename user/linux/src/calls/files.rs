@@ -65,7 +65,7 @@ pub fn open_pieces(space: &Space, list: &[Piece]) -> bool {
 }
 
 /// A call whose second and third argument are a list of pieces.
-fn vectored(thread: &mut Thread, number: i64, args: &Args) -> Done {
+pub fn vectored(thread: &mut Thread, number: i64, args: &Args) -> Done {
     let list = pieces(thread, args[1], args[2])?;
     let host = [args[0], list.as_ptr() as u64, args[2], args[3], args[4], args[5]];
     loop {

@@ -1,6 +1,7 @@
 //! System calls: one table of what they do, by name; which number has which name is the
 //! architecture's. Calls whose arguments mean the same to the host are rows without code.
 
+mod aio;
 mod events;
 mod exec;
 mod files;
@@ -18,6 +19,7 @@ mod table;
 mod threads;
 mod time;
 
+pub use aio::Contexts;
 pub use names::below;
 
 use crate::abi::{Abi, Call};

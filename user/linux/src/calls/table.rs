@@ -13,8 +13,8 @@
 use super::Entry;
 use super::Run::{self, Absent, Own, Pass, Wide};
 use super::{
-    events, exec, files, ioctl, legacy, locks, memory, messages, process, signals, sockets, system,
-    threads, time,
+    aio, events, exec, files, ioctl, legacy, locks, memory, messages, process, signals, sockets,
+    system, threads, time,
 };
 use crate::errno::Errno;
 use libc as c;
@@ -378,11 +378,11 @@ pub static ENTRIES: &[Entry] = &[
     row("nfsservctl", "dpw", Absent),
     row("lookup_dcookie", "uwz", Absent),
     // ---- asynchronous input and output ----
-    row("io_setup", "uw", Absent),
-    row("io_destroy", "x", Absent),
-    row("io_submit", "xdp", Absent),
-    row("io_cancel", "xpw", Absent),
-    row("io_getevents", "xddwp", Absent),
+    row("io_setup", "uw", Own(aio::io_setup)),
+    row("io_destroy", "x", Own(aio::io_destroy)),
+    row("io_submit", "xdp", Own(aio::io_submit)),
+    row("io_cancel", "xpw", Own(aio::io_cancel)),
+    row("io_getevents", "xddwp", Own(aio::io_getevents)),
     row("io_pgetevents", "xddwpp", Absent),
     row("io_pgetevents_time64", "xddwpp", Absent),
     row("io_uring_setup", "uw", Absent),
