@@ -13,11 +13,14 @@
 
 static volatile int got, value, depth, deepest;
 
+static int ends[2], writes;
+
 static void count(int signal, siginfo_t *info, void *context) {
     (void)signal;
     (void)context;
     got++;
     value = info->si_value.sival_int;
+    if (writes && got == 3) write(ends[1], "x", 1);
 }
 
 static void nest(int signal) {
@@ -32,37 +35,35 @@ static void with(int signal, int flags) {
     got = 0;
 }
 
-static void alarm_soon(void) {
-    struct itimerval soon = {.it_value = {.tv_usec = 20000}};
-    setitimer(ITIMER_REAL, &soon, 0);
+// Again and again: a signal may come before the call that it is to interrupt.
+static void alarm_often(int usec) {
+    struct itimerval often = {{0, usec}, {0, usec}};
+    setitimer(ITIMER_REAL, &often, 0);
 }
 
 int main(void) {
-    int ends[2];
     char byte;
     if (pipe(ends)) return 1;
     with(SIGALRM, 0);
-    alarm_soon();
+    alarm_often(20000);
     int done = read(ends[0], &byte, 1);
-    printf("read without SA_RESTART: %d %s, %d\n", done, strerror(errno), got);
+    printf("read without SA_RESTART: %d %s, %d\n", done, strerror(errno), got > 0);
+    alarm_often(0);
 
     with(SIGALRM, SA_RESTART);
-    pid_t child = fork();
-    if (child == 0) {
-        usleep(100000);
-        return write(ends[1], "x", 1) != 1;
-    }
-    alarm_soon();
+    writes = 1;
+    alarm_often(20000);
     done = read(ends[0], &byte, 1);
-    printf("read with SA_RESTART: %d %c, %d\n", done, byte, got);
-    int status;
-    waitpid(child, &status, 0);
+    printf("read with SA_RESTART: %d %c, %d\n", done, byte, got >= 3);
+    alarm_often(0);
+    writes = 0;
 
     with(SIGALRM, SA_RESTART);
-    alarm_soon();
+    alarm_often(20000);
     struct pollfd poller = {ends[0], POLLIN, 0};
-    done = poll(&poller, 1, 5000);
-    printf("poll: %d %s, %d\n", done, strerror(errno), got);
+    done = poll(&poller, 1, -1);
+    printf("poll: %d %s, %d\n", done, strerror(errno), got > 0);
+    alarm_often(0);
 
     sigset_t set, old;
     sigemptyset(&set);
@@ -116,7 +117,8 @@ int main(void) {
     struct sigaction once = {.sa_sigaction = count, .sa_flags = SA_SIGINFO | SA_RESETHAND};
     sigaction(SIGTERM, &once, 0);
     raise(SIGTERM);
-    child = fork();
+    int status;
+    pid_t child = fork();
     if (child == 0) {
         raise(SIGTERM);
         return 0;

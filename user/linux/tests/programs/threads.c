@@ -42,8 +42,10 @@ static void on_usr1(int signal) {
 static void *wait_for_signal(void *argument) {
     while (!got) pause();
     pthread_mutex_lock(&lock);
-    *(int *)argument = 1;
-    pthread_cond_signal(&cond);
+    // Signals go on until this, for one may come just before the pause.
+    atomic_fetch_or((atomic_int *)argument, 1);
+    pthread_cond_wait(&cond, &lock);
+    atomic_fetch_or((atomic_int *)argument, 2);
     pthread_mutex_unlock(&lock);
     return 0;
 }
@@ -69,17 +71,18 @@ int main(void) {
 
     struct sigaction action = {.sa_handler = on_usr1};
     sigaction(SIGUSR1, &action, 0);
-    int done = 0;
+    atomic_int done = 0;
     pthread_create(&threads[0], 0, wait_for_signal, &done);
-    while (!got) {
+    while (!done) {
         pthread_kill(threads[0], SIGUSR1);
         sched_yield();
     }
+    // The lock is free only once the thread waits for the condition.
     pthread_mutex_lock(&lock);
-    while (!done) pthread_cond_wait(&cond, &lock);
+    pthread_cond_signal(&cond);
     pthread_mutex_unlock(&lock);
     pthread_join(threads[0], 0);
-    puts("woken");
+    printf("woken: %d\n", done);
 
     pid_t child = fork();
     if (child == 0) {
