@@ -58,12 +58,7 @@ impl Emulator {
     /// When there is none to be had.
     pub fn installed() -> Result<Self> {
         if version().is_none_or(|major| major < 10) {
-            let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-            if release.contains("VERSION_CODENAME=bookworm") {
-                packages::need_from("bookworm-backports", "qemu-system-misc")?;
-            } else {
-                packages::need(&["qemu-system-riscv"])?;
-            }
+            need("qemu-system-misc", "qemu-system-riscv")?;
         }
         match version() {
             Some(major) if major >= 10 => Ok(Self::other(NAME)),
@@ -80,6 +75,28 @@ impl Emulator {
         let text = tools::text(self.command().arg("-version"))?;
         Ok(text.lines().next().unwrap_or_default().to_string())
     }
+}
+
+/// Installs a package of the distribution's QEMU 10, which may have another name in `bookworm`.
+fn need(bookworm: &str, later: &str) -> Result<()> {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    if release.contains("VERSION_CODENAME=bookworm") {
+        packages::need_from("bookworm-backports", bookworm)
+    } else {
+        packages::need(&[later])
+    }
+}
+
+/// The distribution's QEMU 10 for x86-64 guests, installed if need be; its name.
+///
+/// # Errors
+/// When there is none to be had.
+pub fn installed_x86_64() -> Result<&'static str> {
+    let name = "qemu-system-x86_64";
+    if !tools::has(name) {
+        need("qemu-system-x86", "qemu-system-x86")?;
+    }
+    Ok(name)
 }
 
 /// The major version of the installed emulator.

@@ -43,6 +43,14 @@ const GUESTS: &[Guest] = &[
         build: riscv64,
     },
     Guest {
+        name: "amd64",
+        about: "Debian kernel and busybox initramfs, in which our tools meet another kernel",
+        usual: false,
+        version: 1,
+        inputs: &[INIT, SELFTEST, DISKTEST],
+        build: amd64,
+    },
+    Guest {
         name: "riscv64-efi",
         about: "UEFI firmware (EDK2) for two flash banks",
         usual: true,
@@ -94,6 +102,10 @@ const MODULES: &[&str] = &[
     "crc32c_generic",
     "libcrc32c",
 ];
+
+/// What the guest has beside them that mounts images.
+const NBD_MODULES: &[&str] =
+    &["nbd", "vfat", "nls_ascii", "nls_cp437", "nls_iso8859_1", "nls_utf8"];
 
 /// `cargo xtask guests`.
 ///
@@ -170,18 +182,34 @@ fn stamp(guest: &Guest) -> String {
 
 /// The small RISC-V guest.
 fn riscv64(archive: &Archive, work: &Path) -> Result<()> {
+    let parts = small(archive, work, "riscv64", MODULES)?;
+    let root = work.join("root");
+    parts.root(&root)?;
+    let image = work.join("root.ext4");
+    disk::ext4(&root, &image, "256M", "chown -R 0:0 .")?;
+    disk::qcow2(&image, &work.join("out/root.qcow2"))?;
+    firmware(archive, work)
+}
+
+/// The small x86-64 guest.
+fn amd64(archive: &Archive, work: &Path) -> Result<()> {
+    small(archive, work, "amd64", &[MODULES, NBD_MODULES].concat()).map(drop)
+}
+
+/// Kernel and initial file system of a small guest.
+fn small(archive: &Archive, work: &Path, arch: &str, modules: &[&str]) -> Result<Parts> {
     let out = work.join("out");
-    let native = archive.index(SUITE, "riscv64")?;
+    let native = archive.index(SUITE, arch)?;
     archive.unpack(
         &native,
-        "linux-image-riscv64",
+        &format!("linux-image-{arch}"),
         &work.join("kernel"),
         &["./boot/vmlinu*", "./usr/lib/modules/*.ko*"],
     )?;
     let kernel = only(&work.join("kernel/boot"), "vmlinu")?;
     fs::copy(&kernel, out.join("kernel")).at("copying", &kernel)?;
     let release = only(&work.join("kernel/usr/lib/modules"), "")?;
-    let modules = Modules::pick(&release, MODULES)?;
+    let modules = Modules::pick(&release, modules)?;
     let release = release.file_name().unwrap_or_default().to_string_lossy().into_owned();
 
     let tools = work.join("tools");
@@ -199,12 +227,7 @@ fn riscv64(archive: &Archive, work: &Path) -> Result<()> {
     };
     let initrd = tools::filter(Command::new("gzip").arg("-9n"), parts.initramfs())?;
     tools::write_whole(&out.join("initrd.gz"), &initrd)?;
-    let root = work.join("root");
-    parts.root(&root)?;
-    let image = work.join("root.ext4");
-    disk::ext4(&root, &image, "256M", "chown -R 0:0 .")?;
-    disk::qcow2(&image, &out.join("root.qcow2"))?;
-    firmware(archive, work)
+    Ok(parts)
 }
 
 /// OpenSBI and U-Boot, from packages that serve every architecture.

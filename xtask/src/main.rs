@@ -10,6 +10,7 @@ mod emulator;
 mod expect;
 mod fuzz;
 mod guests;
+mod kernel_nbd;
 mod kills;
 mod kmod;
 mod lent;
@@ -85,6 +86,12 @@ const TASKS: &[Task] = &[
         usage: "[N]",
         about: "kill writers of every kind of disk image N times each, and look at what is left",
         run: kills::run,
+    },
+    Task {
+        name: "kernel-nbd",
+        usage: "[PROGRAM]",
+        about: "let a guest's kernel use images through our qemu-nbd",
+        run: kernel_nbd::run,
     },
     Task {
         name: "patterns",

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::boots;
 use crate::emulator::{self, Emulator};
 use crate::fuzz;
+use crate::kernel_nbd;
 use crate::lent;
 use crate::packages;
 use crate::tidy;
@@ -44,6 +45,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "boots", slow: true, run: boot_stage },
     Stage { name: "user programs", slow: true, run: user_stage },
     Stage { name: "lent disks", slow: true, run: lent_stage },
+    Stage { name: "kernel's NBD client", slow: true, run: kernel_nbd_stage },
 ];
 
 /// `cargo xtask test`.
@@ -99,6 +101,9 @@ fn host_packages() -> Count {
         "libc6-dev",
         "gcc-riscv64-linux-gnu",
         "libc6-dev-riscv64-cross",
+        "libnbd-bin",
+        "nbdkit",
+        "mount",
     ]))
 }
 
@@ -238,6 +243,10 @@ fn stories<Name>(told: Result<Vec<(Name, Result<()>)>>) -> Count {
         }
         Err(message) => tell(Err(message)),
     }
+}
+
+fn kernel_nbd_stage() -> Count {
+    tell(kernel_nbd::run(&[]))
 }
 
 #[cfg(test)]

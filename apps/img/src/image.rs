@@ -101,11 +101,6 @@ impl ImageArgs {
         })
     }
 
-    /// Whether the host's page cache is to be bypassed.
-    pub fn is_direct(&self) -> bool {
-        self.cache.direct
-    }
-
     /// The same for another image of the command, which is a file.
     pub fn other(&self, format: Option<&str>) -> Self {
         Self { format: format.map(str::to_owned), image_opts: false, ..self.clone() }

@@ -1,12 +1,15 @@
 //! `qemu-nbd`: serves a disk image to other processes and hosts, and lists what a server has.
 
+mod device;
+
 use crate::Failure;
 use crate::args::{Args, NO_SHORT, Opt, flag, takes};
 use crate::image::{self, Objects};
 use crate::text;
 use crypto::{Credentials, Endpoint};
+use device::Device;
 use formats::{DETECT_ZEROES, DISCARD, HostFiles, ImageSpec, UNMAP_WANTS_DISCARD, open_image};
-use graph::{DetectZeroes, Node};
+use graph::{Aio, DetectZeroes, Node};
 use host::daemon::{self, Side, Waiting};
 use host::signals::Endings;
 use nbd::{Address, DEFAULT_PORT, Export, ExportInfo, Exports, Listener, Reception, Stream, Tls};
@@ -65,7 +68,7 @@ static OPTIONS: &[Opt] = &[
 ];
 
 /// Options that are known and wait.
-const WAITING: &[&str] = &["trace", "selinux-label", "connect", "disconnect"];
+const WAITING: &[&str] = &["trace", "selinux-label"];
 
 /// Runs the tool under the name `program` with these arguments.
 pub fn run(program: &str, words: &[String]) -> ExitCode {
@@ -96,16 +99,22 @@ fn start(program: &str, words: &[String]) -> Result<ExitCode, Failure> {
     if args.has("tls-authz") {
         return Err(Failure::new("not supported yet: --tls-authz"));
     }
+    if args.has("disconnect") {
+        let [device] = args.operands.as_slice() else { return Err(operands(program)) };
+        return device::disconnect(device);
+    }
+    if args.has("connect") {
+        check_connect(&args)?;
+    }
     if args.has("list") {
         return list(&args).map(|()| ExitCode::SUCCESS);
     }
-    let [filename] = args.operands.as_slice() else {
-        return Err(Failure::usage(format!("{program}: Invalid number of arguments"), program));
-    };
+    let [filename] = args.operands.as_slice() else { return Err(operands(program)) };
     let plan = Plan::parse(&args)?;
     // The number of this process is told, and the one in the background has another.
     let handed = handed_over(&args)?;
-    let waiting = if args.has("fork") {
+    let background = args.has("fork") || (args.has("connect") && !args.has("verbose"));
+    let waiting = if background {
         let cannot = |e| Failure::io("Failed to go to the background", &e);
         match daemon::split().map_err(cannot)? {
             Side::Front(code) => return Ok(code),
@@ -115,6 +124,25 @@ fn start(program: &str, words: &[String]) -> Result<ExitCode, Failure> {
         None
     };
     serve(&args, filename, &plan, handed, waiting).map(|()| ExitCode::SUCCESS)
+}
+
+fn operands(program: &str) -> Failure {
+    let text = "Invalid number of arguments\nTry `";
+    Failure::complete(format!("{program}: {text}{program} --help' for more information."))
+}
+
+/// Refuses what does not go with a device.
+fn check_connect(args: &Args) -> Result<(), Failure> {
+    let text = if args.has("list") {
+        "List mode is incompatible with per-device settings"
+    } else if args.has("tls-creds") {
+        "TLS is not supported with a host device"
+    } else if args.value("export-name").is_some_and(|name| !name.is_empty()) {
+        "Requested export not available\nserver reported: export '' not present"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(text))
 }
 
 /// Options that say where to listen, and what messages call that.
@@ -158,6 +186,7 @@ struct Plan {
     /// Discards take effect.
     discard: bool,
     detect_zeroes: DetectZeroes,
+    aio: Aio,
 }
 
 impl Plan {
@@ -171,6 +200,9 @@ impl Plan {
             if args.has("nocache") { "none" } else { args.value("cache").unwrap_or("writeback") };
         let invalid = || Failure::new(format!("Invalid cache mode `{mode}'"));
         let (discard, detect_zeroes) = blanks(args)?;
+        let aio = args.value("aio").unwrap_or("threads");
+        let aio =
+            Aio::named(aio).ok_or_else(|| Failure::new(format!("Invalid aio mode '{aio}'")))?;
         let seconds = number("handshake-limit", "handshake limit", 10)?;
         Ok(Self {
             address: address(args)?,
@@ -180,6 +212,7 @@ impl Plan {
             cache: CacheMode::named(mode).ok_or_else(invalid)?,
             discard,
             detect_zeroes,
+            aio,
         })
     }
 }
@@ -252,21 +285,32 @@ fn serve(
         let missing = |_| Failure::new(format!("Bitmap '{name}' is not found"));
         export = export.with_bitmap(name).map_err(missing)?;
     }
-    let listener = handed.map_or_else(|| bind(&plan.address), Ok)?;
+    let shown = args.value("connect").map(|name| Device::open(name, args.has("verbose")));
+    let shown = shown.transpose()?;
+    let listener = match &shown {
+        None => Some(handed.map_or_else(|| bind(&plan.address), Ok)?),
+        Some(_) => None,
+    };
     if let Some(path) = args.value("pid-file") {
         let written = std::fs::write(path, format!("{}\n", std::process::id()));
         written.map_err(|e| {
             Failure::io(format!("cannot create PID file: Cannot open pid file '{path}'"), &e)
         })?;
     }
-    if let Some(waiting) = waiting {
-        waiting.release().map_err(|e| Failure::io("Failed to go to the background", &e))?;
+    match (shown, listener) {
+        (Some(device), _) => device.serve(&export, waiting)?,
+        (None, Some(listener)) => {
+            if let Some(waiting) = waiting {
+                waiting.release().map_err(|e| Failure::io("Failed to go to the background", &e))?;
+            }
+            let mut exports = Exports::new(vec![export]);
+            if let Some(tls) = tls {
+                exports = exports.with_tls(tls);
+            }
+            wait_for_the_end(args, plan, listener, exports)?;
+        }
+        (None, None) => {}
     }
-    let mut exports = Exports::new(vec![export]);
-    if let Some(tls) = tls {
-        exports = exports.with_tls(tls);
-    }
-    wait_for_the_end(args, plan, listener, exports)?;
     node.flush().map_err(|e| Failure::io(filename, &e))?;
     for path in [args.value("socket"), args.value("pid-file")].into_iter().flatten() {
         // Somebody else may have removed it.
@@ -313,6 +357,7 @@ fn open(
         cache: plan.cache,
         ignore_discards: !plan.discard,
         detect_zeroes: plan.detect_zeroes,
+        aio: plan.aio,
         ..ImageSpec::default()
     };
     let failed = |f: Failure| f.within(format!("Failed to blk_new_open '{filename}'"));

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use graph::{
-    DetectZeroes, Disk, DiskOptions, Graph, Member, NewMember, Node, NodeKind, OpenError,
+    Aio, DetectZeroes, Disk, DiskOptions, Graph, Member, NewMember, Node, NodeKind, OpenError,
     Permissions, Role, Secrets, User, throttle,
 };
 use protocols::{CacheMode, File, Locking};
@@ -30,8 +30,8 @@ pub struct DriveOptions {
     pub read_only: Option<bool>,
     /// Cache mode.
     pub cache: CacheMode,
-    /// `aio=native` was asked for.
-    pub aio_native: bool,
+    /// How requests of its files are carried out, unless these say otherwise.
+    pub aio: Aio,
     /// Discards take effect.
     pub discard: bool,
     /// What happens to writes of zeroes.
@@ -76,12 +76,10 @@ impl DriveOptions {
         ] {
             *place = keys.take_bool(key)?.unwrap_or(*place);
         }
-        options.aio_native = match keys.take("aio").as_deref() {
-            None | Some("threads" | "io_uring") => false,
-            Some("native") => true,
-            Some(_) => return Err(refuse("invalid aio option")),
-        };
-        if options.aio_native && !options.cache.direct {
+        if let Some(name) = keys.take("aio") {
+            options.aio = Aio::named(&name).ok_or_else(|| refuse("invalid aio option"))?;
+        }
+        if options.aio == Aio::Native && !options.cache.direct {
             return Err(refuse(NATIVE_WANTS_DIRECT));
         }
         if let Some(mode) = keys.take("discard") {
@@ -123,6 +121,7 @@ pub fn open_drive(
     let inherited = Inherited {
         read_only: read_only || options.snapshot,
         auto_read_only: options.read_only.is_none(),
+        aio: options.aio,
         cache: options.cache,
         discard: options.discard,
         locking: Locking::Auto,

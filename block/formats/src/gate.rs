@@ -97,6 +97,9 @@ pub trait Gate {
     /// Whether there is a file of that name.
     fn exists(&self, path: &str) -> bool;
 
+    /// Something that the user should know, and that is no error.
+    fn note(&self, _text: &str) {}
+
     /// Removes a file that was made and could not be completed, if possible.
     fn remove(&self, path: &str);
 }
@@ -124,6 +127,16 @@ impl Gate for HostFiles {
             return Ok(node);
         }
         let file = File::create(path, 0)?;
+        if file.is_device() {
+            if new.size > file.size() {
+                return Err(OpenError::Option(format!("{path}: Cannot grow device files")));
+            }
+            // Nobody shall take it for what it was.
+            let first = file.size().min(graph::SECTOR);
+            let zeroed = file.write_zeroes(0, first, graph::ZeroFlags::default());
+            zeroed.map_err(|e| OpenError::host(path, e))?;
+            return Ok(Arc::new(file));
+        }
         if new.nocow {
             file.turn_off_copy_on_write();
         }
@@ -137,6 +150,13 @@ impl Gate for HostFiles {
 
     fn exists(&self, path: &str) -> bool {
         Path::new(path).exists()
+    }
+
+    /// A line on standard error that begins with the name by which the program was called.
+    fn note(&self, text: &str) {
+        let called = std::env::args_os().next().unwrap_or_default();
+        let name = Path::new(&called).file_name().unwrap_or_default();
+        eprintln!("{}: {text}", name.display());
     }
 
     fn remove(&self, path: &str) {

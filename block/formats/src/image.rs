@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use graph::{
-    CheckReport, DetectZeroes, Edge, Fix, Graph, Node, OpenError, Permissions, Secrets, User,
+    Aio, CheckReport, DetectZeroes, Edge, Fix, Graph, Node, OpenError, Permissions, Secrets, User,
 };
 use options::{Grammar, List};
 use protocols::{Access, CacheMode, FileOptions, Locking};
@@ -31,8 +31,8 @@ pub struct ImageSpec<'a> {
     pub share: bool,
     /// Cache mode.
     pub cache: CacheMode,
-    /// Files are read and written as with `aio=native` unless they say otherwise.
-    pub native_aio: bool,
+    /// How requests of its files are carried out, unless these say otherwise.
+    pub aio: Aio,
     /// Discards do nothing unless the image's options say otherwise.
     pub ignore_discards: bool,
     /// What happens to writes of zeroes unless the image's options say otherwise.
@@ -149,7 +149,7 @@ fn inherited(spec: &ImageSpec<'_>) -> Inherited {
     Inherited {
         read_only: !spec.writable,
         cache: spec.cache,
-        native_aio: spec.native_aio,
+        aio: spec.aio,
         discard: !spec.ignore_discards,
         share: spec.share,
         purpose: spec.purpose,
@@ -211,7 +211,7 @@ impl Opener<'_> {
             cache,
             locking: Locking::Off,
             access: Access::RAW_READ,
-            ..FileOptions::new(filename.strip_prefix("file:").unwrap_or(filename))
+            ..FileOptions::named(filename)
         };
         let format = self.probe(&*self.gate.open(&options, Reason::Named)?, filename)?;
         ours(format)

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use graph::{
-    Child, DetectZeroes, DiskOptions, Edge, Graph, Member, Name, NewMember, Node, NodeKind,
+    Aio, Child, DetectZeroes, DiskOptions, Edge, Graph, Member, Name, NewMember, Node, NodeKind,
     OpenError, Role, Secrets, User,
 };
-use protocols::{Access, CacheMode, FileOptions, Locking, Null};
+use protocols::{Access, CacheMode, Driver, FileOptions, Locking, Null};
 
 use crate::format::{Format, OpenRequest, Purpose, Reference, format_named};
 use crate::gate::{Gate, Reason};
@@ -26,7 +26,7 @@ const PROTOCOLS: &[(&str, bool)] = &[
     ("null-co", true),
     ("null-aio", true),
     ("vvfat", true),
-    ("host_cdrom", false),
+    ("host_cdrom", true),
     ("nbd", true),
     ("http", true),
     ("https", true),
@@ -53,8 +53,8 @@ pub(crate) struct Inherited {
     pub read_only: bool,
     pub auto_read_only: bool,
     pub cache: CacheMode,
-    /// `aio=native`.
-    pub native_aio: bool,
+    /// How requests of files are carried out.
+    pub aio: Aio,
     pub discard: bool,
     pub locking: Locking,
     pub share: bool,
@@ -126,7 +126,7 @@ pub const UNMAP_WANTS_DISCARD: &str =
 
 /// Whether nodes of a driver are files of the host.
 fn is_file(driver: &str) -> bool {
-    matches!(driver, "file" | "host_device")
+    Driver::named(driver).is_some()
 }
 
 /// What an image is opened from.
@@ -177,12 +177,17 @@ pub(crate) struct Opener<'a> {
     pub warnings: Vec<String>,
     /// The format of the node that is opened next was found out from its content.
     pub guessed: bool,
+    /// Nobody said what the file is that is opened next.
+    found_out: bool,
+    /// What the kernel was found not to have.
+    refused: Vec<Aio>,
 }
 
 impl<'a> Opener<'a> {
     /// An opener of nodes that come into `graph`.
     pub fn new(gate: &'a dyn Gate, graph: &'a Arc<Graph>, secrets: &'a dyn Secrets) -> Self {
-        Self { gate, graph, secrets, warnings: Vec::new(), guessed: false }
+        let (warnings, guessed, found_out, refused) = Default::default();
+        Self { gate, graph, secrets, warnings, guessed, found_out, refused }
     }
 
     /// Opens the node that `keys` describe; `driver` must be among them.
@@ -305,27 +310,55 @@ impl<'a> Opener<'a> {
                 let node = Null::new(size, zeroes).with_latency(latency);
                 Ok(Made::protocol(Arc::new(node)))
             }
-            _ => Ok(Made::protocol(self.file(keys, common)?)),
+            _ => {
+                let found_out = std::mem::take(&mut self.found_out);
+                let driver = Driver::named(driver).filter(|_| !found_out);
+                Ok(Made::protocol(self.file(driver, keys, common)?))
+            }
         }
     }
 
-    /// A `file` or `host_device` node.
-    fn file(&mut self, mut keys: Keys, common: &Inherited) -> Result<Arc<dyn Node>, OpenError> {
+    /// A file or device; what it is found to be, if that is not said.
+    fn file(
+        &mut self,
+        driver: Option<Driver>,
+        mut keys: Keys,
+        common: &Inherited,
+    ) -> Result<Arc<dyn Node>, OpenError> {
         let Some(filename) = keys.take("filename") else {
             return Err(missing(&keys, "filename"));
         };
-        let filename = filename.strip_prefix("file:").unwrap_or(&filename).to_owned();
+        let named = match driver {
+            None => FileOptions::named(&filename),
+            Some(_) => FileOptions { driver, ..FileOptions::new(&filename) },
+        };
         let locking = [("auto", Locking::Auto), ("on", Locking::Auto), ("off", Locking::Off)];
         let locking = keys.take_name("locking", &locking)?.unwrap_or(common.locking);
-        let aio = [("threads", false), ("native", true), ("io_uring", false)];
-        if keys.take_name("aio", &aio)?.unwrap_or(common.native_aio) && !common.cache.direct {
+        let aio = keys.take_name("aio", Aio::TABLE)?.unwrap_or(common.aio);
+        if aio == Aio::Native && !common.cache.direct {
             return Err(OpenError::Option(NATIVE_WANTS_DIRECT.to_owned()));
         }
         // The host's cache is never asked.
         keys.take_bool("x-check-cache-dropped")?;
         keys.finish("file")?;
-        let options = FileOptions { locking, ..file_options(&filename, common) };
+        let aio = self.possible(aio);
+        let options = FileOptions { locking, aio, ..file_options(named, common) };
         self.gate.open(&options, Reason::Named)
+    }
+
+    /// What the kernel has of that way to carry out requests; says once if that is threads.
+    fn possible(&mut self, wanted: Aio) -> Aio {
+        if wanted == Aio::Threads || self.refused.contains(&wanted) {
+            return Aio::Threads;
+        }
+        match wanted.check() {
+            Ok(()) => wanted,
+            Err(why) => {
+                self.gate.note(&why);
+                self.refused.push(wanted);
+                Aio::Threads
+            }
+        }
     }
 
     /// A child: a node's name, or options below `role.`.
@@ -341,7 +374,9 @@ impl<'a> Opener<'a> {
         let Some(mut below) = keys.child(role) else {
             return Err(missing(keys, role));
         };
-        let driver = below.take("driver").unwrap_or_else(|| "file".to_owned());
+        let driver = below.take("driver");
+        self.found_out = driver.is_none();
+        let driver = driver.unwrap_or_else(|| "file".to_owned());
         self.node_of(&driver, below, &common.below(), true)
     }
 
@@ -487,7 +522,8 @@ impl<'a> Opener<'a> {
         let path = beside_path(filename, &reference.name);
         let mut below = common.below();
         below.follow_above("file", false);
-        let node = self.gate.open(&file_options(&path, &below), Reason::Data)?;
+        let named = FileOptions { aio: self.possible(below.aio), ..FileOptions::new(&path) };
+        let node = self.gate.open(&file_options(named, &below), Reason::Data)?;
         let options = below.options(DetectZeroes::Off);
         self.add_unnamed(Made::protocol(node), options, &path, &common.below())
     }
@@ -522,14 +558,15 @@ impl<'a> Opener<'a> {
     ) -> Result<Arc<Member>, OpenError> {
         // Whoever writes into it, as a commit does, needs to be able to.
         let below = Inherited { read_only: true, auto_read_only: true, ..common.below() };
+        let named = FileOptions { aio: self.possible(below.aio), ..FileOptions::named(path) };
         let file = match remote::backing(path, common, self.gate)? {
             Some(node) => node,
-            None => self.gate.open(&file_options(path, &below), Reason::Backing)?,
+            None => self.gate.open(&file_options(named, &below), Reason::Backing)?,
         };
         let options = below.options(DetectZeroes::Off);
         let file = self.add_unnamed(Made::protocol(file), options, path, &common.below())?;
         let driver = match format {
-            Some("file" | "host_device") => "raw".to_owned(),
+            Some("file" | "host_device" | "host_cdrom") => "raw".to_owned(),
             Some(format) => format.to_owned(),
             None => self.probe(&*file.node(), path)?.to_owned(),
         };
@@ -581,9 +618,8 @@ impl<'a> Opener<'a> {
 }
 
 /// How a file is opened.
-fn file_options(filename: &str, common: &Inherited) -> FileOptions {
+fn file_options(named: FileOptions, common: &Inherited) -> FileOptions {
     FileOptions {
-        filename: filename.to_owned(),
         read_only: common.read_only,
         auto_read_only: common.auto_read_only,
         cache: common.cache,
@@ -591,6 +627,7 @@ fn file_options(filename: &str, common: &Inherited) -> FileOptions {
         // Its users say what they need when they come.
         access: Access::NONE,
         share: common.share,
+        ..named
     }
 }
 
@@ -647,7 +684,8 @@ pub(crate) fn protocol_of(filename: &str) -> Option<&str> {
 /// Refuses file names with a protocol that is not `file:`.
 pub(crate) fn check_protocol(filename: &str) -> Result<(), OpenError> {
     match protocol_of(filename) {
-        None | Some("file") => Ok(()),
+        None => Ok(()),
+        Some(name) if Driver::named(name).is_some() => Ok(()),
         Some(name) if PROTOCOLS.iter().any(|(p, _)| *p == name) => Err(not_yet(name)),
         Some(name) => Err(OpenError::Option(format!("Unknown protocol '{name}'"))),
     }

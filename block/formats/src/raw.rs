@@ -6,8 +6,8 @@ use std::io;
 use std::sync::Arc;
 
 use graph::{
-    Child, Event, Extent, Image, ImageOption, Limits, Measured, Node, NodeInfo, OpenError,
-    Preallocation, Role, SECTOR, ValueKind, WriteFlags, ZeroFlags, check_range,
+    Aio, Child, Event, Extent, Image, ImageOption, Limits, Measured, Node, NodeInfo, OpenError,
+    Plain, Preallocation, Role, SECTOR, ValueKind, WriteFlags, ZeroFlags, check_range,
 };
 
 use crate::format::{CreateRequest, Format, MeasureRequest, OpenRequest, file_preallocation};
@@ -150,6 +150,17 @@ impl Node for Raw {
         place.is_ok_and(|at| self.file.read_cached(at, buf))
     }
 
+    /// The last sector, which may be partly beyond the end of the file, is not plain.
+    fn plain(&self, offset: u64, len: u64, write: bool, into: &mut Plain) -> bool {
+        let guarded = write && self.guard_first_sector && offset < SECTOR;
+        let Ok(at) = self.place(offset, len) else { return false };
+        !guarded && at + len <= self.file.size() && self.file.plain(at, len, write, into)
+    }
+
+    fn aio(&self) -> Aio {
+        self.file.aio()
+    }
+
     fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> io::Result<()> {
         let at = self.place(offset, buf.len() as u64)?;
         self.guard(offset, buf)?;
@@ -215,6 +226,10 @@ impl Image for Raw {
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
         let old = self.size();
+        if size != old && matches!(self.file.info().driver, "host_device" | "host_cdrom") {
+            let text = "Cannot resize device files";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
         if size <= old || self.size.is_some() {
             return self.truncate(size);
         }

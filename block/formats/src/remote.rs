@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use graph::{Node, OpenError, Secrets};
 use nbd::{Address, Location};
+use protocols::Driver;
 
 use crate::gate::{Gate, Place, Reason};
 use crate::keys::{Keys, Style};
@@ -77,9 +78,7 @@ pub(crate) fn pairs_of(filename: &str) -> Result<Vec<(String, String)>, OpenErro
 
 /// Whether `file.` options name something else than a file.
 pub(crate) fn is_remote(pairs: &[(String, String)]) -> bool {
-    pairs
-        .iter()
-        .any(|(key, value)| key == "file.driver" && value != "file" && value != "host_device")
+    pairs.iter().any(|(key, value)| key == "file.driver" && Driver::named(value).is_none())
 }
 
 /// Connects to what `keys` describe.

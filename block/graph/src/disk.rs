@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{
-    Edge, Limits, Member, Node, OpenError, Permissions, Statistics, User, WriteFlags, ZeroFlags,
-    check_range,
+    Edge, Limits, Member, Node, OpenError, Permissions, Plain, Statistics, User, WriteFlags,
+    ZeroFlags, check_range,
 };
 
 /// What to do with a write of nothing but zeroes (`detect-zeroes=`).
@@ -187,6 +187,21 @@ impl Disk {
     pub fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         self.writable(offset, len)?;
         self.edge.discard(offset, len)
+    }
+
+    /// Where the bytes of a read are, if it is a plain one.
+    pub(crate) fn plain_read(&self, offset: u64, len: u64) -> Option<Plain> {
+        check_range(offset, len, self.size()).ok()?;
+        Plain::find(&*self.edge, offset, len, false)
+    }
+
+    /// Where the bytes of a write go, if it is a plain one.
+    pub(crate) fn plain_write(&self, offset: u64, len: u64, flags: WriteFlags) -> Option<Plain> {
+        self.writable(offset, len).ok()?;
+        if flags.fua || !self.write_cache() {
+            return None;
+        }
+        Plain::find(&*self.edge, offset, len, true)
     }
 
     /// Makes everything completed before the call stable.

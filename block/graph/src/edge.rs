@@ -3,7 +3,7 @@
 //! Decision 13 has the reasons and the order of locks.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, TryLockError,
     Weak,
@@ -11,8 +11,8 @@ use std::sync::{
 
 use crate::hooks::{Change, ChangeKind};
 use crate::{
-    Breakpoints, Child, DiskOptions, Event, Extent, Image, Limits, Member, Node, NodeInfo, Past,
-    Permissions, Preallocation, Role, WriteFlags, ZeroFlags, check_range,
+    Aio, Breakpoints, Child, DiskOptions, Event, Extent, Image, Limits, Member, Node, NodeInfo,
+    Past, Permissions, Plain, Preallocation, Role, WriteFlags, ZeroFlags, check_range,
 };
 
 /// Who uses a node through an edge.
@@ -54,6 +54,7 @@ pub struct Edge {
     listens: AtomicBool,
     gate: Mutex<()>,
     opened: Condvar,
+    flights: Arc<Flights>,
     user: User,
     /// The node whose child this is, once that is open.
     parent: OnceLock<Weak<Member>>,
@@ -70,6 +71,7 @@ impl Edge {
             listens: AtomicBool::new(target.is_some_and(|member| listens(&*member.node()))),
             gate: Mutex::default(),
             opened: Condvar::new(),
+            flights: Arc::default(),
             user,
             parent: OnceLock::new(),
             permissions: Mutex::new(permissions),
@@ -156,12 +158,7 @@ impl Edge {
     /// Turns the edge to another node once nothing is in flight through it; the result is the one it
     /// led to. In a graph, the graph does this (see [`crate::Graph`]).
     pub fn turn(self: &Arc<Self>, target: Option<&Arc<Member>>) -> Option<Arc<Member>> {
-        let mut slot = self.target.write().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *slot, target.map(Place::of));
-        let heard = slot.as_ref().is_some_and(|place| listens(&*place.node));
-        self.listens.store(heard, Ordering::Relaxed);
-        drop(slot);
-        let before = before.map(|place| place.member);
+        let before = self.put(|_| target.map(Place::of)).map(|place| place.member);
         if let Some(before) = &before {
             before.abandon(self);
         }
@@ -173,9 +170,22 @@ impl Edge {
 
     /// Takes note that the member has another node.
     pub(crate) fn refresh(&self) {
+        self.put(|place| place.map(|place| Place::of(&place.member)));
+    }
+
+    /// Leads elsewhere from now on; the result is where it led. Those who ask for a property need not
+    /// wait for transfers in flight, and may be those who have to finish them.
+    fn put(&self, change: impl FnOnce(Option<&Place>) -> Option<Place>) -> Option<Place> {
+        self.close();
+        self.settle();
         let mut slot = self.target.write().unwrap_or_else(PoisonError::into_inner);
-        *slot = slot.take().map(|place| Place::of(&place.member));
-        self.listens.store(slot.as_ref().is_some_and(|p| listens(&*p.node)), Ordering::Relaxed);
+        let place = change(slot.as_ref());
+        let heard = place.as_ref().is_some_and(|place| listens(&*place.node));
+        self.listens.store(heard, Ordering::Relaxed);
+        let before = std::mem::replace(&mut *slot, place);
+        drop(slot);
+        self.open();
+        before
     }
 
     /// Holds back requests that come from now on.
@@ -186,6 +196,7 @@ impl Edge {
     /// Waits until those that came before are finished.
     pub(crate) fn settle(&self) {
         drop(self.target.write().unwrap_or_else(PoisonError::into_inner));
+        self.flights.wait();
     }
 
     /// Undoes one [`Edge::close`].
@@ -285,6 +296,53 @@ impl Edge {
     }
 }
 
+/// The transfers through an edge that the kernel carries out: requests that are in flight without a
+/// thread that holds the edge's lock. They begin under it, and who has it for writing waits for them.
+#[derive(Default)]
+struct Flights {
+    count: AtomicUsize,
+    awaited: AtomicBool,
+    landing: Mutex<()>,
+    landed: Condvar,
+}
+
+impl Flights {
+    fn begin(self: &Arc<Self>) -> Flight {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        Flight(Arc::clone(self))
+    }
+
+    /// Waits until there are none. No new ones begin meanwhile.
+    fn wait(&self) {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut landing = self.landing.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            self.awaited.store(true, Ordering::SeqCst);
+            if self.count.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            landing = self.landed.wait(landing).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// One transfer through an edge, until dropped.
+pub(crate) struct Flight(Arc<Flights>);
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let last = self.0.count.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last && self.0.awaited.load(Ordering::SeqCst) {
+            let landing = self.0.landing.lock().unwrap_or_else(PoisonError::into_inner);
+            self.0.awaited.store(false, Ordering::SeqCst);
+            drop(landing);
+            self.0.landed.notify_all();
+        }
+    }
+}
+
 fn listens(node: &dyn Node) -> bool {
     node.breakpoints().is_some()
 }
@@ -325,6 +383,24 @@ impl Node for Edge {
             Err(TryLockError::WouldBlock) => return false,
         };
         !self.is_closed() && slot.as_ref().is_some_and(|p| p.node.read_cached(offset, buf))
+    }
+
+    fn plain(&self, offset: u64, len: u64, write: bool, into: &mut Plain) -> bool {
+        let slot = match self.target.try_read() {
+            Ok(slot) => slot,
+            Err(TryLockError::Poisoned(slot)) => slot.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        let Some(place) = slot.as_ref().filter(|_| !self.is_closed()) else { return false };
+        if write && place.member.hooks.active() {
+            return false;
+        }
+        into.count_in(self.flights.begin());
+        place.node.plain(offset, len, write, into)
+    }
+
+    fn aio(&self) -> Aio {
+        self.ask(Aio::Threads, Node::aio)
     }
 
     fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> io::Result<()> {

@@ -6,8 +6,8 @@
 //! them on an [`Executor`].
 //!
 //! Decision: nodes block, and parallelism comes from the executor's threads. Several requests of
-//! one disk run at the same time; only metadata changes serialise. An io_uring executor can
-//! replace the pool behind the same [`Queue`] without touching a device.
+//! one disk run at the same time; only metadata changes serialise. Requests that come to plain
+//! transfers of files go to the kernel through a [`Lane`], if the files say so (`aio=`).
 
 mod bits;
 mod disk;
@@ -20,6 +20,7 @@ mod executor;
 mod hooks;
 mod image;
 mod image_options;
+mod lane;
 mod lists;
 mod lost;
 mod member;
@@ -27,6 +28,7 @@ mod network;
 mod node;
 mod past;
 mod permissions;
+mod plain;
 mod policy;
 mod queue;
 mod ranges;
@@ -49,6 +51,7 @@ pub use image::{
     Overlay, Preallocation, Property, Secrets, SnapshotInfo, Snapshots,
 };
 pub use image_options::{ImageOption, ImageOptions, ValueKind};
+pub use lane::Lane;
 pub use lists::{GraphEdge, GraphNode, GraphNodeKind, NodeFacts};
 pub use member::{Member, Operation};
 pub use network::{Blocker, Graph, Name, NewMember, valid_node_name};
@@ -58,9 +61,10 @@ pub use node::{
 };
 pub use past::Past;
 pub use permissions::{Access, NodeKind, Permissions};
+pub use plain::{ALIGN, Aio, Plain, PlainFile, aligned_start};
 pub use policy::Discards;
 pub use queue::{Completion, Op, Queue, Request};
-pub use ranges::{RangeGuard, RangeLocks, Sharing};
+pub use ranges::{RangeGuard, RangeHold, RangeLocks, Sharing};
 pub use reopen::{Recipe, Reopening};
 pub use siblings::Notice;
 pub use statistics::{Counters, Statistics};

@@ -4,7 +4,8 @@ use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::{
-    Breakpoints, DiskOptions, Event, Image, OpenError, Past, Permissions, Preallocation, Property,
+    Aio, Breakpoints, DiskOptions, Event, Image, OpenError, Past, Permissions, Plain,
+    Preallocation, Property,
 };
 
 /// What nodes say that have a fixed length.
@@ -163,6 +164,21 @@ pub trait Node: Send + Sync {
     /// another request. `false` means that it is not, and leaves anything in `buf`.
     fn read_cached(&self, _offset: u64, _buf: &mut [u8]) -> bool {
         false
+    }
+
+    /// Says where the bytes of a request are, if it comes to plain transfers of files, so that the kernel
+    /// can carry it out without a thread: `true` with all of it in `into`. Answers at once: what must wait
+    /// for a disk or another request, change metadata, or be computed has no answer, and goes to
+    /// [`Node::read_at`] and [`Node::write_at`].
+    ///
+    /// Callers have not checked the range.
+    fn plain(&self, _offset: u64, _len: u64, _write: bool, _into: &mut Plain) -> bool {
+        false
+    }
+
+    /// How requests that are plain are to be carried out. It may be another one for some of them.
+    fn aio(&self) -> Aio {
+        Aio::Threads
     }
 
     /// Stores `buf` at `offset`. Without `fua` it is stable only after [`Node::flush`].

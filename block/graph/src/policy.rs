@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
-    Breakpoints, Child, DetectZeroes, DiskOptions, Event, Extent, Image, Limits, Node, NodeInfo,
-    OpenError, Past, Permissions, Preallocation, Siblings, WriteFlags, ZeroFlags, is_zero,
+    Aio, Breakpoints, Child, DetectZeroes, DiskOptions, Event, Extent, Image, Limits, Node,
+    NodeInfo, OpenError, Past, Permissions, Plain, Preallocation, Siblings, WriteFlags, ZeroFlags,
+    is_zero,
 };
 
 /// Options of a member in a form that requests can look at.
@@ -126,6 +127,20 @@ impl Node for Governed {
 
     fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
         self.node.read_cached(offset, buf)
+    }
+
+    /// Whether a write is one of zeroes is not seen here.
+    fn plain(&self, offset: u64, len: u64, write: bool, into: &mut Plain) -> bool {
+        let looked_at = write && (self.policy.has(READ_ONLY) || self.policy.has(DETECT));
+        let found = !looked_at && self.node.plain(offset, len, write, into);
+        if found && write {
+            self.policy.wrote(offset, len);
+        }
+        found
+    }
+
+    fn aio(&self) -> Aio {
+        self.node.aio()
     }
 
     fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> io::Result<()> {

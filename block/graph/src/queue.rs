@@ -1,9 +1,12 @@
 //! The asynchronous front of a disk: submit, be called back, drain.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
-use crate::{Disk, Executor, WriteFlags, ZeroFlags};
+use host::aio::Interface;
+
+use crate::{Disk, Executor, Lane, WriteFlags, ZeroFlags};
 
 /// What to do. Buffers are owned, travel with the request and come back with the completion.
 #[derive(Debug)]
@@ -45,7 +48,8 @@ type Callback = Box<dyn FnOnce(Completion) + Send>;
 /// Order: a request waits for earlier ones whose range overlaps if either of the two changes
 /// content; everything else runs in parallel and completes in any order. A flush covers the
 /// writes whose completion was reported before the flush was submitted, as virtio and SCSI have it.
-/// Callbacks run on the executor's threads, once per request, and may submit again.
+/// Callbacks run on the executor's threads or on that of a lane, once per request; they may submit again,
+/// and must not wait for requests.
 pub struct Queue {
     shared: Arc<Shared>,
     executor: Arc<Executor>,
@@ -53,6 +57,8 @@ pub struct Queue {
 
 struct Shared {
     disk: Arc<Disk>,
+    /// For requests that need no node, by the kernel's interface; made when there are some.
+    lanes: [OnceLock<Lane>; 2],
     state: Mutex<State>,
     idle: Condvar,
 }
@@ -78,7 +84,8 @@ struct Pending {
 impl Queue {
     /// A queue to `disk` served by `executor`.
     pub fn new(disk: Arc<Disk>, executor: Arc<Executor>) -> Self {
-        let shared = Shared { disk, state: Mutex::default(), idle: Condvar::new() };
+        let (lanes, state) = Default::default();
+        let shared = Shared { disk, lanes, state, idle: Condvar::new() };
         Self { shared: Arc::new(shared), executor }
     }
 
@@ -177,6 +184,59 @@ impl Shared {
             .collect()
     }
 
+    /// Has the kernel carry out a request if it is a plain one; gives it back otherwise.
+    fn fly(
+        self: &Arc<Self>,
+        executor: &Arc<Executor>,
+        ticket: u64,
+        request: Request,
+        done: Callback,
+    ) -> Option<(Request, Callback)> {
+        let Request { offset, op } = request;
+        let plain = match &op {
+            Op::Read(buf) => self.disk.plain_read(offset, buf.len() as u64),
+            Op::Write(buf, flags) => self.disk.plain_write(offset, buf.len() as u64, *flags),
+            _ => None,
+        };
+        let Some((plain, interface)) = plain.and_then(|p| p.interface().map(|i| (p, i))) else {
+            return Some((Request { offset, op }, done));
+        };
+        let (write, buf) = match op {
+            Op::Write(buf, _) => (true, buf),
+            Op::Read(buf) => (false, buf),
+            other => return Some((Request { offset, op: other }, done)),
+        };
+        let [native, uring] = &self.lanes;
+        let lane = if interface == Interface::Native { native } else { uring };
+        let lane = lane.get_or_init(|| Lane::new(interface, "block lane"));
+        let (queue, pool) = (Arc::clone(self), Arc::clone(executor));
+        let (start, len) = (Instant::now(), buf.len() as u64);
+        lane.submit(plain, write, buf, move |result, buf| {
+            let statistics = queue.disk.statistics();
+            let counters = if write { &statistics.writes } else { &statistics.reads };
+            if result.is_ok() {
+                counters.add(len, start);
+            }
+            queue.answer(&pool, ticket, Completion { result, buf }, done);
+        });
+        None
+    }
+
+    /// Starts what waited for a finished request, and reports that.
+    fn answer(
+        self: &Arc<Self>,
+        executor: &Arc<Executor>,
+        ticket: u64,
+        completion: Completion,
+        done: Callback,
+    ) {
+        for (ticket, request, callback) in self.finish(ticket) {
+            run(self, executor, ticket, request, callback);
+        }
+        done(completion);
+        self.answered();
+    }
+
     fn answered(&self) {
         let mut state = self.lock();
         state.answering -= 1;
@@ -193,14 +253,11 @@ fn run(
     request: Request,
     done: Callback,
 ) {
+    let Some((request, done)) = shared.fly(executor, ticket, request, done) else { return };
     let (queue, pool) = (Arc::clone(shared), Arc::clone(executor));
     executor.spawn(move || {
         let completion = perform(&queue.disk, request);
-        for (ticket, request, callback) in queue.finish(ticket) {
-            run(&queue, &pool, ticket, request, callback);
-        }
-        done(completion);
-        queue.answered();
+        queue.answer(&pool, ticket, completion, done);
     });
 }
 

@@ -1,6 +1,6 @@
 //! Byte ranges in use: many readers or one changer per range.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Whether others may use the range at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,12 @@ pub struct RangeGuard<'a> {
     ticket: u64,
 }
 
+/// The same as a [`RangeGuard`], for who cannot borrow.
+pub struct RangeHold {
+    locks: Arc<RangeLocks>,
+    ticket: u64,
+}
+
 impl RangeLocks {
     /// Waits until `[start, end)` can be used as asked. Waiters on overlapping ranges are served in
     /// the order of their arrival, so a changer does not starve among readers.
@@ -73,6 +79,16 @@ impl RangeLocks {
 
     /// Takes the range if that is possible at once.
     pub fn try_lock(&self, start: u64, end: u64, sharing: Sharing) -> Option<RangeGuard<'_>> {
+        Some(RangeGuard { locks: self, ticket: self.take(start, end, sharing)? })
+    }
+
+    /// The same for as long as the result lives, wherever that is.
+    pub fn try_hold(self: &Arc<Self>, start: u64, end: u64, sharing: Sharing) -> Option<RangeHold> {
+        Some(RangeHold { locks: Arc::clone(self), ticket: self.take(start, end, sharing)? })
+    }
+
+    /// Takes a range that is free; its ticket.
+    fn take(&self, start: u64, end: u64, sharing: Sharing) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let ticket = state.next;
         let entry = Entry { ticket, start, end, sharing };
@@ -81,26 +97,35 @@ impl RangeLocks {
         }
         state.next += 1;
         state.held.push(entry);
-        Some(RangeGuard { locks: self, ticket })
+        Some(ticket)
+    }
+
+    fn release(&self, ticket: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = state.held.iter().position(|h| h.ticket == ticket) {
+            state.held.swap_remove(at);
+        }
+        if !state.waiting.is_empty() {
+            self.released.notify_all();
+        }
     }
 }
 
 impl Drop for RangeGuard<'_> {
     fn drop(&mut self) {
-        let mut state = self.locks.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = state.held.iter().position(|h| h.ticket == self.ticket) {
-            state.held.swap_remove(at);
-        }
-        if !state.waiting.is_empty() {
-            self.locks.released.notify_all();
-        }
+        self.locks.release(self.ticket);
+    }
+}
+
+impl Drop for RangeHold {
+    fn drop(&mut self) {
+        self.locks.release(self.ticket);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     #[test]

@@ -17,12 +17,17 @@ impl Counters {
         let start = Instant::now();
         let result = act();
         if done(&result) {
-            self.operations.fetch_add(1, Ordering::Relaxed);
-            self.bytes.fetch_add(len, Ordering::Relaxed);
-            let ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            self.ns.fetch_add(ns, Ordering::Relaxed);
+            self.add(len, start);
         }
         result
+    }
+
+    /// Counts what was done with `len` bytes since `start`.
+    pub(crate) fn add(&self, len: u64, start: Instant) {
+        self.operations.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(len, Ordering::Relaxed);
+        let ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.ns.fetch_add(ns, Ordering::Relaxed);
     }
 
     /// How many there were.

@@ -6,6 +6,10 @@ use std::io::{self, IoSlice, Read, Write};
 pub(crate) const GREETING: u64 = 0x4e42_444d_4147_4943;
 /// Begins the option phase and each option: "IHAVEOPT".
 pub(crate) const OPTION: u64 = 0x4948_4156_454f_5054;
+/// What follows it instead from servers of the old style, which negotiate nothing.
+pub(crate) const OLD_STYLE: u64 = 0x0000_4202_8186_1253;
+/// Bytes at the end of the greeting of such a server that mean nothing.
+pub(crate) const OLD_STYLE_ROOM: u32 = 124;
 /// Begins each reply to an option.
 pub(crate) const OPTION_REPLY: u64 = 0x0003_e889_0455_65a9;
 /// Begins a request with a compact header.

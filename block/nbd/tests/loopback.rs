@@ -1,10 +1,11 @@
 //! A client against our server, through a socket.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use graph::{Memory, Node, WriteFlags, ZeroFlags};
+use graph::{Extent, ExtentKind, Memory, Node, NodeInfo, WriteFlags, ZeroFlags};
 use nbd::{Address, Client, Export, Exports, Listener, Location, Options, Stream, list, serve};
+use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 const SIZE: usize = 1 << 20;
 
@@ -153,37 +154,37 @@ fn every_caller_gets_its_own_answer() {
 }
 
 /// A node that answers nothing before somebody hangs up.
-struct Stuck(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+struct Stuck(Mutex<std::sync::mpsc::Receiver<()>>);
 
 impl Node for Stuck {
     fn size(&self) -> u64 {
         SIZE as u64
     }
-    fn read_at(&self, _: u64, _: &mut [u8]) -> std::io::Result<()> {
+    fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
         // Ends when the test lets go of the other end.
         let _ = self.0.lock().unwrap().recv();
         Ok(())
     }
-    fn write_at(&self, _: u64, _: &[u8], _: WriteFlags) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
+    fn write_at(&self, _: u64, _: &[u8], _: WriteFlags) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
-    fn write_zeroes(&self, _: u64, _: u64, _: ZeroFlags) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
+    fn write_zeroes(&self, _: u64, _: u64, _: ZeroFlags) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
-    fn discard(&self, _: u64, _: u64) -> std::io::Result<()> {
+    fn discard(&self, _: u64, _: u64) -> io::Result<()> {
         Ok(())
     }
-    fn flush(&self) -> std::io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
         Ok(())
     }
-    fn block_status(&self, offset: u64, len: u64) -> std::io::Result<graph::Extent> {
-        Ok(graph::Extent { kind: graph::ExtentKind::Data, len, host_offset: Some(offset) })
+    fn block_status(&self, offset: u64, len: u64) -> io::Result<Extent> {
+        Ok(Extent { kind: ExtentKind::Data, len, host_offset: Some(offset) })
     }
     fn read_only(&self) -> bool {
         true
     }
-    fn info(&self) -> graph::NodeInfo {
-        graph::NodeInfo::default()
+    fn info(&self) -> NodeInfo {
+        NodeInfo::default()
     }
 }
 
@@ -192,7 +193,7 @@ fn all_who_wait_are_told_when_the_connection_breaks() {
     let address = socket("told");
     let listener = Listener::bind(&address).unwrap();
     let (hold, held) = std::sync::mpsc::channel();
-    let node = Arc::new(Stuck(std::sync::Mutex::new(held))) as Arc<dyn Node>;
+    let node = Arc::new(Stuck(Mutex::new(held))) as Arc<dyn Node>;
     let first = std::thread::spawn(move || {
         let stream = listener.accept().unwrap();
         let copy = stream.duplicate().unwrap();
@@ -217,4 +218,104 @@ fn all_who_wait_are_told_when_the_connection_breaks() {
     });
     drop(hold);
     let _ = serving.join().unwrap();
+}
+
+/// A huge node of zeroes that notes how long the requests about it are.
+struct Huge(Mutex<Vec<u64>>);
+
+impl Huge {
+    const SIZE: u64 = 1 << 40;
+
+    fn note(&self, len: u64) {
+        self.0.lock().unwrap().push(len);
+    }
+}
+
+impl Node for Huge {
+    fn size(&self) -> u64 {
+        Self::SIZE
+    }
+    fn read_at(&self, _offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        buf.fill(0);
+        Ok(())
+    }
+    fn write_at(&self, _offset: u64, _buf: &[u8], _flags: WriteFlags) -> io::Result<()> {
+        Ok(())
+    }
+    fn write_zeroes(&self, _offset: u64, len: u64, _flags: ZeroFlags) -> io::Result<()> {
+        self.note(len);
+        Ok(())
+    }
+    fn discard(&self, _offset: u64, len: u64) -> io::Result<()> {
+        self.note(len);
+        Ok(())
+    }
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn block_status(&self, _offset: u64, len: u64) -> io::Result<Extent> {
+        self.note(len);
+        Ok(Extent { kind: ExtentKind::Zero, len, host_offset: None })
+    }
+    fn read_only(&self) -> bool {
+        false
+    }
+    fn info(&self) -> NodeInfo {
+        NodeInfo::default()
+    }
+}
+
+#[test]
+fn one_request_is_about_as_much_as_there_is() {
+    let address = socket("huge");
+    let huge = Arc::new(Huge(Mutex::default()));
+    let node = Arc::clone(&huge) as Arc<dyn Node>;
+    let served = server(&address, Exports::new(vec![Export::new("", "", node, true, false)]), 1);
+    let client = Client::open(&at(&address, ""), &Options::default()).unwrap();
+    client.write_zeroes(4096, Huge::SIZE - 4096, ZeroFlags::default()).unwrap();
+    client.discard(0, Huge::SIZE).unwrap();
+    assert_eq!(client.block_status(512, Huge::SIZE - 512).unwrap().len, Huge::SIZE - 512);
+    drop(client);
+    served.join().unwrap();
+    assert_eq!(*huge.0.lock().unwrap(), [Huge::SIZE - 4096, Huge::SIZE, Huge::SIZE - 512]);
+}
+
+/// What a server of the old style begins with: the length and flags of its only export.
+fn greeting(size: u64, flags: u16) -> Vec<u8> {
+    let parts = [&b"NBDMAGIC"[..], &[0, 0, 0x42, 2, 0x81, 0x86, 0x12, 0x53], &size.to_be_bytes()];
+    [&parts.concat()[..], &[0, 0], &flags.to_be_bytes(), &[0; 124]].concat()
+}
+
+#[test]
+fn a_server_of_the_old_style_has_one_export_without_a_name() {
+    let address = socket("old");
+    let memory = Arc::new(Memory::new(vec![5; SIZE], false));
+    let export = Export::new("", "", Arc::clone(&memory) as Arc<dyn Node>, true, false);
+    let listener = Listener::bind(&address).unwrap();
+    let served = std::thread::spawn(move || {
+        for _ in 0..3 {
+            let mut stream = listener.accept().unwrap();
+            stream.write_all(&greeting(export.size(), export.flags())).unwrap();
+            // Whoever only asks leaves without a word.
+            let _ = export.serve_kernel(stream);
+        }
+    });
+    let client = Client::open(&at(&address, ""), &Options::default()).unwrap();
+    assert_eq!(client.size(), SIZE as u64);
+    client.write_at(1000, &[7; 3000], WriteFlags { fua: true }).unwrap();
+    client.write_zeroes(2000, 100, ZeroFlags::default()).unwrap();
+    let mut back = [0; 4000];
+    client.read_at(0, &mut back).unwrap();
+    assert_eq!((back[999], back[1000], back[2000], back[2100]), (5, 7, 0, 7));
+    assert_eq!(client.block_status(0, 4000).unwrap().kind, ExtentKind::Data);
+    drop(client);
+    let named = Client::open(&at(&address, "name"), &Options::default()).err().unwrap();
+    assert!(
+        named.to_string().contains("Server does not support non-empty export names"),
+        "{named}"
+    );
+    let found = list(Stream::connect(&address).unwrap(), &address, None).unwrap();
+    assert_eq!((found.len(), found[0].size, found[0].name.as_str()), (1, SIZE as u64, ""));
+    served.join().unwrap();
+    assert_eq!(memory.snapshot()[1000], 7);
 }

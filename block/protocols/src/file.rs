@@ -1,18 +1,17 @@
-//! `file`: a file or block device of the host, through positioned reads and writes.
+//! `file`, `host_device`, `host_cdrom`: a file or device of the host, through positioned reads and writes.
 //!
-//! Not modelled: `aio=native|io_uring` are accepted above and served by the same blocking calls
-//! from the executor's threads; persistent reservations; host CD-ROM ejection.
+//! Not modelled: persistent reservations; ejection of discs, and locking the tray.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use graph::{
-    DiskOptions, Extent, ExtentKind, Limits, Node, NodeInfo, OpenError, Permissions, Preallocation,
-    RangeLocks, Sharing, WriteFlags, ZeroFlags,
+    Aio, DiskOptions, Extent, ExtentKind, Limits, Node, NodeInfo, OpenError, Permissions, Plain,
+    PlainFile, Preallocation, RangeLocks, Sharing, WriteFlags, ZeroFlags,
 };
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -63,17 +62,64 @@ pub enum Locking {
     Off,
 }
 
+/// What a file of the host is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// A regular file.
+    File,
+    /// A block or character device.
+    HostDevice,
+    /// A drive for discs that come and go.
+    HostCdrom,
+}
+
+impl Driver {
+    /// Every driver by its name.
+    pub const TABLE: &[(&str, Self)] =
+        &[("file", Self::File), ("host_device", Self::HostDevice), ("host_cdrom", Self::HostCdrom)];
+
+    /// The driver called `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::TABLE.iter().find(|(n, _)| *n == name).map(|(_, driver)| *driver)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::HostDevice => "host_device",
+            Self::HostCdrom => "host_cdrom",
+        }
+    }
+
+    fn is_device(self) -> bool {
+        self != Self::File
+    }
+
+    fn wants(self, path: &str) -> OpenError {
+        let what = match self {
+            Self::File => "a regular file",
+            _ => "either a character or block device",
+        };
+        OpenError::Option(format!("'{}' driver requires '{path}' to be {what}", self.name()))
+    }
+}
+
 /// How to open a file.
 #[derive(Clone, Debug)]
 pub struct FileOptions {
     /// Path on the host.
     pub filename: String,
+    /// What it must be; found out without.
+    pub driver: Option<Driver>,
     /// Only read.
     pub read_only: bool,
     /// Only read if writing is not allowed, or with `read_only` as long as nobody writes.
     pub auto_read_only: bool,
     /// Cache mode; `writeback` is the business of the disk above.
     pub cache: CacheMode,
+    /// How requests are carried out that the front lets the kernel have; `Native` needs a cache mode
+    /// that is `direct`.
+    pub aio: Aio,
     /// Whether to lock.
     pub locking: Locking,
     /// What is done with the file at first, for the locks.
@@ -87,12 +133,24 @@ impl FileOptions {
     pub fn new(filename: &str) -> Self {
         Self {
             filename: filename.to_owned(),
+            driver: None,
             read_only: false,
             auto_read_only: false,
             cache: CacheMode::default(),
+            aio: Aio::default(),
             locking: Locking::Auto,
             access: Access::RAW_WRITE,
             share: false,
+        }
+    }
+
+    /// The same for a name that may begin with a driver's: `host_device:/dev/sdz`.
+    pub fn named(name: &str) -> Self {
+        match name.split_once(':').and_then(|(driver, path)| Some((Driver::named(driver)?, path))) {
+            // That one says nothing: `file:/dev/sdz` is a device.
+            Some((Driver::File, path)) => Self::new(path),
+            Some((driver, path)) => Self { driver: Some(driver), ..Self::new(path) },
+            None => Self::new(name),
         }
     }
 }
@@ -104,11 +162,34 @@ struct Locks {
     held: Access,
 }
 
+/// What transfers change of a file.
+struct Marks {
+    /// Length; kept here because every request asks for it.
+    size: AtomicU64,
+    /// Changes so far, and how many of them are stable: what changed nothing need not sync.
+    changed: AtomicU64,
+    stable: AtomicU64,
+}
+
+impl Marks {
+    fn new(size: u64) -> Arc<Self> {
+        let (changed, stable) = Default::default();
+        Arc::new(Self { size: AtomicU64::new(size), changed, stable })
+    }
+}
+
+impl PlainFile for Marks {
+    fn written(&self, end: u64) {
+        self.size.fetch_max(end, Ordering::AcqRel);
+        self.changed.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 /// An open file or block device.
 pub struct File {
-    file: fs::File,
+    file: Arc<fs::File>,
     filename: String,
-    driver: &'static str,
+    driver: Driver,
     read_only: AtomicBool,
     /// How it was asked for; none if it has no name by which it could be opened again.
     manner: Option<Mutex<FileOptions>>,
@@ -117,19 +198,18 @@ pub struct File {
     locks: Option<Mutex<Locks>>,
     direct: AtomicBool,
     no_flush: AtomicBool,
-    /// Length; kept here because every request asks for it.
-    size: AtomicU64,
+    aio: Aio,
+    marks: Arc<Marks>,
     limits: Limits,
+    /// What direct transfers are made of, in bytes.
+    block: u64,
     /// The host can punch holes, zero ranges. Cleared by the first refusal.
     can_punch: AtomicBool,
     can_zero: AtomicBool,
-    /// Changes so far, and how many of them are stable: what changed nothing need not sync.
-    changed: AtomicU64,
-    stable: AtomicU64,
     /// A failed flush may have dropped dirty pages: nothing is stable any more.
     flush_failed: AtomicBool,
     /// Blocks in a read-modify-write cycle (direct mode only).
-    blocks: RangeLocks,
+    blocks: Arc<RangeLocks>,
 }
 
 impl File {
@@ -144,10 +224,14 @@ impl File {
         let kind = metadata.file_type();
         // A character device, such as /dev/null, has no length.
         let stream = kind.is_char_device();
-        if !kind.is_file() && !kind.is_block_device() && !stream {
-            return Err(OpenError::Option(format!(
-                "'file' driver requires '{path}' to be a regular file"
-            )));
+        let device = kind.is_block_device() || stream;
+        let driver = options.driver.unwrap_or(match device {
+            true if host::device::is_cdrom(&file) => Driver::HostCdrom,
+            true => Driver::HostDevice,
+            false => Driver::File,
+        });
+        if driver.is_device() != device || !(device || kind.is_file()) {
+            return Err(driver.wants(path));
         }
         let locks = if options.locking != Locking::Off && !stream {
             let held = if read_only { options.access.read_only() } else { options.access };
@@ -164,23 +248,23 @@ impl File {
             limits = device_limits(&file);
         }
         Ok(Self {
-            file,
+            file: Arc::new(file),
             filename: path.to_owned(),
-            driver: if kind.is_block_device() || stream { "host_device" } else { "file" },
+            driver,
+            block: block_of(driver, &limits),
             read_only: AtomicBool::new(read_only),
             manner: Some(Mutex::new(options.clone())),
             share: options.share,
             locks,
             direct: AtomicBool::new(options.cache.direct),
             no_flush: AtomicBool::new(options.cache.no_flush),
-            size: AtomicU64::new(size),
+            aio: options.aio,
+            marks: Marks::new(size),
             limits,
             can_punch: AtomicBool::new(true),
             can_zero: AtomicBool::new(true),
-            changed: AtomicU64::new(0),
-            stable: AtomicU64::new(0),
             flush_failed: AtomicBool::new(false),
-            blocks: RangeLocks::default(),
+            blocks: Arc::default(),
         })
     }
 
@@ -216,24 +300,29 @@ impl File {
             Err(_) => unlinked(folder).map_err(|e| OpenError::host(&name, e))?,
         };
         Ok(Self {
-            file,
+            file: Arc::new(file),
             filename: format!("{name}/(deleted)"),
-            driver: "file",
+            driver: Driver::File,
+            block: FILE_BLOCK,
             read_only: AtomicBool::new(false),
             manner: None,
             share: false,
             locks: None,
             direct: AtomicBool::new(false),
             no_flush: AtomicBool::new(true),
-            size: AtomicU64::new(0),
+            aio: Aio::Threads,
+            marks: Marks::new(0),
             limits: Limits::default(),
             can_punch: AtomicBool::new(true),
             can_zero: AtomicBool::new(true),
-            changed: AtomicU64::new(0),
-            stable: AtomicU64::new(0),
             flush_failed: AtomicBool::new(false),
-            blocks: RangeLocks::default(),
+            blocks: Arc::default(),
         })
+    }
+
+    /// Whether it is a device, of which nobody can change the length.
+    pub fn is_device(&self) -> bool {
+        self.driver.is_device()
     }
 
     /// Asks a copy-on-write file system to change this file in place; it may decline.
@@ -286,7 +375,7 @@ impl File {
     /// Changes the file: the next flush has something to do, even if only a part succeeded.
     fn change<T>(&self, change: impl FnOnce() -> T) -> T {
         let done = change();
-        self.changed.fetch_add(1, Ordering::AcqRel);
+        self.marks.changed.fetch_add(1, Ordering::AcqRel);
         done
     }
 
@@ -338,33 +427,39 @@ impl File {
                 self.file.write_all_at(buf, offset)
             }
         })?;
-        self.size.fetch_max(end, Ordering::AcqRel);
+        self.marks.size.fetch_max(end, Ordering::AcqRel);
         Ok(())
     }
 
     /// Unaligned writes exclude others of the same blocks; those that grow the file exclude all,
     /// because they may have to cut it back.
     fn store_direct(&self, offset: u64, buf: &[u8], end: u64) -> io::Result<()> {
-        let aligned = direct::is_aligned(offset, buf.len());
+        let aligned = direct::is_aligned(offset, buf.len(), self.block);
         let grows = end > self.size();
         let sharing = if aligned && !grows { Sharing::Shared } else { Sharing::Exclusive };
-        let blocks = if grows { (0, u64::MAX) } else { direct::blocks(offset, buf.len()) };
+        let blocks =
+            if grows { (0, u64::MAX) } else { direct::blocks(offset, buf.len(), self.block) };
         let _guard = self.blocks.lock(blocks.0, blocks.1, sharing);
-        direct::write(&self.file, offset, buf)?;
-        self.size.fetch_max(end, Ordering::AcqRel);
+        direct::write(&self.file, self.block, offset, buf)?;
+        self.marks.size.fetch_max(end, Ordering::AcqRel);
         Ok(())
     }
 }
 
 impl Node for File {
     fn size(&self) -> u64 {
-        self.size.load(Ordering::Acquire)
+        if self.driver == Driver::HostCdrom {
+            // Another disc has another length.
+            let end = rustix::fs::seek(&*self.file, rustix::fs::SeekFrom::End(0)).unwrap_or(0);
+            self.marks.size.store(end, Ordering::Release);
+        }
+        self.marks.size.load(Ordering::Acquire)
     }
 
     /// Bytes beyond the end of the file read as zeroes.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         if self.is_direct() {
-            return direct::read(&self.file, offset, buf);
+            return direct::read(&self.file, self.block, offset, buf);
         }
         let mut done = 0;
         while done < buf.len() {
@@ -379,6 +474,36 @@ impl Node for File {
             }
         }
         Ok(())
+    }
+
+    fn aio(&self) -> Aio {
+        self.aio
+    }
+
+    /// What would need another transfer around it, or makes a file longer that is written past the page
+    /// cache, is not plain.
+    fn plain(&self, offset: u64, len: u64, write: bool, into: &mut Plain) -> bool {
+        let Some(interface) = self.aio.interface() else { return false };
+        let Ok(whole) = usize::try_from(len) else { return false };
+        let Some(end) = offset.checked_add(len).filter(|end| *end <= i64::MAX as u64) else {
+            return false;
+        };
+        if self.is_direct() && !direct::is_aligned(offset, whole, FILE_BLOCK)
+            || write && self.read_only()
+        {
+            return false;
+        }
+        if write && self.is_direct() {
+            if end > self.size() {
+                return false;
+            }
+            match self.blocks.try_hold(offset, end, Sharing::Shared) {
+                Some(held) => into.hold(held),
+                None => return false,
+            }
+        }
+        let marks = write.then(|| Arc::clone(&self.marks) as Arc<dyn PlainFile>);
+        into.piece(&self.file, offset, len, (interface, self.is_direct()), marks)
     }
 
     /// Succeeds if the page cache has all of it.
@@ -400,9 +525,15 @@ impl Node for File {
         self.writable()?;
         let end = offset.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
         self.reach(end)?;
-        if !self.zero_by_host(offset, len, flags.unmap)? {
-            self.store_zeroes(offset, end)?;
+        // A device zeroes whole blocks.
+        let block = if self.driver.is_device() { self.block } else { 1 };
+        let first = offset.next_multiple_of(block).min(end);
+        let last = (end - end % block).max(first);
+        self.store_zeroes(offset, first)?;
+        if first < last && !self.zero_by_host(first, last - first, flags.unmap)? {
+            self.store_zeroes(first, last)?;
         }
+        self.store_zeroes(last, end)?;
         if flags.fua { self.flush() } else { Ok(()) }
     }
 
@@ -411,14 +542,18 @@ impl Node for File {
         if len == 0 || !self.can_punch.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match self.fallocate(flags, offset, len) {
-            Ok(()) => Ok(()),
-            Err(e) if unsupported(e) => {
+        let (done, refusal): (io::Result<()>, fn(Errno) -> bool) = if self.driver.is_device() {
+            (self.change(|| host::device::discard(&self.file, offset, len)), unsupported_by_device)
+        } else {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            (self.fallocate(flags, offset, len).map_err(io::Error::from), unsupported)
+        };
+        match done {
+            Err(e) if Errno::from_io_error(&e).is_some_and(refusal) => {
                 self.can_punch.store(false, Ordering::Relaxed);
                 Ok(())
             }
-            Err(e) => Err(e.into()),
+            other => other,
         }
     }
 
@@ -429,8 +564,8 @@ impl Node for File {
         if self.flush_failed.load(Ordering::Acquire) {
             return Err(io::Error::other("an earlier flush failed, written data may be lost"));
         }
-        let changed = self.changed.load(Ordering::Acquire);
-        if self.stable.load(Ordering::Acquire) == changed {
+        let changed = self.marks.changed.load(Ordering::Acquire);
+        if self.marks.stable.load(Ordering::Acquire) == changed {
             return Ok(());
         }
         self.file.sync_data().inspect_err(|_| {
@@ -438,7 +573,7 @@ impl Node for File {
                 self.flush_failed.store(true, Ordering::Release);
             }
         })?;
-        self.stable.fetch_max(changed, Ordering::AcqRel);
+        self.marks.stable.fetch_max(changed, Ordering::AcqRel);
         Ok(())
     }
 
@@ -464,15 +599,15 @@ impl Node for File {
 
     fn truncate(&self, size: u64) -> io::Result<()> {
         self.writable()?;
-        if self.driver != "file" {
+        if self.driver.is_device() {
             return if size <= self.size() {
                 Ok(())
             } else {
-                Err(io::ErrorKind::Unsupported.into())
+                Err(io::Error::new(io::ErrorKind::Unsupported, "Cannot grow device files"))
             };
         }
         self.change(|| self.file.set_len(size))?;
-        self.size.store(size, Ordering::Release);
+        self.marks.size.store(size, Ordering::Release);
         Ok(())
     }
 
@@ -485,7 +620,7 @@ impl Node for File {
             _ if len == 0 => Ok(()),
             Preallocation::Falloc => {
                 self.fallocate(FallocateFlags::empty(), offset, len)?;
-                self.size.fetch_max(end, Ordering::AcqRel);
+                self.marks.size.fetch_max(end, Ordering::AcqRel);
                 Ok(())
             }
             Preallocation::Full => self.store_zeroes(offset, end),
@@ -561,7 +696,7 @@ impl Node for File {
     fn info(&self) -> NodeInfo {
         let allocated = self.file.metadata().ok().map(|m| m.blocks() * 512);
         NodeInfo {
-            driver: self.driver,
+            driver: self.driver.name(),
             filename: self.filename.clone(),
             allocated,
             ..NodeInfo::default()
@@ -571,17 +706,31 @@ impl Node for File {
 
 fn open_file(options: &FileOptions) -> Result<(fs::File, bool), OpenError> {
     let path = options.filename.as_str();
-    let flags = if options.cache.direct { OFlags::DIRECT.bits() as i32 } else { 0 };
-    let open =
-        |write: bool| fs::OpenOptions::new().read(true).write(write).custom_flags(flags).open(path);
+    let mut flags = OFlags::empty();
+    flags.set(OFlags::DIRECT, options.cache.direct);
+    // A drive is open without a disc, too.
+    flags.set(OFlags::NONBLOCK, options.driver == Some(Driver::HostCdrom));
+    let open = |write: bool| {
+        let flags = flags.bits() as i32;
+        let file = fs::OpenOptions::new().read(true).write(write).custom_flags(flags).open(path)?;
+        // Some devices are opened for writing and then refuse it.
+        if write && host::device::is_read_only(&file).unwrap_or(false) {
+            return Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, ReadOnlyDevice));
+        }
+        Ok(file)
+    };
     match open(!options.read_only) {
         Ok(file) => Ok((file, options.read_only)),
         Err(e) if !options.read_only && options.auto_read_only && refused(&e) => {
             open(false).map(|f| (f, true)).map_err(|e| OpenError::host(path, e))
         }
         Err(e) if e.kind() == io::ErrorKind::IsADirectory => {
-            Err(OpenError::Option(format!("'file' driver requires '{path}' to be a regular file")))
+            Err(options.driver.unwrap_or(Driver::File).wants(path))
         }
+        Err(e) if e.get_ref().is_some_and(|e| e.is::<ReadOnlyDevice>()) => Err(OpenError::Host {
+            operation: "The device is not writable".to_owned(),
+            source: Errno::ACCESS.into(),
+        }),
         Err(e) if options.cache.direct && e.kind() == io::ErrorKind::InvalidInput => {
             Err(OpenError::Option(format!(
                 "Could not open '{path}': filesystem does not support O_DIRECT"
@@ -589,6 +738,26 @@ fn open_file(options: &FileOptions) -> Result<(fs::File, bool), OpenError> {
         }
         Err(e) => Err(OpenError::host(path, e)),
     }
+}
+
+/// A device that the kernel lets nobody write.
+#[derive(Debug)]
+struct ReadOnlyDevice;
+
+impl std::fmt::Display for ReadOnlyDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the device is read-only")
+    }
+}
+
+impl std::error::Error for ReadOnlyDevice {}
+
+/// Blocks of direct transfers of regular files, whatever disk they are on.
+const FILE_BLOCK: u64 = 4096;
+
+/// Blocks of direct transfers; those of a device may be smaller, and its end need not be a whole larger one.
+fn block_of(driver: Driver, limits: &Limits) -> u64 {
+    if driver.is_device() { u64::from(limits.logical_block).min(FILE_BLOCK) } else { FILE_BLOCK }
 }
 
 /// Whether the host refuses writing in particular.
@@ -626,4 +795,9 @@ fn device_limits(file: &fs::File) -> Limits {
 
 fn unsupported(error: Errno) -> bool {
     matches!(error, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV)
+}
+
+/// The same for a device's discard, which says `EINVAL` of parts of blocks.
+fn unsupported_by_device(error: Errno) -> bool {
+    error != Errno::INVAL && unsupported(error)
 }

@@ -6,7 +6,7 @@ mod lock;
 mod null;
 mod vvfat;
 
-pub use file::{CacheMode, File, FileOptions, Locking};
+pub use file::{CacheMode, Driver, File, FileOptions, Locking};
 pub use lock::Access;
 pub use null::Null;
 pub use vvfat::{FatType, MOST_ENTRIES, Vvfat, VvfatOptions};

@@ -2,17 +2,15 @@
 
 use crate::{Failure, image};
 use formats::DISCARD;
+use graph::Aio;
 use protocols::CacheMode;
-
-/// Names of `-i`, and whether they stand for the host's native interface.
-const AIO: &[(&str, bool)] = &[("threads", false), ("native", true), ("io_uring", false)];
 
 /// How an image is opened.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Manner {
     pub read_only: bool,
     pub cache: CacheMode,
-    pub native_aio: bool,
+    pub aio: Aio,
     pub ignore_discards: bool,
     /// Others may be writing to it.
     pub share: bool,
@@ -35,8 +33,8 @@ impl Manner {
             'U' => self.share = true,
             'n' => (self.cache.direct, self.cache.writeback) = (true, true),
             't' => self.cache = image::cache_mode("cache option", Some(value))?,
-            'k' => self.native_aio = true,
-            'i' => self.native_aio = named("aio", AIO, value)?,
+            'k' => self.aio = Aio::Native,
+            'i' => self.aio = named("aio", Aio::TABLE, value)?,
             'd' => self.ignore_discards = !named("discard", DISCARD, value)?,
             _ => {}
         }
@@ -44,7 +42,7 @@ impl Manner {
     }
 }
 
-fn named(what: &str, table: &[(&str, bool)], name: &str) -> Result<bool, Failure> {
+fn named<T: Copy>(what: &str, table: &[(&str, T)], name: &str) -> Result<T, Failure> {
     let found = table.iter().find(|(known, _)| *known == name);
     found.map(|(_, on)| *on).ok_or_else(|| Failure::new(format!("Invalid {what} option: {name}")))
 }

@@ -65,7 +65,7 @@ impl Session {
             writable: !manner.read_only && !manner.snapshot,
             share: manner.share,
             cache: manner.cache,
-            native_aio: manner.native_aio,
+            aio: manner.aio,
             ignore_discards: manner.ignore_discards,
             ..ImageSpec::default()
         };

@@ -2,7 +2,7 @@
 
 use formats::{DriveOptions, HostFiles, OBJECT_KINDS, Objects, add_blockdev, open_drive};
 use graph::{
-    DetectZeroes, Disk, Executor, Graph, Memory, Node, Permissions, Statistics, WriteFlags,
+    Aio, DetectZeroes, Disk, Executor, Graph, Memory, Node, Permissions, Statistics, WriteFlags,
     throttle,
 };
 use jobs::{Copy, CopyOptions, Silent, Stack};
@@ -317,7 +317,11 @@ fn drive_options(drive: &Drive, groups: &mut Groups) -> Result<Option<DriveOptio
     options.cache.writeback = drive.cache.writeback;
     options.cache.direct = drive.cache.direct;
     options.cache.no_flush = drive.cache.no_flush;
-    options.aio_native = drive.aio == plan::Aio::Native;
+    options.aio = match drive.aio {
+        plan::Aio::Threads => Aio::Threads,
+        plan::Aio::Native => Aio::Native,
+        plan::Aio::IoUring => Aio::IoUring,
+    };
     Ok(Some(options))
 }
 

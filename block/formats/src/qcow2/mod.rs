@@ -27,6 +27,7 @@ mod layout;
 mod measure;
 mod meta;
 mod overlay;
+mod plain;
 mod preallocate;
 mod read;
 mod repair;
@@ -42,8 +43,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use graph::{
-    Child, Event, Extent, Fix, Image, Limits, Node, NodeInfo, OpenError, Preallocation, Property,
-    RangeGuard, RangeLocks, Role, Sharing, WriteFlags, ZeroFlags, check_range,
+    Aio, Child, Event, Extent, Fix, Image, Limits, Node, NodeInfo, OpenError, Plain, Preallocation,
+    Property, RangeGuard, RangeLocks, Role, Sharing, WriteFlags, ZeroFlags, check_range,
 };
 
 pub use create::{CreateOptions, create};
@@ -104,7 +105,7 @@ pub struct Qcow2 {
     snapshots: Mutex<Vec<Snapshot>>,
     /// Bytes of the snapshot table.
     list_len: AtomicU64,
-    ranges: RangeLocks,
+    ranges: Arc<RangeLocks>,
     unpacker: Unpacker,
     packer: Packer,
     bitmaps: LiveBitmaps,
@@ -189,7 +190,7 @@ impl Qcow2 {
             changing: Mutex::default(),
             snapshots: Mutex::new(list),
             list_len: AtomicU64::new(list_len),
-            ranges: RangeLocks::default(),
+            ranges: Arc::default(),
             bitmaps: LiveBitmaps::default(),
             outdated: AtomicBool::new(false),
             corrupt: AtomicBool::new(false),
@@ -359,6 +360,24 @@ impl Node for Qcow2 {
     fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
         check_range(offset, buf.len() as u64, self.disk_size()).is_ok()
             && self.read_now(offset, buf).is_ok()
+    }
+
+    fn plain(&self, offset: u64, len: u64, write: bool, into: &mut Plain) -> bool {
+        let allowed = match write {
+            true => self.writable(offset, len),
+            false => check_range(offset, len, self.disk_size()),
+        };
+        if allowed.is_err() || len == 0 || !self.find_plain(offset, len, write, into) {
+            return false;
+        }
+        if write {
+            self.bitmaps.note(offset, len);
+        }
+        true
+    }
+
+    fn aio(&self) -> Aio {
+        self.data.aio()
     }
 
     fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> io::Result<()> {

@@ -45,7 +45,7 @@ impl Qcow2 {
     }
 
     /// The same, reading table slices that are not in memory from `file`.
-    fn resolve_with(
+    pub(super) fn resolve_with(
         &self,
         file: &dyn Node,
         meta: &mut Meta,
@@ -202,7 +202,7 @@ impl Qcow2 {
 }
 
 /// A node as far as its bytes are in memory: everything else would block.
-struct Cached<'a>(&'a dyn Node);
+pub(super) struct Cached<'a>(pub &'a dyn Node);
 
 impl Node for Cached<'_> {
     fn size(&self) -> u64 {

@@ -10,7 +10,7 @@
 
 use std::io;
 
-use graph::{Event, SECTOR, Sharing, ZeroFlags};
+use graph::{Event, Node, SECTOR, Sharing, ZeroFlags};
 
 use super::Qcow2;
 use super::layout::Entry;
@@ -103,18 +103,29 @@ impl Qcow2 {
 
     /// The host place of the bytes from `guest` on, if they may be written in place.
     fn place_of(&self, meta: &mut Meta, guest: u64, end: u64) -> io::Result<Option<(u64, u64)>> {
+        self.place_in(&*self.file, meta, guest, end).map_err(|e| self.note_damage(e))
+    }
+
+    /// The same, reading table slices that are not in memory from `file`.
+    pub(super) fn place_in(
+        &self,
+        file: &dyn Node,
+        meta: &mut Meta,
+        guest: u64,
+        end: u64,
+    ) -> io::Result<Option<(u64, u64)>> {
         let cluster = self.layout.cluster;
         let mut found: Option<(u64, u64)> = None;
         let mut at = guest;
         while at < end {
             let stop = (at - at % cluster + cluster).min(end);
-            let entry = self.entry_of(meta, at)?;
+            let entry = meta.entry(file, at)?;
             let subs = self.layout.subs_of(at % cluster, (stop - 1) % cluster + 1);
             let host = match entry.host {
                 Some(host) if entry.copied && entry.data & subs == subs => host + at % cluster,
                 _ => break,
             };
-            meta.forbid_data(host - host % cluster).map_err(|e| self.note_damage(e))?;
+            meta.forbid_data(host - host % cluster)?;
             match &mut found {
                 None => found = Some((host, stop - at)),
                 Some((first, len)) if *first + *len == host => *len += stop - at,

@@ -31,6 +31,8 @@ pub struct Case {
     pub overlay: bool,
     /// It has its data in a file beside it.
     pub data_file: bool,
+    /// Options of its file, for writes that the kernel carries out while their threads go on.
+    pub aio: &'static str,
 }
 
 const PLAIN: Case = Case {
@@ -45,6 +47,7 @@ const PLAIN: Case = Case {
     bitmap: false,
     overlay: false,
     data_file: false,
+    aio: "",
 };
 
 const fn qcow2(name: &'static str, options: &'static str) -> Case {
@@ -88,6 +91,13 @@ pub const CASES: &[Case] = &[
     Case { overlay: true, ..qcow2("qcow2 overlay extended L2", "extended_l2=on") },
     Case { key: "encrypt.key-secret", ..qcow2("qcow2 luks", AES) },
     Case { key: "key-secret", ..unchecked("luks", "luks", "key-secret=abc,iter-time=10") },
+    Case { aio: "file.aio=io_uring", ..qcow2("qcow2 io_uring", "cluster_size=4k") },
+    Case {
+        aio: "file.aio=io_uring,cache.direct=on",
+        ..qcow2("qcow2 io_uring direct", "extended_l2=on")
+    },
+    Case { aio: "file.aio=native,cache.direct=on", ..qcow2("qcow2 native", "cluster_size=16k") },
+    Case { aio: "file.aio=io_uring", ..unchecked("raw io_uring", "raw", "") },
     checked("vmdk", "vmdk", ""),
     checked("vmdk zeroed grains", "vmdk", "zeroed_grain=on"),
     checked("vmdk split", "vmdk", "subformat=twoGbMaxExtentSparse"),
@@ -150,7 +160,8 @@ impl Case {
     }
 
     pub fn open(&self, path: &str, writable: bool) -> Arc<dyn Node> {
-        open_options(&format!("{},discard=unmap", self.options_of(path)), writable)
+        let aio = if self.aio.is_empty() { String::new() } else { format!(",{}", self.aio) };
+        open_options(&format!("{},discard=unmap{aio}", self.options_of(path)), writable)
     }
 
     /// How many threads load it.

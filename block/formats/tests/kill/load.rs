@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::Arc;
 
-use graph::{Node, SnapshotInfo, WriteFlags, ZeroFlags};
+use graph::{
+    Disk, DiskOptions, Executor, Node, Op, Queue, Request, SnapshotInfo, WriteFlags, ZeroFlags,
+};
 
 use super::cases::Case;
 use super::common::*;
 
 pub const SECTOR: u64 = 512;
+/// Sectors of a block that direct transfers are made of.
+const BLOCK: u64 = 8;
 /// A thread flushes and reports after so many steps.
 pub const STEPS_PER_FLUSH: u64 = 7;
 /// Most snapshots of an image.
@@ -64,6 +69,7 @@ impl Step {
             _ => What::Write,
         };
         let (first, count) = match what {
+            _ if !case.aio.is_empty() => (first / BLOCK * BLOCK, count.next_multiple_of(BLOCK)),
             What::Pack => (first / unit * unit, unit),
             _ => (first, count),
         };
@@ -81,12 +87,15 @@ impl Step {
         }
     }
 
-    fn act(&self, disk: &dyn Node) {
+    fn act(&self, disk: &dyn Node, queue: Option<&Queue>) {
         let (at, len) = (self.first * SECTOR, self.count * SECTOR);
         let data = || self.tag.to_le_bytes().repeat((len / 8) as usize);
         let unmap = self.tag.is_multiple_of(2);
         match self.what {
-            What::Write => disk.write_at(at, &data(), WriteFlags::default()).unwrap(),
+            What::Write => match queue {
+                Some(queue) => written(queue, at, data()),
+                None => disk.write_at(at, &data(), WriteFlags::default()).unwrap(),
+            },
             What::Zero => disk.write_zeroes(at, len, ZeroFlags { unmap, fua: false }).unwrap(),
             What::Discard => disk.discard(at, len).unwrap(),
             What::Pack => {
@@ -109,6 +118,14 @@ impl Step {
     }
 }
 
+/// Writes as a device does, and waits for it.
+fn written(queue: &Queue, offset: u64, data: Vec<u8>) {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let op = Op::Write(data, WriteFlags::default());
+    queue.submit(Request { offset, op }, move |done| sender.send(done.result).unwrap());
+    receiver.recv().unwrap().unwrap();
+}
+
 /// Sectors that are packed together; one where nothing is.
 pub fn unit_of(case: &Case, disk: &dyn Node) -> u64 {
     let unit = || disk.image().and_then(|image| image.compress()).unwrap().unit() / SECTOR;
@@ -127,12 +144,17 @@ pub fn run(case: &Case, path: &str, seed: u64) {
     }
     let disk = case.open(path, true);
     let (sectors, unit) = (disk.size() / SECTOR, unit_of(case, &*disk));
+    let queue = || {
+        let disk = Disk::new(Arc::clone(&disk), DiskOptions::default());
+        Queue::new(Arc::new(disk), Executor::new("io", 2))
+    };
+    let queue = (!case.aio.is_empty()).then(queue);
     std::thread::scope(|scope| {
         for thread in 0..case.threads() {
-            let disk = &disk;
+            let (disk, queue) = (&disk, &queue);
             scope.spawn(move || {
                 for index in 1.. {
-                    Step::of(case, seed, thread, index, sectors, unit).act(&**disk);
+                    Step::of(case, seed, thread, index, sectors, unit).act(&**disk, queue.as_ref());
                     if index % STEPS_PER_FLUSH == 0 {
                         disk.flush().unwrap();
                         let mut out = std::io::stdout().lock();

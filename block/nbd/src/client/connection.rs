@@ -82,6 +82,11 @@ impl Connection {
         &self.agreed.info
     }
 
+    /// Whether a request can be about more than 4 GiB.
+    pub fn is_extended(&self) -> bool {
+        self.agreed.extended
+    }
+
     /// Whether the server answers about ranges.
     pub fn has_context(&self) -> bool {
         self.agreed.context.is_some()

@@ -33,9 +33,19 @@ pub(super) fn choose(
     options: &Options,
 ) -> io::Result<Agreed> {
     stream.set_patience(Some(PATIENCE))?;
-    greet(stream)?;
-    secure(stream, &location.address, options.tls.as_ref())?;
     let mut agreed = Agreed::default();
+    if let Some(info) = greet(stream)? {
+        if options.tls.is_some() {
+            return Err(said("Server does not support STARTTLS"));
+        }
+        if !location.export.is_empty() {
+            return Err(said("Server does not support non-empty export names"));
+        }
+        agreed.info = info;
+        stream.set_patience(None)?;
+        return Ok(agreed);
+    }
+    secure(stream, &location.address, options.tls.as_ref())?;
     dialect(stream, &mut agreed)?;
     if agreed.structured {
         let wanted = options.context.as_deref().unwrap_or(ALLOCATION);
@@ -57,7 +67,12 @@ pub fn list(
     tls: Option<&Tls>,
 ) -> io::Result<Vec<ExportInfo>> {
     stream.set_patience(Some(PATIENCE))?;
-    greet(&mut stream)?;
+    if let Some(export) = greet(&mut stream)? {
+        return match tls {
+            Some(_) => Err(said("Server does not support STARTTLS")),
+            None => Ok(vec![export]),
+        };
+    }
     secure(&mut stream, address, tls)?;
     let mut agreed = Agreed::default();
     dialect(&mut stream, &mut agreed)?;
@@ -95,16 +110,47 @@ fn secure(stream: &mut Stream, address: &Address, tls: Option<&Tls>) -> io::Resu
     stream.secure_to(&tls.credentials, tls.hostname.as_deref().or(own_name))
 }
 
-fn greet(stream: &mut Stream) -> io::Result<()> {
-    if read::<u64>(stream)? != wire::GREETING || read::<u64>(stream)? != wire::OPTION {
-        return Err(wire::broken("the other side is no server of the newstyle protocol"));
+/// Hears what the server begins with. One of the old style tells of its only export and negotiates
+/// nothing.
+fn greet(stream: &mut Stream) -> io::Result<Option<ExportInfo>> {
+    if read::<u64>(stream)? != wire::GREETING {
+        return Err(said("Bad initial magic received"));
+    }
+    match read::<u64>(stream)? {
+        wire::OPTION => {}
+        wire::OLD_STYLE => return old_style(stream).map(Some),
+        other => return Err(said(&format!("Bad server magic received: {other:#x}"))),
     }
     let offered: u16 = read(stream)?;
     if offered & handshake::FIXED_NEWSTYLE == 0 {
         return Err(wire::broken("the server lacks the fixed newstyle negotiation"));
     }
     let taken = u32::from(offered & (handshake::FIXED_NEWSTYLE | handshake::NO_ZEROES));
-    stream.write_all(&taken.to_be_bytes())
+    stream.write_all(&taken.to_be_bytes())?;
+    Ok(None)
+}
+
+/// The rest of what a server of the old style says: length and flags, and room for more.
+fn old_style(stream: &mut Stream) -> io::Result<ExportInfo> {
+    let size: u64 = read(stream)?;
+    let flags: u32 = read(stream)?;
+    if i64::try_from(size).is_err() {
+        return Err(said("Length is too large"));
+    }
+    read_bytes(stream, wire::OLD_STYLE_ROOM)?;
+    // The upper half are flags of the negotiation that there is not.
+    let flags = flags as u16;
+    Ok(ExportInfo {
+        size,
+        flags,
+        block_sizes: (1, 4096, crate::MAX_PAYLOAD),
+        ..ExportInfo::default()
+    })
+}
+
+/// What the peer says, in its words.
+fn said(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text.to_owned())
 }
 
 /// Asks for the best form of replies that the server has.

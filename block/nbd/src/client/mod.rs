@@ -224,9 +224,12 @@ impl Client {
         if self.options.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
 
-    /// A request about a range without data, in pieces that a compact header can name.
+    /// A request about a range without data, in pieces that the header can name.
     fn ranged(&self, kind: u16, flags: u16, offset: u64, len: u64) -> io::Result<()> {
-        let most = u64::from(u32::MAX - u32::MAX % self.info.block_sizes.0.max(1));
+        let most = match self.connection()?.is_extended() {
+            true => u64::MAX,
+            false => u64::from(u32::MAX - u32::MAX % self.info.block_sizes.0.max(1)),
+        };
         let mut at = offset;
         while at < offset + len {
             let piece = (offset + len - at).min(most);
@@ -311,8 +314,9 @@ impl Node for Client {
 
     fn block_status(&self, offset: u64, len: u64) -> io::Result<Extent> {
         check_range(offset, len, self.info.size)?;
-        let (start, around) = self.around(offset, len.min(u64::from(u32::MAX) / 2));
         let connection = self.connection()?;
+        let most = if connection.is_extended() { u64::MAX } else { u64::from(u32::MAX) / 2 };
+        let (start, around) = self.around(offset, len.min(most));
         if !connection.has_context() {
             return Ok(Extent { kind: ExtentKind::Data, len, host_offset: Some(offset) });
         }

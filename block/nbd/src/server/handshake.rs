@@ -23,6 +23,15 @@ pub(super) struct Agreed<'a> {
     _client: Client<'a>,
 }
 
+impl<'a> Agreed<'a> {
+    /// What holds without any negotiation.
+    pub fn without_negotiation(export: &'a Export, stream: &Stream) -> io::Result<Self> {
+        let client = export.enter(stream)?;
+        let (structured, extended, contexts) = Default::default();
+        Ok(Self { export, structured, extended, contexts, _client: client })
+    }
+}
+
 struct Handshake<'a, 's> {
     exports: &'a Exports,
     stream: &'s mut Stream,

@@ -101,6 +101,28 @@ impl Export {
         &self.name
     }
 
+    /// Its length in bytes.
+    pub fn size(&self) -> u64 {
+        self.node.size()
+    }
+
+    /// The flags of transmission, which say what clients can do.
+    pub fn flags(&self) -> u16 {
+        self.abilities()
+    }
+
+    /// Serves a client that has this export already and knows simple replies only, as the kernel's.
+    ///
+    /// # Errors
+    /// The connection broke, or the client does not keep to the protocol.
+    pub fn serve_kernel(&self, mut stream: Stream) -> io::Result<()> {
+        let agreed = handshake::Agreed::without_negotiation(self, &stream)?;
+        let to = stream.duplicate()?;
+        let done = transmission::run(&agreed, BufReader::with_capacity(64 << 10, &mut stream), to);
+        stream.shut_down();
+        done
+    }
+
     fn clients(&self) -> MutexGuard<'_, Clients> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }

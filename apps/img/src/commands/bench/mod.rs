@@ -1,9 +1,11 @@
 //! `bench`: how long a number of requests takes.
 
+mod flights;
+
 use crate::args::{Args, NO_SHORT, flag, takes};
 use crate::image::{self, ImageArgs};
 use crate::{Command, Failure, Invocation, text};
-use graph::{Node, WriteFlags};
+use graph::{Aio, Node, WriteFlags};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -58,20 +60,15 @@ struct Plan {
     pattern: u8,
     flush_interval: u64,
     drain: bool,
+    aio: Aio,
 }
 
 fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     let image_args = image_args(args)?;
     let plan = plan(args)?;
-    let native = args.has("native") || args.value("aio") == Some("native");
+    let aio = if args.has("native") { Aio::Native } else { plan.aio };
     let filename = called.one_operand(args, "Expecting one image file name")?;
-    if native && !image_args.is_direct() {
-        return Err(Failure::new(format!(
-            "Could not open '{filename}': aio=native was specified, but it requires cache.direct=on, \
-             which was not specified."
-        )));
-    }
-    let node = image_args.open(filename, |o| o.writable = plan.write)?;
+    let node = image_args.open(filename, |o| (o.writable, o.aio) = (plan.write, aio))?;
     // The peer knows the option and prints all the same.
     let quiet = args.has("quiet") && called.is_own();
     if !quiet {
@@ -107,10 +104,8 @@ fn plan(args: &Args) -> Result<Plan, Failure> {
     let bytes = |option, what, default| {
         args.value(option).map_or(Ok(default), |value| text::parse_bytes(what, value))
     };
-    match args.value("aio") {
-        None | Some("threads" | "native" | "io_uring") => {}
-        Some(other) => return Err(Failure::new(format!("Invalid aio option: {other}"))),
-    }
+    let aio = args.value("aio").unwrap_or("threads");
+    let aio = Aio::named(aio).ok_or_else(|| Failure::new(format!("Invalid aio option: {aio}")))?;
     let write = args.has("write");
     let buffer = bytes("buffer-size", "buffer size", 4096)?;
     if buffer == 0 || buffer > int {
@@ -133,6 +128,7 @@ fn plan(args: &Args) -> Result<Plan, Failure> {
         pattern: number("pattern", "pattern byte", 0..=255, 0)? as u8,
         flush_interval: number("flush-interval", "flush interval", 0..=int, 0)?,
         drain: !args.has("no-drain"),
+        aio,
     };
     if !write && plan.flush_interval != 0 {
         return Err(Failure::new("--flush-interval is only available in write tests"));
@@ -169,6 +165,9 @@ impl Load<'_> {
         let next = AtomicU64::new(0);
         let stop = AtomicBool::new(false);
         let failed = Mutex::new(None);
+        if let Some(interface) = self.node.aio().interface() {
+            return flights::run(self, interface).map_err(|e| Failure::io("Failed request", &e));
+        }
         // Held for reading by requests in flight, for writing by a flush that waits for them.
         let gate = RwLock::new(());
         std::thread::scope(|scope| {
@@ -208,8 +207,17 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// Requests go round: what would begin behind the end begins at the front again.
     fn request(&self, number: u64, buf: &mut [u8]) -> io::Result<()> {
+        let offset = self.offset(number)?;
+        if self.plan.write {
+            self.node.write_at(offset, buf, WriteFlags::default())
+        } else {
+            self.node.read_at(offset, buf)
+        }
+    }
+
+    /// Requests go round: what would begin behind the end begins at the front again.
+    fn offset(&self, number: u64) -> io::Result<u64> {
         let (plan, size) = (self.plan, self.size);
         if plan.offset.saturating_add(plan.buffer) > size {
             return Err(io::Error::other("Input/output error"));
@@ -218,11 +226,6 @@ impl Load<'_> {
         let offset = (u128::from(plan.offset) + u128::from(number) * u128::from(plan.step))
             % u128::from(room);
         // Below the disk's length.
-        let offset = offset as u64;
-        if plan.write {
-            self.node.write_at(offset, buf, WriteFlags::default())
-        } else {
-            self.node.read_at(offset, buf)
-        }
+        Ok(offset as u64)
     }
 }
