@@ -259,3 +259,21 @@ impl Sample {
         }
     }
 }
+
+/// The image is read by the other copy, and nobody is told but who checks.
+#[test]
+fn either_copy_of_a_region_table_can_be_damaged() {
+    let folder = Folder::new("regions");
+    let path = folder.path("disk.vhdx");
+    for (copy, at) in [(0, 196_608), (1, 262_144)] {
+        create_image("vhdx", &path, "size=4M");
+        assert_eq!(ours("vhdx", &path, Fix::Nothing).0, Verdict::Clean);
+        let file = open_file(&path, false);
+        file.write_at(at + 100, &[0x55], WriteFlags::default()).unwrap();
+        drop(file);
+        let (verdict, text) = ours("vhdx", &path, Fix::Nothing);
+        assert_eq!(verdict, Verdict::Damaged, "{text}");
+        assert!(text.contains(&format!("copy {copy} of the region table is damaged")), "{text}");
+        assert_eq!(open_named(&path, "vhdx", false).size(), 4 << 20);
+    }
+}

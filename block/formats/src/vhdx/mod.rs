@@ -353,6 +353,11 @@ impl Image {
     fn check(&self, file: &dyn Node) -> io::Result<CheckReport> {
         let mut report = CheckReport::default();
         let mut tables = Tables::default();
+        for (copy, offset) in REGIONS.into_iter().enumerate() {
+            if region_table(file, offset)?.is_none() {
+                damage(&mut report, format!("ERROR: copy {copy} of the region table is damaged"));
+            }
+        }
         for block in 0..self.size.div_ceil(self.block) {
             let guest = block * self.block;
             let entry = u64::from_le_bytes(tables.get(file, self.entry_at(guest))?);
@@ -375,17 +380,23 @@ impl Image {
     }
 }
 
+/// A copy of the region table, if it is valid.
+fn region_table(file: &dyn Node, offset: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut table = vec![0; 65536];
+    read_padded(file, offset, &mut table)?;
+    let sum = le32(&table, 4);
+    table[4..8].fill(0);
+    Ok((table.starts_with(b"regi") && crc32c(&table) == sum).then_some(table))
+}
+
 /// The BAT and metadata regions, by the first valid copy of the table.
 fn regions(file: &dyn Node, fields: &Fields<'_>) -> Result<(Region, Region), OpenError> {
     const MOST: usize = 2047;
     let mut valid = None;
     for offset in REGIONS {
-        let mut table = vec![0; 65536];
-        read_padded(file, offset, &mut table).map_err(|e| OpenError::host(fields.path, e))?;
-        let sum = le32(&table, 4);
-        table[4..8].fill(0);
-        if table.starts_with(b"regi") && crc32c(&table) == sum {
-            valid = Some(table);
+        let table = region_table(file, offset).map_err(|e| OpenError::host(fields.path, e))?;
+        if table.is_some() {
+            valid = table;
             break;
         }
     }
