@@ -104,31 +104,31 @@ const fn row(
 /// Every option, in the order of `-h`.
 #[rustfmt::skip]
 static ROWS: &[Row] = &[
-    row("h", "", "", "print this help", |_, _| Err(Stop::Help(0))),
+    row("h", "", "", "show this text", |_, _| Err(Stop::Help(0))),
     row("help", "", "", "", |_, _| Err(Stop::Help(0))),
-    row("g", "QEMU_GDB", "port", "wait gdb connection to 'port'", |o, v| set(&mut o.debugger, v)),
-    row("L", "QEMU_LD_PREFIX", "path", "set the elf interpreter prefix to 'path'", |o, v| set(&mut o.prefix, v)),
-    row("s", "QEMU_STACK_SIZE", "size", "set the stack size to 'size' bytes", stack_size),
-    row("cpu", "QEMU_CPU", "model", "select CPU (-cpu help for list)", model),
-    row("E", "QEMU_SET_ENV", "var=value", "sets targets environment variable (see below)", set_variables),
-    row("U", "QEMU_UNSET_ENV", "var", "unsets targets environment variable (see below)", unset_variables),
-    row("0", "QEMU_ARGV0", "argv0", "forces target process argv[0] to be 'argv0'", |o, v| set(&mut o.argv0, v)),
-    row("r", "QEMU_UNAME", "uname", "set qemu uname release string to 'uname'", |o, v| set(&mut o.release, v)),
-    row("B", "QEMU_GUEST_BASE", "address", "set guest_base address to 'address'", base),
-    row("R", "QEMU_RESERVED_VA", "size", "reserve 'size' bytes for guest virtual address space", reserved),
-    row("t", "QEMU_RTSIG_MAP", "tsig hsig n[,...]", "map target rt signals [tsig,tsig+n) to [hsig,hsig+n]", signal_map),
-    row("d", "QEMU_LOG", "item[,...]", "enable logging of specified items (use '-d help' for a list of items)", |o, v| { o.log = Some(text(v)); Ok(()) }),
-    row("dfilter", "QEMU_DFILTER", "range[,...]", "filter logging based on address range", |o, v| { o.log_filter = Some(text(v)); Ok(()) }),
-    row("D", "QEMU_LOG_FILENAME", "logfile", "write logs to 'logfile' (default stderr)", |o, v| set(&mut o.log_file, v)),
-    row("p", "QEMU_PAGESIZE", "pagesize", "deprecated change to host page size", page_size),
-    row("one-insn-per-tb", "QEMU_ONE_INSN_PER_TB", "", "run with one guest instruction per emulated TB", |o, _| { o.single = true; Ok(()) }),
-    row("tb-size", "QEMU_TB_SIZE", "size", "TCG translation block cache size", tb_size),
-    row("strace", "QEMU_STRACE", "", "log system calls", |o, _| { o.strace = true; Ok(()) }),
-    row("seed", "QEMU_RAND_SEED", "", "Seed for pseudo-random number generator", seed),
-    row("trace", "QEMU_TRACE", "", "[[enable=]<pattern>][,events=<file>][,file=<file>]", |o, _| ignore(o, "trace")),
-    row("version", "QEMU_VERSION", "", "display version information and exit", |_, _| Err(Stop::Version)),
-    row("perfmap", "QEMU_PERFMAP", "", "Generate a /tmp/perf-${pid}.map file for perf", |o, _| ignore(o, "perfmap")),
-    row("jitdump", "QEMU_JITDUMP", "", "Generate a jit-${pid}.dump file for perf", |o, _| ignore(o, "jitdump")),
+    row("g", "QEMU_GDB", "port", "let a debugger connect to this port or socket before the program starts", |o, v| set(&mut o.debugger, v)),
+    row("L", "QEMU_LD_PREFIX", "path", "folder in which dynamic linkers and libraries are looked for first", |o, v| set(&mut o.prefix, v)),
+    row("s", "QEMU_STACK_SIZE", "size", "bytes of the first thread's stack, or with k or M", stack_size),
+    row("cpu", "QEMU_CPU", "model", "processor model; -cpu help lists them", model),
+    row("E", "QEMU_SET_ENV", "var=value", "give the program environment variables", set_variables),
+    row("U", "QEMU_UNSET_ENV", "var", "keep environment variables from the program", unset_variables),
+    row("0", "QEMU_ARGV0", "argv0", "what the program finds as its own name", |o, v| set(&mut o.argv0, v)),
+    row("r", "QEMU_UNAME", "uname", "release of the system that uname tells", |o, v| set(&mut o.release, v)),
+    row("B", "QEMU_GUEST_BASE", "address", "host address of the program's address 0", base),
+    row("R", "QEMU_RESERVED_VA", "size", "bytes of address space for the program", reserved),
+    row("t", "QEMU_RTSIG_MAP", "tsig hsig n[,...]", "n real-time signals of the program from tsig on are the host's from hsig on", signal_map),
+    row("d", "QEMU_LOG", "item[,...]", "what to log; -d help lists it", |o, v| { o.log = Some(text(v)); Ok(()) }),
+    row("dfilter", "QEMU_DFILTER", "range[,...]", "log code of these addresses only", |o, v| { o.log_filter = Some(text(v)); Ok(()) }),
+    row("D", "QEMU_LOG_FILENAME", "logfile", "where the log goes instead of standard error", |o, v| set(&mut o.log_file, v)),
+    row("p", "QEMU_PAGESIZE", "pagesize", "without effect: pages are the host's", page_size),
+    row("one-insn-per-tb", "QEMU_ONE_INSN_PER_TB", "", "translate one instruction at a time", |o, _| { o.single = true; Ok(()) }),
+    row("tb-size", "QEMU_TB_SIZE", "size", "MiB of memory for translated code", tb_size),
+    row("strace", "QEMU_STRACE", "", "log system calls and their results", |o, _| { o.strace = true; Ok(()) }),
+    row("seed", "QEMU_RAND_SEED", "", "seed of what the program is given as random", seed),
+    row("trace", "QEMU_TRACE", "", "trace points", |o, _| ignore(o, "trace")),
+    row("version", "QEMU_VERSION", "", "show the version", |_, _| Err(Stop::Version)),
+    row("perfmap", "QEMU_PERFMAP", "", "tell perf where translated code is", |o, _| ignore(o, "perfmap")),
+    row("jitdump", "QEMU_JITDUMP", "", "tell perf what translated code is", |o, _| ignore(o, "jitdump")),
 ];
 
 impl Row {
@@ -380,8 +380,8 @@ fn help(name: Name<'_>, options: &Options) -> String {
     let isa = name.isa;
     let mut text = format!(
         "usage: qemu-{isa} [options] program [arguments...]\n\
-         Linux CPU emulator (compiled for {isa} emulation)\n\n\
-         Options and associated environment variables:\n\n\
+         Runs a Linux program made for {isa}.\n\n\
+         Options, and environment variables that stand for them:\n\n\
          {:<20} {:<20} Description\n",
         "Argument", "Env-variable"
     );
@@ -411,16 +411,8 @@ pub fn default_prefix(isa: &str) -> String {
 }
 
 const EXPLANATION: &str = "\
-You can use -E and -U options or the QEMU_SET_ENV and
-QEMU_UNSET_ENV environment variables to set and unset
-environment variables for the target process.
-It is possible to provide several variables by separating them
-by commas in getsubopt(3) style. Additionally it is possible to
-provide the -E and -U options multiple times.
-The following lines are equivalent:
-    -E var1=val2 -E var2=val2 -U LD_PRELOAD -U LD_DEBUG
-    -E var1=val2,var2=val2 -U LD_PRELOAD,LD_DEBUG
-    QEMU_SET_ENV=var1=val2,var2=val2 QEMU_UNSET_ENV=LD_PRELOAD,LD_DEBUG
-Note that if you provide several changes to a single variable
-the last change will stay in effect.
+-E and -U take several variables with commas between them, and may be given several times; what is said last counts:
+    -E LANG=C -E TZ=UTC -U LD_PRELOAD
+    -E LANG=C,TZ=UTC -U LD_PRELOAD
+    QEMU_SET_ENV=LANG=C,TZ=UTC QEMU_UNSET_ENV=LD_PRELOAD
 ";
