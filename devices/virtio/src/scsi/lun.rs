@@ -72,7 +72,7 @@ pub struct LunConfig {
 
 /// State of a unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, SavedState)]
-struct State {
+pub struct State {
     #[n(1)]
     attention: Option<[u8; 3]>,
     #[n(2)]
@@ -423,14 +423,19 @@ impl Lun {
         SavedState::save(&State { write_cache, ..self.state.clone() })
     }
 
-    /// Takes over saved state.
+    /// What saved state says; nothing is taken over yet.
     ///
     /// # Errors
     /// The first field that does not fit.
-    pub fn restore(&mut self, value: &Value) -> Result<(), RestoreError> {
-        self.state.restore(value)?;
-        self.config.disk.set_write_cache(self.state.write_cache);
-        self.state.write_cache = false;
-        Ok(())
+    pub fn parse(&self, value: &Value) -> Result<State, RestoreError> {
+        let mut state = self.state.clone();
+        state.restore(value)?;
+        Ok(state)
+    }
+
+    /// Takes over saved state.
+    pub fn take_over(&mut self, state: State) {
+        self.config.disk.set_write_cache(state.write_cache);
+        self.state = State { write_cache: false, ..state };
     }
 }

@@ -716,14 +716,15 @@ impl VirtioDevice for ScsiHost {
             return Err(RestoreError::new("is out of range").within("state"));
         }
         let units = record.iter().find(|(n, _)| *n == 2).map(|(_, v)| v);
-        match units {
-            Some(Value::List(units)) if units.len() == self.units.len() => {
-                for (unit, saved) in self.units.iter_mut().zip(units) {
-                    unit.restore(saved).map_err(|e| e.within("units"))?;
-                }
-            }
+        let units = match units {
+            Some(Value::List(units)) if units.len() == self.units.len() => units,
             _ => return Err(RestoreError::new("other units").within("units")),
-        }
+        };
+        // All of them, or none.
+        let parsed: Result<Vec<_>, _> =
+            self.units.iter().zip(units).map(|(unit, saved)| unit.parse(saved)).collect();
+        let parsed = parsed.map_err(|e| e.within("units"))?;
+        self.units.iter_mut().zip(parsed).for_each(|(unit, state)| unit.take_over(state));
         self.state = state;
         self.started = true;
         Ok(())

@@ -5,6 +5,7 @@ use crate::harness::{Driver, Machine, Mmio, Part, RAM, RAM_LEN, Transport, disk}
 use crate::{Backends, Drive, VirtioDevice, build, build_child};
 use device::Part as _;
 use graph::{DiskOptions, Memory};
+use state::Value;
 use std::sync::Arc;
 
 struct Disks(Vec<(&'static str, Drive)>);
@@ -280,4 +281,26 @@ fn task_management_resets_units_and_state_is_saved() {
     other.slot.restore(&state::decode(&state::encode(&saved)).unwrap()).unwrap();
     assert_eq!(other.slot.save(), saved);
     assert_eq!(command(&mut d, HD, "000000000000", &[], 0).3, [6, 0x29, 0]);
+}
+
+#[test]
+fn a_state_that_one_unit_refuses_changes_no_other() {
+    let mut host = adapter().1;
+    let saved = host.save();
+    let mut damaged = saved.clone();
+    let Value::Record(fields) = &mut damaged else { panic!("a record") };
+    let Value::List(units) = &mut fields[1].1 else { panic!("its units") };
+    // The first unit's tray is open; the second's is neither open nor closed.
+    for (unit, tray) in units.iter_mut().zip([1, 2]) {
+        let Value::Record(fields) = unit else { panic!("a unit") };
+        fields[3].1 = Value::Unsigned(tray);
+    }
+    assert!(host.restore(&damaged).is_err());
+    assert_eq!(host.save(), saved);
+    let Value::Record(fields) = &mut damaged else { panic!("a record") };
+    let Value::List(units) = &mut fields[1].1 else { panic!("its units") };
+    let Value::Record(fields) = &mut units[1] else { panic!("a unit") };
+    fields[3].1 = Value::Unsigned(0);
+    host.restore(&damaged).unwrap();
+    assert_eq!(host.save(), damaged);
 }
