@@ -1,7 +1,9 @@
 //! Copying what one node shows to another: what `convert`, `dd`, `commit` and `rebase` do.
 //!
 //! A cursor hands out pieces of the source, each with what is known about it; workers read them at
-//! the same time and write them in order (or not, if the user prefers speed to a tidy target).
+//! the same time and write them in order (or not, if the user prefers speed to a tidy target). Two workers
+//! copy what is in the host's memory faster than many, whose buffers no cache of the processor holds: the others
+//! begin when a piece is compressed or takes its time.
 
 use crate::order::Turns;
 use crate::zeroes::{Run, runs};
@@ -9,14 +11,19 @@ use crate::{Progress, Status, Stores};
 use graph::{Compress, ExtentKind, Image, Node, WriteFlags, ZeroFlags};
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 /// Bytes that a worker reads at a time.
 const BUFFER: u64 = 2 << 20;
 /// Longest range of zeroes written at a time.
 const ZEROES: u64 = 1 << 30;
+/// A piece that takes longer to read comes from afar.
+const PROMPT: Duration = Duration::from_millis(4);
+/// Workers for content that is in memory.
+const FEW: usize = 2;
 /// Most workers.
 pub const MAX_WORKERS: usize = 16;
 
@@ -109,6 +116,9 @@ pub struct Copy<'a> {
     done: AtomicU64,
     floor: Mutex<Floor>,
     stop: AtomicBool,
+    /// Workers that have not begun yet, and whether they are wanted.
+    held_back: AtomicUsize,
+    wanted: AtomicBool,
     failed: Mutex<Option<CopyError>>,
     salvaged: Mutex<Vec<Salvaged>>,
     started: Instant,
@@ -172,6 +182,9 @@ impl<'a> Copy<'a> {
             return Err(CopyError { side: Side::Target, offset: 0, error });
         }
         let start = options.start.min(size);
+        let workers = options.workers.clamp(1, MAX_WORKERS);
+        let all = compress.is_some() || !options.in_order;
+        let few = if all { workers } else { workers.min(FEW) };
         let copy = Self {
             source,
             target,
@@ -184,16 +197,16 @@ impl<'a> Copy<'a> {
             done: AtomicU64::new(start),
             floor: Mutex::new(Floor { until: start, ahead: BTreeMap::new() }),
             stop: AtomicBool::new(false),
+            held_back: AtomicUsize::new(workers - few),
+            wanted: AtomicBool::new(false),
             failed: Mutex::default(),
             salvaged: Mutex::default(),
             started: Instant::now(),
         };
         progress.at(start, size);
         std::thread::scope(|scope| {
-            for _ in 1..options.workers.clamp(1, MAX_WORKERS) {
-                scope.spawn(|| copy.work());
-            }
-            copy.work();
+            copy.hire(scope, few - 1);
+            copy.work(scope);
         });
         let failed = copy.failed.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut salvaged = copy.salvaged.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -201,10 +214,19 @@ impl<'a> Copy<'a> {
         failed.map_or(Ok(salvaged), Err)
     }
 
+    fn hire<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, count: usize) {
+        for _ in 0..count {
+            scope.spawn(move || self.work(scope));
+        }
+    }
+
     /// Does pieces until none is left or one failed.
-    fn work(&self) {
+    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
         let mut buf = Vec::new();
         while !self.stop.load(Ordering::Relaxed) {
+            if self.wanted.load(Ordering::Relaxed) {
+                self.hire(scope, self.held_back.swap(0, Ordering::Relaxed));
+            }
             let piece = match self.next() {
                 Ok(Some(piece)) => piece,
                 Ok(None) => return,
@@ -286,6 +308,9 @@ impl<'a> Copy<'a> {
             }
             Err(error) => return Err(CopyError { side: Side::Status, offset, error }),
         };
+        if kind == ExtentKind::Compressed {
+            self.wanted.store(true, Ordering::Relaxed);
+        }
         let kind = match kind {
             ExtentKind::Unallocated if !self.options.leave_unallocated => ExtentKind::Zero,
             ExtentKind::Compressed => ExtentKind::Data,
@@ -344,7 +369,12 @@ impl<'a> Copy<'a> {
         }
         // Pieces of data are at most a unit long.
         buf.resize(piece.len as usize, 0);
-        match self.source.read_at(piece.offset, buf) {
+        let began = Instant::now();
+        let read = self.source.read_at(piece.offset, buf);
+        if began.elapsed() > PROMPT {
+            self.wanted.store(true, Ordering::Relaxed);
+        }
+        match read {
             Ok(()) => Ok(()),
             Err(_) if self.options.salvage => {
                 self.salvage(piece.offset, buf);
