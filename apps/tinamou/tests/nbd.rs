@@ -102,6 +102,20 @@ fn a_server_in_the_background_can_be_called_at_once() {
     must(Whose::Ours, "qemu-io", &["-f", "raw", "-c", "read -P 0 0 1M", URI], &within);
 }
 
+/// Whoever waits for the process it started finds the reason why there is no server.
+#[test]
+fn a_server_that_fails_in_the_background_says_so_before_it_is_waited_for() {
+    let within = folder("fork-fails");
+    for _ in 0..50 {
+        let said = std::fs::File::create(within.join("said")).unwrap();
+        let args = ["--fork", "-k", "socket", "-f", "raw", "nothing"];
+        let status = tool(Whose::Ours, "qemu-nbd", &args, &within).stderr(said).status().unwrap();
+        let said = std::fs::read_to_string(within.join("said")).unwrap();
+        assert_eq!(status.code(), Some(1));
+        assert!(said.contains("nothing") && said.ends_with('\n'), "{said:?}");
+    }
+}
+
 /// What the client of a server with TLS is told.
 fn info(whose: Whose, object: Option<&str>, options: &str, within: &Path) -> Output {
     let image = format!("driver=nbd,server.type=unix,server.path=socket,export=disk{options}");

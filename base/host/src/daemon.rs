@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::process::ExitCode;
 
@@ -16,9 +17,10 @@ pub enum Side {
     Back(Waiting),
 }
 
-/// The process in the background, while somebody still waits for it. Dropping it says that it failed.
+/// The process in the background, while somebody still waits for it. Its end before [`Waiting::release`] says
+/// that it failed. Dropping this says nothing: what it has to say of its failure must be written before.
 #[derive(Debug)]
-pub struct Waiting(File);
+pub struct Waiting(ManuallyDrop<File>);
 
 /// Makes a process without a terminal. The one that was started waits here for what it says.
 ///
@@ -53,7 +55,7 @@ pub fn split() -> io::Result<Side> {
     // Who leads a session can get a terminal again by opening one; its child cannot.
     // SAFETY: there is one thread, so the child has all there is.
     match unsafe { libc::fork() } {
-        0 | -1 => Ok(Side::Back(Waiting(writer))),
+        0 | -1 => Ok(Side::Back(Waiting(ManuallyDrop::new(writer)))),
         // SAFETY: _exit does not return, and nothing here needs to be cleaned up.
         _ => unsafe { libc::_exit(0) },
     }
@@ -65,7 +67,7 @@ impl Waiting {
     ///
     /// # Errors
     /// The host has no `/dev/null` or no root folder.
-    pub fn release(mut self) -> io::Result<()> {
+    pub fn release(self) -> io::Result<()> {
         std::env::set_current_dir("/")?;
         let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
         for stream in [libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO] {
@@ -74,6 +76,6 @@ impl Waiting {
                 return Err(io::Error::last_os_error());
             }
         }
-        self.0.write_all(&[0])
+        ManuallyDrop::into_inner(self.0).write_all(&[0])
     }
 }
