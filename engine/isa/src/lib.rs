@@ -472,6 +472,40 @@ pub struct Helper<G: Guest> {
     pub quiet: bool,
 }
 
+/// Makes an ISA's table of helpers, `HELPERS`, and `HelperIndex`, which names its rows: the two cannot
+/// drift apart. A row has a name, the name in listings, the function, and, where they are true, `float` and `quiet`
+/// of [`Helper`].
+#[macro_export]
+macro_rules! helpers {
+    ($guest:ty; $($(#[$doc:meta])* $id:ident $name:literal $run:path $(, float: $float:literal)? $(, quiet: $quiet:literal)?;)*) => {
+        /// Row of a helper in the table.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u16)]
+        pub enum HelperIndex { $($(#[$doc])* $id),* }
+
+        impl HelperIndex {
+            /// As IR names it.
+            pub const fn id(self) -> ::ir::HelperId {
+                ::ir::HelperId(self as u16)
+            }
+        }
+
+        impl From<HelperIndex> for ::ir::HelperId {
+            fn from(index: HelperIndex) -> Self {
+                index.id()
+            }
+        }
+
+        /// Every helper.
+        pub static HELPERS: &[$crate::Helper<$guest>] = &[$($crate::Helper {
+            name: $name,
+            run: $run,
+            float: false $(|| $float)?,
+            quiet: false $(|| $quiet)?,
+        }),*];
+    };
+}
+
 /// Floating-point exception flags that the host's units collected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FpFlags {

@@ -6,36 +6,8 @@
 use crate::hart::Riscv;
 use crate::{helpers_atomic as atomic, helpers_bits as bits, helpers_crypto as crypto};
 use crate::{helpers_float as float, helpers_sys as sys, vector};
-use ir::HelperId;
-use isa::Helper;
 
-macro_rules! helpers {
-    ($($(#[$doc:meta])* $id:ident $name:literal $run:path, float: $float:literal $(, quiet: $quiet:literal)?;)*) => {
-        /// Row of a helper in the table.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u16)]
-        pub enum HelperIndex { $($(#[$doc])* $id),* }
-
-        /// Every helper.
-        pub static HELPERS: &[Helper<Riscv>] =
-            &[$(Helper { name: $name, run: $run, float: $float, quiet: false $(|| $quiet)? }),*];
-    };
-}
-
-impl HelperIndex {
-    /// As IR names it.
-    pub const fn id(self) -> HelperId {
-        HelperId(self as u16)
-    }
-}
-
-impl From<HelperIndex> for HelperId {
-    fn from(index: HelperIndex) -> Self {
-        index.id()
-    }
-}
-
-helpers! {
+isa::helpers! { Riscv;
     // Control and status registers, privileged instructions: helpers_sys.rs.
     /// A CSR instruction (instruction, operand): the old value. Not for fflags, frm, fcsr.
     Csr "csr" sys::csr, float: false;

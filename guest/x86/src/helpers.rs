@@ -8,40 +8,8 @@ use crate::{
     helpers_integer as integer, helpers_save as save, helpers_segment as segment,
     helpers_simd as simd, helpers_system as system, helpers_x87 as x87,
 };
-use ir::HelperId;
-use isa::Helper;
 
-macro_rules! helpers {
-    ($($(#[$doc:meta])* $id:ident $name:literal $run:path $(, float: $float:literal)? $(, quiet: $quiet:literal)?;)*) => {
-        /// Row of a helper in the table.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u16)]
-        pub enum HelperIndex { $($(#[$doc])* $id),* }
-
-        /// Every helper.
-        pub static HELPERS: &[Helper<X86>] = &[$(Helper {
-            name: $name,
-            run: $run,
-            float: false $(|| $float)?,
-            quiet: false $(|| $quiet)?,
-        }),*];
-    };
-}
-
-impl HelperIndex {
-    /// As IR names it.
-    pub const fn id(self) -> HelperId {
-        HelperId(self as u16)
-    }
-}
-
-impl From<HelperIndex> for HelperId {
-    fn from(index: HelperIndex) -> Self {
-        index.id()
-    }
-}
-
-helpers! {
+isa::helpers! { X86;
     // Traps.
     /// Exception (vector, error code, bytes to go on).
     Raise "raise" system::raise;
