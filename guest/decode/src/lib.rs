@@ -46,15 +46,25 @@ pub fn compile(sources: &[Source], show: &str) -> Result<String, Vec<SpecError>>
 ///
 /// Prints the mistakes and fails if there are any.
 pub fn build(folder: &str, show: &str, output: &str) -> ExitCode {
+    build_with(folder, "insn", output, |sources| compile(sources, show))
+}
+
+/// For build scripts: compiles the files of `folder` that end with `extension` into `$OUT_DIR/<output>`.
+fn build_with(
+    folder: &str,
+    extension: &str,
+    output: &str,
+    compile: impl FnOnce(&[Source]) -> Result<String, Vec<SpecError>>,
+) -> ExitCode {
     println!("cargo::rerun-if-changed={folder}");
-    let sources = match read_folder(Path::new(folder)) {
+    let sources = match read_files(Path::new(folder), extension) {
         Ok(sources) => sources,
         Err(e) => {
             println!("cargo::error={folder}: {e}");
             return ExitCode::FAILURE;
         }
     };
-    let text = match compile(&sources, show) {
+    let text = match compile(&sources) {
         Ok(text) => text,
         Err(errors) => {
             errors.iter().for_each(|e| println!("cargo::error={e}"));

@@ -9,9 +9,7 @@ mod parse;
 
 use crate::error::{Place, SpecError};
 use crate::syntax::Source;
-use std::path::Path;
 use std::process::ExitCode;
-use std::{env, fs};
 
 /// The words of an ISA's maps.
 #[derive(Clone, Debug)]
@@ -98,25 +96,5 @@ pub fn compile(sources: &[Source], language: &Language) -> Result<String, Vec<Sp
 ///
 /// Prints the mistakes and fails if there are any.
 pub fn build(folder: &str, language: &Language, output: &str) -> ExitCode {
-    println!("cargo::rerun-if-changed={folder}");
-    let sources = match crate::read_files(Path::new(folder), "map") {
-        Ok(sources) => sources,
-        Err(e) => {
-            println!("cargo::error={folder}: {e}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let text = match compile(&sources, language) {
-        Ok(text) => text,
-        Err(errors) => {
-            errors.iter().for_each(|e| println!("cargo::error={e}"));
-            return ExitCode::FAILURE;
-        }
-    };
-    let path = Path::new(&env::var_os("OUT_DIR").unwrap_or_default()).join(output);
-    if let Err(e) = fs::write(&path, text) {
-        println!("cargo::error={}: {e}", path.display());
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
+    crate::build_with(folder, "map", output, |sources| compile(sources, language))
 }
