@@ -5,7 +5,8 @@ use crate::X86;
 use crate::helpers_integer::mmu;
 use crate::helpers_simd::MXCSR_MASK;
 use crate::helpers_x87::set_words;
-use crate::state::{OPMASK_AT, State, X87_AT, ZMM_BYTES};
+use crate::image::{COMPONENTS, pieces, register, set_register, status_word};
+use crate::state::{State, ZMM_BYTES};
 use crate::trap::Trap;
 use ir::MemOp;
 use isa::Cpu;
@@ -35,16 +36,6 @@ fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
     bytes[at..at + len].iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
-fn register(state: &State, i: u64) -> [u8; 10] {
-    let at = X87_AT + 16 * ((state.ftop + i) as usize & 7);
-    std::array::from_fn(|k| state.vectors.0[at + k])
-}
-
-fn set_register(state: &mut State, i: u64, bytes: &[u8]) {
-    let at = X87_AT + 16 * ((state.ftop + i) as usize & 7);
-    state.vectors.0[at..at + 10].copy_from_slice(&bytes[..10]);
-}
-
 /// The tag word in two bits for each register: in use, zero, special, empty.
 fn tags(state: &State) -> u16 {
     let tag = |physical: usize| {
@@ -59,11 +50,6 @@ fn tags(state: &State) -> u16 {
         }
     };
     (0..8).map(|physical| tag(physical) << (2 * physical)).sum()
-}
-
-/// The status word with TOP.
-fn status_word(state: &State) -> u16 {
-    (state.fsw | state.ftop << 11) as u16
 }
 
 fn environment(state: &State, size: u64) -> Vec<u8> {
@@ -207,22 +193,8 @@ pub fn fxrstor(cpu: &mut Cpu<'_, X86>, [at, size, _]: [u64; 3]) -> Result64 {
     Ok(0)
 }
 
-/// What XSAVE keeps beside the legacy region: the bit, where in the standard format, and how long it is.
-pub(crate) const COMPONENTS: [(u32, usize, usize); 4] =
-    [(2, 576, 256), (5, 1088, 64), (6, 1152, 512), (7, 1664, 1024)];
 const HEADER: u64 = 512;
 const COMPACTED: u64 = 1 << 63;
-
-/// Where a component's bytes are in the region of vectors, piece by piece.
-fn pieces(component: u32, count: usize) -> Vec<(usize, usize)> {
-    let upper = |from: usize, len: usize| move |n: usize| (n * ZMM_BYTES + from, len);
-    match component {
-        2 => (0..count).map(upper(16, 16)).collect(),
-        5 => vec![(OPMASK_AT, 64)],
-        6 => (0..count).map(upper(32, 32)).collect(),
-        _ => (16..16 + count).map(upper(0, 64)).collect(),
-    }
-}
 
 /// The components that are asked for (edx:eax) and enabled.
 fn requested(state: &State) -> u64 {

@@ -7,52 +7,78 @@ use crate::state::{OPMASK_AT, State, X87_AT, ZMM_BYTES};
 pub const LEGACY: usize = 512;
 /// Bytes of the header behind it.
 pub const HEADER: usize = 64;
-/// Components beside x87 and SSE: bit, place, bytes of each of their pieces, where these begin in the
-/// region of vectors, how far they are apart there, how many.
-const COMPONENTS: [(u32, usize, usize, usize, usize, usize); 4] = [
-    (2, 576, 16, 16, ZMM_BYTES, 16),
-    (5, 1088, 8, OPMASK_AT, 8, 8),
-    (6, 1152, 32, 32, ZMM_BYTES, 16),
-    (7, 1664, 64, 16 * ZMM_BYTES, ZMM_BYTES, 16),
-];
+/// What there is beside the legacy region: the bit, where in the standard form, and how long it is.
+pub(crate) const COMPONENTS: [(u32, usize, usize); 4] =
+    [(2, 576, 256), (5, 1088, 64), (6, 1152, 512), (7, 1664, 1024)];
+
+/// Where the bytes of a component are in the region of vectors, piece by piece, if code has `count` vectors.
+pub(crate) fn pieces(component: u32, count: usize) -> Vec<(usize, usize)> {
+    let upper = |from: usize, len: usize| move |n: usize| (n * ZMM_BYTES + from, len);
+    match component {
+        2 => (0..count).map(upper(16, 16)).collect(),
+        5 => vec![(OPMASK_AT, 64)],
+        6 => (0..count).map(upper(32, 32)).collect(),
+        _ => (16..16 + count).map(upper(0, 64)).collect(),
+    }
+}
+
+fn register_at(state: &State, i: u64) -> usize {
+    X87_AT + 16 * ((state.ftop + i) as usize & 7)
+}
+
+/// ST(i).
+pub(crate) fn register(state: &State, i: u64) -> [u8; 10] {
+    let at = register_at(state, i);
+    std::array::from_fn(|k| state.vectors.0[at + k])
+}
+
+/// Sets ST(i) to the first ten bytes.
+pub(crate) fn set_register(state: &mut State, i: u64, bytes: &[u8]) {
+    let at = register_at(state, i);
+    state.vectors.0[at..at + 10].copy_from_slice(&bytes[..10]);
+}
+
+/// The status word with TOP.
+pub(crate) fn status_word(state: &State) -> u16 {
+    (state.fsw & !0x3800 | (state.ftop & 7) << 11) as u16
+}
+
+/// Bytes of the image of the components whose bits are set.
+pub(crate) fn len(enabled: u64) -> usize {
+    let used = COMPONENTS.iter().filter(|(bit, ..)| enabled >> bit & 1 != 0);
+    used.map(|(_, at, len)| at + len).fold(LEGACY + HEADER, usize::max)
+}
 
 impl State {
     /// Bytes of the image of what XCR0 enables.
     pub fn image_len(&self) -> usize {
-        let used = COMPONENTS.iter().filter(|c| self.xcr0 >> c.0 & 1 != 0);
-        used.map(|c| c.1 + c.2 * c.5).fold(LEGACY + HEADER, usize::max)
-    }
-
-    fn st_at(&self, i: usize) -> usize {
-        X87_AT + 16 * ((self.ftop as usize + i) & 7)
+        len(self.xcr0)
     }
 
     /// The registers in XSAVE's standard form.
     pub fn image(&self) -> Vec<u8> {
         let mut out = vec![0; self.image_len()];
-        let fsw = self.fsw as u16 & !0x3800 | (self.ftop as u16 & 7) << 11;
         out[..2].copy_from_slice(&(self.fcw as u16).to_le_bytes());
-        out[2..4].copy_from_slice(&fsw.to_le_bytes());
+        out[2..4].copy_from_slice(&status_word(self).to_le_bytes());
         out[4] = self.ftw as u8;
         out[24..28].copy_from_slice(&(self.mxcsr as u32).to_le_bytes());
         out[28..32].copy_from_slice(&0xffff_u32.to_le_bytes());
         for i in 0..8 {
-            let (from, to) = (self.st_at(i), 32 + 16 * i);
-            out[to..to + 10].copy_from_slice(&self.vectors.0[from..from + 10]);
+            out[32 + 16 * i..][..10].copy_from_slice(&register(self, i as u64));
         }
         for i in 0..16 {
             let (from, to) = (ZMM_BYTES * i, 160 + 16 * i);
             out[to..to + 16].copy_from_slice(&self.vectors.0[from..from + 16]);
         }
         let mut present = 3u64;
-        for (bit, at, len, from, step, count) in COMPONENTS {
+        for (bit, mut to, _) in COMPONENTS {
             if self.xcr0 >> bit & 1 == 0 {
                 continue;
             }
             present |= 1 << bit;
-            for i in 0..count {
-                let (from, to) = (from + step * i, at + len * i);
+            for (from, len) in pieces(bit, 16) {
                 out[to..to + len].copy_from_slice(&self.vectors.0[from..from + len]);
+                to += len;
             }
         }
         out[LEGACY..LEGACY + 8].copy_from_slice(&present.to_le_bytes());
@@ -69,8 +95,7 @@ impl State {
         self.mxcsr = word(24) | word(26) << 16;
         self.mxcsr &= 0xffff;
         for i in 0..8 {
-            let (to, from) = (self.st_at(i), 32 + 16 * i);
-            self.vectors.0[to..to + 10].copy_from_slice(&head[from..from + 10]);
+            set_register(self, i as u64, &head[32 + 16 * i..]);
         }
         for i in 0..16 {
             let (to, from) = (ZMM_BYTES * i, 160 + 16 * i);
@@ -79,18 +104,18 @@ impl State {
         let present = image.get(LEGACY..LEGACY + 8).map_or(0, |bytes| {
             bytes.iter().rev().fold(0, |value: u64, byte| value << 8 | u64::from(*byte))
         });
-        for (bit, at, len, to, step, count) in COMPONENTS {
+        for (bit, mut from, _) in COMPONENTS {
             if self.xcr0 >> bit & 1 == 0 || image.len() < LEGACY + HEADER {
                 continue;
             }
-            for i in 0..count {
-                let (to, from) = (to + step * i, at + len * i);
+            for (to, len) in pieces(bit, 16) {
                 let there = present >> bit & 1 != 0;
                 let bytes = image.get(from..from + len).filter(|_| there);
                 match bytes {
                     Some(bytes) => self.vectors.0[to..to + len].copy_from_slice(bytes),
                     None => self.vectors.0[to..to + len].fill(0),
                 }
+                from += len;
             }
         }
     }

@@ -1,18 +1,11 @@
 //! What CPUID answers (SDM volume 2, CPUID; APM volume 3, appendix E).
 
 use super::{Config, FEATURES, Feature};
+use crate::image::{self, COMPONENTS};
 use crate::state::{CR4_OSXSAVE, State, XCR0_AVX512};
 
 /// EAX, EBX, ECX, EDX.
 pub type Answer = [u32; 4];
-
-/// Components of XSAVE beyond x87 and SSE: bit, size, offset, the feature that brings it.
-const COMPONENTS: [(u32, u32, u32, Feature); 4] = [
-    (2, 256, 576, Feature::Avx),
-    (5, 64, 1088, Feature::Avx512f),
-    (6, 512, 1152, Feature::Avx512f),
-    (7, 1024, 1664, Feature::Avx512f),
-];
 
 /// Four letters.
 fn letters(text: &[u8], at: usize) -> u32 {
@@ -72,23 +65,22 @@ impl Config {
         if !self.features.has(Feature::Xsave) {
             return [0; 4];
         }
-        let components = || COMPONENTS.iter().filter(|c| self.features.has(c.3));
-        let supported = components().fold(3, |bits, c| bits | 1 << c.0);
-        let size = |bits: u32| {
-            let used = COMPONENTS.iter().filter(|c| bits >> c.0 & 1 != 0);
-            used.fold(576, |size, c| size.max(c.1 + c.2))
-        };
+        let supported = self.xcr0();
+        // No component ends behind the first pages.
+        let size = |enabled: u64| image::len(enabled) as u32;
         match sub {
-            0 => [supported, size(state.xcr0 as u32), size(supported), 0],
+            0 => [supported as u32, size(state.xcr0), size(supported), 0],
             1 => {
                 let mut answer = [0; 4];
                 self.add_features(&mut answer, 0xd, 1);
                 answer
             }
-            _ => match components().find(|c| c.0 == sub) {
-                Some((_, size, offset, _)) => [*size, *offset, 0, 0],
-                None => [0; 4],
-            },
+            _ => {
+                let known =
+                    |(bit, ..): &&(u32, usize, usize)| *bit == sub && supported >> bit & 1 != 0;
+                let component = COMPONENTS.iter().find(known);
+                component.map_or([0; 4], |(_, at, len)| [*len as u32, *at as u32, 0, 0])
+            }
         }
     }
 
