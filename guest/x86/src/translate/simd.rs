@@ -233,13 +233,23 @@ impl Translator<'_, '_> {
         i: &Insn,
         op: impl FnOnce(&mut Self, Type, Operand) -> Operand,
     ) {
+        if let Some((ty, value)) = self.of_one_vector(i, op) {
+            self.put_vector(i, 0, ty, value);
+        }
+    }
+
+    /// What an operation makes of the only source, unless vectors are disabled.
+    fn of_one_vector(
+        &mut self,
+        i: &Insn,
+        op: impl FnOnce(&mut Self, Type, Operand) -> Operand,
+    ) -> Option<(Type, Operand)> {
         if !self.vectors_enabled(i) {
-            return;
+            return None;
         }
         let ty = Self::vector_type(i);
         let a = self.vector_operand(i, 1, ty);
-        let value = op(self, ty, a);
-        self.put_vector(i, 0, ty, value);
+        Some((ty, op(self, ty, a)))
     }
 
     /// The same with results that are integers, for a general register.
@@ -248,13 +258,9 @@ impl Translator<'_, '_> {
         i: &Insn,
         op: impl FnOnce(&mut Self, Type, Operand) -> Operand,
     ) {
-        if !self.vectors_enabled(i) {
-            return;
+        if let Some((_, value)) = self.of_one_vector(i, op) {
+            self.write(i, 0, value);
         }
-        let ty = Self::vector_type(i);
-        let a = self.vector_operand(i, 1, ty);
-        let value = op(self, ty, a);
-        self.write(i, 0, value);
     }
 
     /// Computes what may raise exceptions of SSE: where some are unmasked, they come before the result
