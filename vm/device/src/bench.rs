@@ -16,22 +16,19 @@ pub fn assert_saves_and_restores(device: &dyn Device, fresh: &mut dyn Device) {
     assert_eq!(fresh.save(), saved, "save, restore, save differs");
 }
 
-/// A small seeded generator (xorshift64*), so that random tests replay.
+/// A small seeded generator, so that random tests replay.
 #[derive(Clone, Debug)]
-pub struct SeededRandom(u64);
+pub struct SeededRandom(seeded::Random);
 
 impl SeededRandom {
     /// A generator whose sequence `seed` decides.
     pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Self(seeded::Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1))
     }
 
     /// The next number.
     pub fn next_u64(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        self.0.next()
     }
 
     /// A number below `limit`; 0 for an empty range.

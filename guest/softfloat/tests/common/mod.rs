@@ -78,19 +78,16 @@ pub fn arithmetic(env: &Env) -> Flags {
     Flags::from_bits(env.flags.riscv())
 }
 
-/// xorshift64*: the same operands in every run.
-pub struct Random(u64);
+/// The same operands in every run.
+pub struct Random(seeded::Random);
 
 impl Random {
     pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Self(seeded::Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1))
     }
 
     pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        self.0.next()
     }
 
     pub fn below(&mut self, n: u64) -> u64 {
