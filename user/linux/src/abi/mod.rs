@@ -11,9 +11,11 @@ use crate::calls::Entry;
 use crate::errno::Errno;
 use crate::options::Options;
 use crate::space::Space;
+use cpu::{Exit, VirtualCpu};
 use elf::program::Flavour;
-use isa::Event;
-use runtime::{Kicker, ProcessMemory};
+use isa::{Event, UserGuest};
+use runtime::{Kicker, ProcessMemory, Vcpu};
+use state::SavedState;
 use std::any::Any;
 use std::sync::Arc;
 
@@ -86,6 +88,17 @@ pub fn by_name(name: &str) -> Option<&'static Abi> {
 /// The architecture that runs what this was made for.
 pub fn of(flavour: &Flavour) -> Option<&'static Abi> {
     ABIS.iter().copied().find(|abi| abi.runs(flavour))
+}
+
+/// Runs a program until it wants something, or somebody wants its thread.
+fn run<G: UserGuest>(vcpu: &mut Vcpu<G>) -> Option<Event>
+where
+    G::State: SavedState,
+{
+    match vcpu.run() {
+        Exit::Trap => vcpu.take_event(),
+        Exit::Kicked | Exit::Halted | Exit::Debug => None,
+    }
 }
 
 /// The processors of a process: what they have in common.

@@ -10,7 +10,7 @@ use crate::errno::{Done, Errno};
 use crate::options::Options;
 use crate::space::Space;
 use crate::thread::Thread;
-use cpu::{Exit, VirtualCpu};
+use cpu::VirtualCpu;
 use isa::Event;
 use riscv::{Config, Feature, Riscv, State, Xlen, model};
 use runtime::{Kicker, ProcessMemory, Vcpu, Width};
@@ -20,7 +20,9 @@ use std::sync::Arc;
 const TRAMPOLINE: &[u8] = &[0x93, 0x08, 0xb0, 0x08, 0x73, 0x00, 0x00, 0x00];
 
 /// `riscv64`.
-pub static RISCV64: Abi = Abi {
+pub static RISCV64: Abi = WIDE;
+
+const WIDE: Abi = Abi {
     name: "riscv64",
     machine: elf::EM_RISCV,
     bits: 64,
@@ -43,22 +45,13 @@ pub static RISCV64: Abi = Abi {
 /// `riscv32`.
 pub static RISCV32: Abi = Abi {
     name: "riscv32",
-    machine: elf::EM_RISCV,
     bits: 32,
-    big_endian: false,
     uname: "riscv32",
     release: [5, 4, 0],
     numbers: generic::NUMBERS_32,
-    own: CALLS,
-    trampoline: TRAMPOLINE,
-    platform: None,
-    has_restorer: false,
-    tls_first: true,
-    packed_events: false,
-    padded_times: false,
-    stat: crate::layout::generic_stat,
     machine_for: |options| make(options, Xlen::Rv32),
     models: || models("riscv32"),
+    ..WIDE
 };
 
 /// Calls of this architecture.
@@ -221,10 +214,7 @@ impl Hart {
 
 impl Processor for Hart {
     fn run(&mut self) -> Option<Event> {
-        match self.vcpu.run() {
-            Exit::Trap => self.vcpu.take_event(),
-            Exit::Kicked | Exit::Halted | Exit::Debug => None,
-        }
+        super::run(&mut self.vcpu)
     }
 
     fn kicker(&self) -> Kicker {

@@ -12,7 +12,7 @@ use crate::errno::{Done, Errno};
 use crate::options::Options;
 use crate::space::Space;
 use crate::thread::Thread;
-use cpu::{Exit, VirtualCpu};
+use cpu::VirtualCpu;
 use isa::{Event, Guest};
 use runtime::{Kicker, ProcessMemory, Vcpu, Width};
 use std::any::Any;
@@ -29,7 +29,9 @@ const TRAMPOLINE_32: &[u8] =
 const RT_RETURN_32: u64 = 8;
 
 /// `x86_64`.
-pub static X86_64: Abi = Abi {
+pub static X86_64: Abi = LONG;
+
+const LONG: Abi = Abi {
     name: "x86_64",
     machine: 62,
     bits: 64,
@@ -54,20 +56,14 @@ pub static I386: Abi = Abi {
     name: "i386",
     machine: 3,
     bits: 32,
-    big_endian: false,
     uname: "i686",
-    release: [3, 2, 0],
     numbers: x86_numbers::NUMBERS_32,
-    own: CALLS,
     trampoline: TRAMPOLINE_32,
     platform: Some("i686"),
-    has_restorer: true,
     tls_first: true,
-    packed_events: true,
-    padded_times: true,
     stat: crate::layout::i386_stat64,
     machine_for: |options| make(options, false),
-    models,
+    ..LONG
 };
 
 /// Calls of this architecture.
@@ -219,10 +215,7 @@ fn copy_segment(state: &mut State, from: &State, number: u8) {
 
 impl Processor for Cpu {
     fn run(&mut self) -> Option<Event> {
-        match self.vcpu.run() {
-            Exit::Trap => self.vcpu.take_event(),
-            Exit::Kicked | Exit::Halted | Exit::Debug => None,
-        }
+        super::run(&mut self.vcpu)
     }
 
     fn kicker(&self) -> Kicker {

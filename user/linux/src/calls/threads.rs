@@ -94,39 +94,17 @@ pub fn clone3(thread: &mut Thread, args: &Args) -> Done {
     for (word, chunk) in words.iter_mut().zip(bytes[..known].chunks_exact(8)) {
         *word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
     }
-    let [
-        flags,
-        pidfd,
-        child_tid,
-        parent_tid,
-        exit_signal,
-        stack,
-        stack_size,
-        tls,
-        set_tid,
-        set_tid_len,
-        cgroup,
-    ] = words;
+    let [flags, pidfd, child_tid, parent_tid, exit_signal, stack, rest @ ..] = words;
+    let [stack_size, tls, set_tid, set_tid_len, cgroup] = rest;
     if (stack == 0) != (stack_size == 0) || exit_signal > 64 {
         return Err(Errno::EINVAL);
     }
     let stack = stack.wrapping_add(stack_size);
-    make(
-        thread,
-        &Wish {
-            flags,
-            pidfd,
-            child_tid,
-            parent_tid,
-            exit_signal,
-            stack,
-            stack_size,
-            tls,
-            set_tid,
-            set_tid_len,
-            cgroup,
-        },
-    )
+    #[rustfmt::skip]
+    let wish = Wish {
+        flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_len, cgroup,
+    };
+    make(thread, &wish)
 }
 
 pub fn fork(thread: &mut Thread, _: &Args) -> Done {
