@@ -93,9 +93,9 @@ impl Lane {
                 drop(state);
                 let shared = Arc::clone(&self.shared);
                 let thread = std::thread::Builder::new().name(self.shared.name.clone());
-                if thread.spawn(move || shared.drive()).is_err() {
+                if thread.spawn(move || shared.work(IDLE)).is_err() {
                     // Without a thread, this one does it.
-                    self.shared.drive_here();
+                    self.shared.work(Duration::ZERO);
                 }
             }
         }
@@ -131,14 +131,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn drive(&self) {
-        self.work(IDLE);
-    }
-
-    fn drive_here(&self) {
-        self.work(Duration::ZERO);
-    }
-
+    /// Carries requests out until none came for a while.
     fn work(&self, idle: Duration) {
         // Others may have used up what the kernel has of them.
         let mut ring = Ring::new(self.interface).ok();
