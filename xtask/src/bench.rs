@@ -100,15 +100,15 @@ struct Options {
     write: bool,
     rounds: usize,
     with: Option<String>,
-    /// Compare CPU time of the emulator instead of time in the guest.
+    /// Compare CPU time of the emulator instead of time in the guest's program.
     busy: bool,
     names: Vec<String>,
 }
 
 impl Options {
-    fn parse(arguments: &[String]) -> Result<Self> {
-        let mut options =
-            Self { write: false, rounds: 5, with: None, busy: false, names: Vec::new() };
+    /// `rounds` unless the user says how many; programs must be among those that are `known`.
+    fn parse(arguments: &[String], rounds: usize, known: &[&str]) -> Result<Self> {
+        let mut options = Self { write: false, rounds, with: None, busy: false, names: Vec::new() };
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
             match word.as_str() {
@@ -119,9 +119,7 @@ impl Options {
                     options.rounds = number.filter(|&n| n > 0).ok_or("--rounds: how many?")?;
                 }
                 "--with" => options.with = Some(words.next().ok_or("--with: which?")?.clone()),
-                name if PROGRAMS.iter().any(|(known, _)| *known == name) => {
-                    options.names.push(name.to_string());
-                }
+                name if known.contains(&name) => options.names.push(name.to_owned()),
                 name => return Err(format!("unknown program '{name}'")),
             }
         }
@@ -142,7 +140,8 @@ pub fn run(arguments: &[String]) -> Result<()> {
     {
         return user::run(rest);
     }
-    let options = Options::parse(arguments)?;
+    let known: Vec<_> = PROGRAMS.iter().map(|(name, _)| *name).collect();
+    let options = Options::parse(arguments, 5, &known)?;
     let theirs = Emulator::installed()?;
     let ours = match &options.with {
         Some(program) => Emulator::other(program),

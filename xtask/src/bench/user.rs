@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use super::{Kind, PROGRAMS, Peer, VECTOR_CPU, keep, kind_of, measure, table};
+use super::{Kind, Options, PROGRAMS, Peer, VECTOR_CPU, keep, kind_of, measure, table};
 use crate::emulator;
 use crate::packages;
 use crate::tools::{self, Result};
@@ -20,40 +20,6 @@ const STARTS: usize = 10;
 const SYSCALLS: &str = "syscalls";
 /// Says nothing: what is measured is that it starts and ends.
 const START: &str = "start";
-
-struct Options {
-    write: bool,
-    rounds: usize,
-    with: Option<String>,
-    /// Compare CPU time of the emulator instead of time in the program.
-    busy: bool,
-    names: Vec<String>,
-}
-
-impl Options {
-    fn parse(arguments: &[String]) -> Result<Self> {
-        let mut options =
-            Self { write: false, rounds: 3, with: None, busy: false, names: Vec::new() };
-        let mut words = arguments.iter();
-        while let Some(word) = words.next() {
-            match word.as_str() {
-                "--write" => options.write = true,
-                "--cpu-time" => options.busy = true,
-                "--rounds" => {
-                    let number = words.next().and_then(|number| number.parse().ok());
-                    options.rounds = number.filter(|&n| n > 0).ok_or("--rounds: how many?")?;
-                }
-                "--with" => options.with = Some(words.next().ok_or("--with: which?")?.clone()),
-                name if names().any(|known| known == name) => options.names.push(name.into()),
-                name => return Err(format!("unknown program '{name}'")),
-            }
-        }
-        if options.names.is_empty() {
-            options.names = names().map(String::from).collect();
-        }
-        Ok(options)
-    }
-}
 
 /// Every program: those of the machine but the one that is about its code cache, and system calls.
 fn names() -> impl Iterator<Item = &'static str> {
@@ -73,7 +39,11 @@ enum Runner<'a> {
 /// # Errors
 /// When a peer is missing, fails, or computes something else.
 pub fn run(arguments: &[String]) -> Result<()> {
-    let options = Options::parse(arguments)?;
+    let known: Vec<_> = names().collect();
+    let mut options = Options::parse(arguments, 3, &known)?;
+    if options.names.is_empty() {
+        options.names = known.iter().map(ToString::to_string).collect();
+    }
     packages::need(&["gcc-riscv64-linux-gnu", "libc6-dev-riscv64-cross", "gcc"])?;
     installed()?;
     let (theirs, ours) = (
@@ -239,10 +209,12 @@ mod tests {
 
     #[test]
     fn options_name_programs_and_refuse_others() {
+        let known: Vec<_> = names().collect();
         let words = |text: &str| text.split(' ').map(String::from).collect::<Vec<_>>();
-        let options = Options::parse(&words("--cpu-time --rounds 2 fib syscalls")).unwrap();
+        let options =
+            Options::parse(&words("--cpu-time --rounds 2 fib syscalls"), 3, &known).unwrap();
         assert!(options.busy && options.rounds == 2 && options.names == ["fib", "syscalls"]);
-        assert!(Options::parse(&words("cold")).is_err());
-        assert!(Options::parse(&words("--rounds 0")).is_err());
+        assert!(Options::parse(&words("cold"), 3, &known).is_err());
+        assert!(Options::parse(&words("--rounds 0"), 3, &known).is_err());
     }
 }
