@@ -25,6 +25,12 @@ fn json(path: &str, format: &str) -> serde_json::Value {
     serde_json::from_str(&text).unwrap()
 }
 
+/// Makes a node `f` of a file.
+fn add_file(graph: &Arc<Graph>, path: &str) {
+    let keys = pairs(&format!("driver=file,node-name=f,filename={path}"));
+    add_blockdev(keys, &HostFiles, graph, &NoSecrets).unwrap();
+}
+
 #[test]
 fn images_are_made_in_nodes_and_known_to_the_peer() {
     let folder = Folder::new("create-node");
@@ -47,13 +53,7 @@ fn images_are_made_in_nodes_and_known_to_the_peer() {
         let path = folder.path(&format!("image{row}"));
         let graph = Graph::new();
         create(&graph, &format!("driver=file,filename={path},size=0")).unwrap();
-        add_blockdev(
-            pairs(&format!("driver=file,node-name=f,filename={path}")),
-            &HostFiles,
-            &graph,
-            &NoSecrets,
-        )
-        .unwrap();
+        add_file(&graph, &path);
         create(&graph, &format!("{options},file=f")).unwrap_or_else(|e| panic!("{options}: {e}"));
         graph.remove("f").unwrap();
         let driver = options.split([',', '=']).nth(1).unwrap();
@@ -78,13 +78,7 @@ fn what_cannot_be_made_is_refused_with_the_peers_words() {
     let text = |text: &str| create(&graph, text).unwrap_err().to_string();
     let file = format!("driver=file,filename={path},size=0");
     create(&graph, &file).unwrap();
-    add_blockdev(
-        pairs(&format!("driver=file,node-name=f,filename={path}")),
-        &HostFiles,
-        &graph,
-        &NoSecrets,
-    )
-    .unwrap();
+    add_file(&graph, &path);
     let nowhere = "Cannot find device='no' nor node-name='no'";
     assert_eq!(text("driver=qcow2,file=no,size=512"), nowhere);
     let odd = "Image size must be a multiple of 512 bytes";

@@ -69,27 +69,24 @@ fn expected(rounds: u64) -> u64 {
     rounds * (rounds - 1) / 2
 }
 
-#[test]
-fn a_function_that_is_rewritten_again_and_again_is_called_as_it_is() {
+fn a_rewritten_function_is_called_as_it_is(function: u64) {
     each(|process| {
-        process.put(FUNCTION, &[li(A0, 0), RET]);
-        for rounds in [1, 5, 300] {
-            let mut vcpu = rewriting(process, rounds, FUNCTION, FUNCTION);
-            assert_eq!(sum_of(&mut vcpu), expected(rounds as u64));
-        }
-    });
-}
-
-#[test]
-fn so_is_one_in_the_page_of_who_writes_it() {
-    each(|process| {
-        let function = CODE + 0x800;
         process.put(function, &[li(A0, 0), RET]);
         for rounds in [1, 5, 300] {
             let mut vcpu = rewriting(process, rounds, function, function);
             assert_eq!(sum_of(&mut vcpu), expected(rounds as u64));
         }
     });
+}
+
+#[test]
+fn a_function_that_is_rewritten_again_and_again_is_called_as_it_is() {
+    a_rewritten_function_is_called_as_it_is(FUNCTION);
+}
+
+#[test]
+fn so_is_one_in_the_page_of_who_writes_it() {
+    a_rewritten_function_is_called_as_it_is(CODE + 0x800);
 }
 
 #[test]
