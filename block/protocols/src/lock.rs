@@ -16,6 +16,8 @@ const REFUSED: u64 = 200;
 
 /// How often and how long to wait for a lock that may be gone in a moment.
 const GRACE_TRIES: u32 = 5;
+/// The same for a lock that no process holds that could be found.
+const ORPHAN_TRIES: u32 = 200;
 const GRACE: Duration = Duration::from_millis(10);
 
 /// Permission numbers with their names in messages.
@@ -116,14 +118,11 @@ fn check(
     permission: &'static str,
     shared: bool,
 ) -> Result<(), OpenError> {
-    match is_locked(file, byte) {
-        Ok(false) => Ok(()),
-        Ok(true) => Err(OpenError::Locked {
-            path: path.to_owned(),
-            permission,
-            shared,
-            holder: host::file::lock_holder(file, byte, 1),
-        }),
+    match lock_of_others(file, byte) {
+        Ok(None) => Ok(()),
+        Ok(Some(holder)) => {
+            Err(OpenError::Locked { path: path.to_owned(), permission, shared, holder })
+        }
         Err(e) if not_available(&e) => Ok(()),
         Err(e) => Err(OpenError::Host {
             operation: format!("{path}: Failed to check byte {byte}"),
@@ -132,16 +131,29 @@ fn check(
     }
 }
 
-/// Whether somebody else holds a lock on the byte, and not only for a moment: a child of any
-/// thread between fork and exec shares descriptors that its parent has closed already.
-fn is_locked(file: &File, byte: u64) -> io::Result<bool> {
-    for _ in 0..GRACE_TRIES {
+/// Whether somebody else holds a lock on the byte, and who, if that can be told.
+///
+/// Locks that are held for a moment only do not count: a child of any thread between fork and exec shares
+/// descriptors that its parent has closed already, and the kernel ends the requests in flight of a process that
+/// was killed, with the locks of their files, some time after the process is gone.
+fn lock_of_others(file: &File, byte: u64) -> io::Result<Option<Option<String>>> {
+    if is_free_soon(file, byte, GRACE_TRIES)? {
+        return Ok(None);
+    }
+    match host::file::lock_holder(file, byte, 1) {
+        None if is_free_soon(file, byte, ORPHAN_TRIES)? => Ok(None),
+        holder => Ok(Some(holder)),
+    }
+}
+
+fn is_free_soon(file: &File, byte: u64, tries: u32) -> io::Result<bool> {
+    for _ in 0..tries {
         if !host::file::is_locked_by_others(file, byte, 1)? {
-            return Ok(false);
+            return Ok(true);
         }
         std::thread::sleep(GRACE);
     }
-    host::file::is_locked_by_others(file, byte, 1)
+    Ok(!host::file::is_locked_by_others(file, byte, 1)?)
 }
 
 /// Some network file systems have no locks; the image is then opened without, as QEMU does.

@@ -2,10 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use graph::{DiskOptions, ExtentKind, Node, OpenError, WriteFlags, ZeroFlags};
 use protocols::{Access, CacheMode, File, FileOptions, Null};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 /// A file that is removed with the value.
 struct Temp(String);
@@ -159,10 +165,36 @@ fn a_null_disk_has_bounds_and_reads_zeroes_on_request() {
 
 #[test]
 fn a_null_device_takes_its_time() {
-    let slow = Null::new(1024, true).with_latency(std::time::Duration::from_millis(20));
+    let slow = Null::new(1024, true).with_latency(Duration::from_millis(20));
     let begun = std::time::Instant::now();
     slow.read_at(0, &mut [1; 512]).unwrap();
     slow.flush().unwrap();
-    assert!(begun.elapsed() >= std::time::Duration::from_millis(40));
+    assert!(begun.elapsed() >= Duration::from_millis(40));
     assert!(!slow.read_cached(0, &mut [1; 512]), "nothing is there at once");
+}
+
+/// As of a process that was killed: the kernel still ends its requests.
+#[test]
+fn a_lock_that_no_process_holds_is_waited_for() {
+    let temp = Temp::new("orphan", &[1; 512]);
+    let file = std::fs::File::open(&temp.0).unwrap();
+    let nobody_else_writes = 201;
+    host::file::lock_shared(&file, nobody_else_writes, 1).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let on_the_way = [file.as_fd()];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&on_the_way)));
+    sendmsg(&ours, &[IoSlice::new(&[0])], &mut control, SendFlags::empty()).unwrap();
+    drop(file);
+    std::thread::scope(|scope| {
+        let opened = scope.spawn(|| {
+            let access = Access::FORMAT_WRITE;
+            File::open(&FileOptions { access, ..temp.options() }).map(|_| ())
+        });
+        // Longer than what is held for a moment only is waited for.
+        std::thread::sleep(Duration::from_millis(200));
+        drop((ours, theirs));
+        opened.join().unwrap().unwrap();
+    });
 }
