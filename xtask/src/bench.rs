@@ -30,6 +30,10 @@ enum Kind {
     Float,
     /// Compiled for vectors and run on a machine that has them.
     Vectors,
+    /// Copies of memory, strings.
+    Memory,
+    /// What has units of its own in some processors.
+    Units,
     /// Not part of a mean.
     Alone,
 }

@@ -2,6 +2,9 @@
 
 use super::{COLD_INSTRUCTIONS, Kind, PROGRAMS, Peer};
 
+/// Programs and what they are about.
+type Programs<'a> = &'a [(&'static str, Kind)];
+
 /// Two values and how they compare.
 struct Row {
     name: String,
@@ -35,7 +38,7 @@ pub fn report(their: &Peer, our: &Peer, busy: bool) -> String {
     ));
     text.push_str(&head("program", "QEMU / Tinamou"));
     for (kind, title) in GROUPS {
-        let rows = group(kind, busy, their, our);
+        let rows = group(PROGRAMS, kind, busy, [their, our]);
         rows.iter().for_each(|row| text.push_str(&line(row)));
         if let Some(mean) = mean(&rows) {
             text.push_str(&format!("| **{title}, geometric mean** | | | **{mean:.2}** |\n"));
@@ -50,16 +53,18 @@ pub fn report(their: &Peer, our: &Peer, busy: bool) -> String {
 }
 
 /// Groups of programs that have a mean.
-const GROUPS: [(Kind, &str); 4] = [
+const GROUPS: [(Kind, &str); 6] = [
     (Kind::Integer, "integers"),
     (Kind::Calls, "calls"),
     (Kind::Float, "floating point"),
     (Kind::Vectors, "vectors"),
+    (Kind::Memory, "memory"),
+    (Kind::Units, "x87, ciphers"),
 ];
 
 /// The programs of a group.
-fn group(kind: Kind, busy: bool, their: &Peer, our: &Peer) -> Vec<Row> {
-    let programs = PROGRAMS.iter().filter(|(_, each)| *each == kind);
+fn group(programs: Programs<'_>, kind: Kind, busy: bool, [their, our]: [&Peer; 2]) -> Vec<Row> {
+    let programs = programs.iter().filter(|(_, each)| *each == kind);
     let row = |(name, _): &(&str, Kind)| compare(name, &key(name, busy), their, our);
     programs.filter_map(row).collect()
 }
@@ -68,11 +73,16 @@ fn key(name: &str, busy: bool) -> String {
     if busy { format!("{name} busy") } else { name.to_string() }
 }
 
-/// The report on programs in user mode, beside those of the host.
-pub fn user(their: &Peer, our: &Peer, host: &Peer, busy: bool) -> String {
+/// The report on programs in user mode for a guest, beside those of the host.
+pub fn user(
+    guest: &str,
+    programs: Programs<'_>,
+    [their, our, host]: [&Peer; 3],
+    busy: bool,
+) -> String {
     let clock = if busy { "CPU time" } else { "the program's time" };
     let mut text =
-        format!("### RISC-V (milliseconds of {clock}; QEMU / Tinamou: more is better)\n\n");
+        format!("### {guest} (milliseconds of {clock}; QEMU / Tinamou: more is better)\n\n");
     text.push_str("| program | QEMU | Tinamou | native | QEMU / Tinamou |\n");
     text.push_str("| --- | ---: | ---: | ---: | ---: |\n");
     let beside = |row: &Row| {
@@ -82,7 +92,7 @@ pub fn user(their: &Peer, our: &Peer, host: &Peer, busy: bool) -> String {
         format!("| {name} | {their:.2} | {our:.2} | {native} | {ratio:.2} |\n")
     };
     for (kind, title) in GROUPS {
-        let rows = group(kind, busy, their, our);
+        let rows = group(programs, kind, busy, [their, our]);
         rows.iter().for_each(|row| text.push_str(&beside(row)));
         if let Some(mean) = mean(&rows) {
             text.push_str(&format!("| **{title}, geometric mean** | | | | **{mean:.2}** |\n"));
