@@ -4,6 +4,7 @@ pub mod aio;
 mod calendar;
 pub mod daemon;
 pub mod device;
+pub mod extended;
 pub mod file;
 pub mod inherited;
 pub mod nbd;

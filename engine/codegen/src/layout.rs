@@ -238,6 +238,8 @@ pub struct Core {
     pub returns_limit: u64,
     /// The runtime's slow path: `extern "sysv64" fn(core, site) -> record`, zero to resume.
     pub slow: u64,
+    /// The ISA's table of leaf helpers: addresses of `extern "C"` functions.
+    pub leaves: u64,
     /// The runtime's own, for its slow path.
     pub owner: u64,
     /// Floating-point control and status while generated code runs.

@@ -189,6 +189,7 @@ impl<G: Guest> Run<'_, '_, G> {
             }
             OpKind::Cas => self.cpu.cas(mmu, mem, a, (b, c)),
             OpKind::Call => self.call(op.aux, [a, b, c]),
+            OpKind::Leaf => Ok(G::leaves()[usize::from(op.aux)](self.cpu.state, a, b, c)),
             OpKind::VCopyIn | OpKind::VCopyOut => self.call(op.aux, [c, a, b]),
             OpKind::VCopySomeIn | OpKind::VCopySomeOut => self.call(op.aux, [b >> 32, a, c]),
             _ => {

@@ -9,7 +9,7 @@
 
 use crate::ops::{AmoOp, Cond, Effects, FloatRules, FpCond, MemOp, OpKind, Rounding, Type};
 use crate::unit::{
-    Const, ExitKind, GuestReg, HelperId, Hint, Label, Op, Operand, Temp, Unit, Value,
+    Const, ExitKind, GuestReg, HelperId, Hint, Label, LeafId, Op, Operand, Temp, Unit, Value,
 };
 use crate::vector::{EXACTLY, Lane};
 
@@ -301,16 +301,32 @@ impl<'a> Builder<'a> {
 
     /// Calls a helper with up to three arguments; its result.
     pub fn call(&mut self, helper: HelperId, args: &[Operand]) -> Operand {
-        let zero = self.imm(0);
-        let arg = |i: usize| args.get(i).copied().unwrap_or(zero);
-        self.emit(OpKind::Call, Type::I64, helper.0, [arg(0), arg(1), arg(2)])
+        let args = self.padded(args);
+        self.emit(OpKind::Call, Type::I64, helper.0, args)
     }
 
     /// Calls a helper whose result does not matter.
     pub fn call_effect(&mut self, helper: HelperId, args: &[Operand]) {
+        let args = self.padded(args);
+        self.effect(OpKind::Call, Type::I64, helper.0, args);
+    }
+
+    /// Calls a leaf helper with up to three arguments; its result.
+    pub fn leaf(&mut self, leaf: LeafId, args: &[Operand]) -> Operand {
+        let args = self.padded(args);
+        self.emit(OpKind::Leaf, Type::I64, leaf.0, args)
+    }
+
+    /// Calls a leaf helper whose result does not matter.
+    pub fn leaf_effect(&mut self, leaf: LeafId, args: &[Operand]) {
+        let args = self.padded(args);
+        self.effect(OpKind::Leaf, Type::I64, leaf.0, args);
+    }
+
+    /// Arguments of a helper; those that are not given are zero.
+    fn padded(&mut self, args: &[Operand]) -> [Operand; 3] {
         let zero = self.imm(0);
-        let arg = |i: usize| args.get(i).copied().unwrap_or(zero);
-        self.effect(OpKind::Call, Type::I64, helper.0, [arg(0), arg(1), arg(2)]);
+        std::array::from_fn(|i| args.get(i).copied().unwrap_or(zero))
     }
 
     /// The bits of an integer as a float value.

@@ -23,7 +23,7 @@ pub use builder::{Builder, fold};
 pub use ops::{AmoOp, Cond, Effects, FloatRules, FpCond, MemOp, OpKind, Rounding, Type};
 pub use parse::ParseError;
 pub use unit::{
-    Const, ExitKind, GuestReg, HelperId, Hint, Label, Op, Operand, RegClass, RegInfo, Temp, Unit,
-    Value, VerifyError,
+    Const, ExitKind, GuestReg, HelperId, Hint, Label, LeafId, Op, Operand, RegClass, RegInfo, Temp,
+    Unit, Value, VerifyError,
 };
 pub use vector::{Aux, Form, Lane, Slot, VectorBytes, VectorRegion};

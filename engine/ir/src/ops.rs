@@ -207,6 +207,10 @@ operations! {
     /// Calls helper `aux`, which may read and change all guest state and may fault. The arguments
     /// are read before, the result is written after it.
     Call "call" 3 MEMORY;
+    /// Calls leaf helper `aux` with a, b and c: a function of the ISA's state that cannot fault or leave, and
+    /// neither touches guest memory nor computes with the host's vector units. It may read and write all of
+    /// the state but the guest registers that are pinned.
+    Leaf "leaf" 3 STATE;
 
     /// The 64 bits of an integer in a floating-point register, whatever the type.
     ToFloat "tofloat" 1 NONE;

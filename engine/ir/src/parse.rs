@@ -167,7 +167,9 @@ fn aux_of(kind: OpKind, text: &str) -> Option<u16> {
             Some(mem_of(mem)?.code() | code!(AmoOp, amo)? << MemOp::BITS)
         }
         OpKind::Sext | OpKind::Zext | OpKind::ToInt => text.parse().ok(),
-        OpKind::Call | OpKind::VCopyIn | OpKind::VCopyOut | OpKind::Label => bare?.parse().ok(),
+        OpKind::Call | OpKind::Leaf | OpKind::VCopyIn | OpKind::VCopyOut | OpKind::Label => {
+            bare?.parse().ok()
+        }
         OpKind::VCopySomeIn | OpKind::VCopySomeOut => bare?.parse().ok(),
         kind if kind.effects().has(Effects::FLAGS) || kind == OpKind::FUnbox => {
             let (number, rounding) = text.split_once('_').unwrap_or((text, "cur"));

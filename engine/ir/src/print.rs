@@ -100,7 +100,9 @@ fn qualifier(op: &Op) -> String {
         OpKind::Exit | OpKind::ExitIndirect => format!("_{}", Hint::from_code(op.aux).name()),
         OpKind::ExitLoop => format!("_{}", ExitKind::from_code(op.aux).name()),
         OpKind::Sext | OpKind::Zext | OpKind::ToInt => op.aux.to_string(),
-        OpKind::Call | OpKind::VCopyIn | OpKind::VCopyOut | OpKind::Label => format!("_{}", op.aux),
+        OpKind::Call | OpKind::Leaf | OpKind::VCopyIn | OpKind::VCopyOut | OpKind::Label => {
+            format!("_{}", op.aux)
+        }
         OpKind::VCopySomeIn | OpKind::VCopySomeOut => format!("_{}", op.aux),
         OpKind::FRelate if op.aux != 0 => "_signal".to_owned(),
         kind if kind.effects().has(Effects::FLAGS) || kind == OpKind::FUnbox => float(op),

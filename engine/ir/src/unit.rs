@@ -24,6 +24,10 @@ pub struct Label(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HelperId(pub u16);
 
+/// A leaf helper ([`OpKind::Leaf`]) of the ISA, by its row in the ISA's table of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LeafId(pub u16);
+
 /// An operand or destination, packed into 32 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Operand(u32);

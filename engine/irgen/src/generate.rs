@@ -1,7 +1,7 @@
 //! Makes units: valid ones, of every operation, that mostly do not end at once.
 
 use crate::Random;
-use crate::guest::{BUS, CODE, FFLAGS, FLOATS, INTS, PLAIN, REDIRECT, WINDOW, WRITABLE};
+use crate::guest::{BUS, CODE, FFLAGS, FLOATS, INTS, LEAF_ROWS, PLAIN, REDIRECT, WINDOW, WRITABLE};
 use crate::values::{float32, float64, integer};
 use ir::{
     AmoOp, Cond, Const, ExitKind, FloatRules, FpCond, GuestReg, Hint, MemOp, Op, OpKind, Operand,
@@ -596,12 +596,16 @@ impl Maker<'_, '_> {
     }
 
     fn call(&mut self) {
-        let helper = self.random.pick(PLAIN);
+        let (kind, rows) = match self.random.percent(50) {
+            true => (OpKind::Call, PLAIN),
+            false => (OpKind::Leaf, LEAF_ROWS),
+        };
+        let helper = self.random.pick(rows);
         let args = [self.int(), self.int(), self.int()];
         if self.random.percent(20) {
-            self.effect(OpKind::Call, Type::I64, helper, args);
+            self.effect(kind, Type::I64, helper, args);
         } else {
-            self.int_result(OpKind::Call, Type::I64, helper, args);
+            self.int_result(kind, Type::I64, helper, args);
         }
     }
 

@@ -4,7 +4,7 @@
 
 use ir::{Builder, ExitKind, GuestReg, MemOp, RegClass, RegInfo, Unit, VectorRegion};
 use isa::{
-    Access, CodeSource, Cpu, FloatControl, FpFlags, Guest, Helper, HostRounding, Mapping,
+    Access, CodeSource, Cpu, FloatControl, FpFlags, Guest, Helper, HostRounding, LeafFn, Mapping,
     MemoryFault, Mode,
 };
 use state::{Blob, RestoreError, Saved, SavedState, Value};
@@ -159,6 +159,29 @@ pub(crate) const COPY_SOME_OUT: u16 = 12;
 /// Helpers that do not set the pc.
 pub(crate) const PLAIN: &[u16] = &[0, 1, 2, 3, 5, 6, 7, 8];
 
+/// Leaf helpers.
+pub(crate) const LEAF_ROWS: &[u16] = &[LeafIndex::Pure as u16, LeafIndex::Vectors as u16];
+
+isa::leaves! { TestState;
+    /// A function of its arguments.
+    Pure leaf_pure;
+    /// Reads some registers and changes others.
+    Vectors leaf_vectors;
+}
+
+fn leaf_pure(_: &mut TestState, [a, b, c]: [u64; 3]) -> u64 {
+    a.wrapping_mul(5).wrapping_add(b.rotate_left(7)) ^ c
+}
+
+fn leaf_vectors(state: &mut TestState, [a, b, c]: [u64; 3]) -> u64 {
+    state.scratch = state.scratch.wrapping_add(a);
+    // These are not pinned.
+    state.x[2] ^= state.x[3].wrapping_mul(3).wrapping_add(state.f[1]);
+    let (from, to) = (a as usize % VECTOR_BYTES, b as usize % VECTOR_BYTES);
+    state.v.0[to] ^= c as u8;
+    u64::from(state.v.0[from])
+}
+
 const HELPERS: &[Helper<TestGuest>] = &[
     Helper {
         name: "pure",
@@ -291,6 +314,9 @@ impl Guest for TestGuest {
     }
     fn helpers() -> &'static [Helper<Self>] {
         HELPERS
+    }
+    fn leaves() -> &'static [LeafFn<TestState>] {
+        LEAVES
     }
     fn reg(state: &TestState, GuestReg(row): GuestReg) -> u64 {
         match usize::from(row) {

@@ -472,6 +472,35 @@ pub struct Helper<G: Guest> {
     pub quiet: bool,
 }
 
+/// What a leaf helper does: [`ir::OpKind::Leaf`] says what it may.
+pub type LeafFn<S> = extern "C" fn(&mut S, u64, u64, u64) -> u64;
+
+/// Makes an ISA's table of leaf helpers, `LEAVES`, and `LeafIndex`, which names its rows. A row has a name and the
+/// function, from the state and three arguments to the result.
+#[macro_export]
+macro_rules! leaves {
+    ($state:ty; $($(#[$doc:meta])* $id:ident $run:path;)*) => {
+        /// Row of a leaf helper in the table.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u16)]
+        pub enum LeafIndex { $($(#[$doc])* $id),* }
+
+        impl From<LeafIndex> for ::ir::LeafId {
+            fn from(index: LeafIndex) -> Self {
+                Self(index as u16)
+            }
+        }
+
+        /// Every leaf helper.
+        pub static LEAVES: &[$crate::LeafFn<$state>] = &[$({
+            extern "C" fn leaf(state: &mut $state, a: u64, b: u64, c: u64) -> u64 {
+                $run(state, [a, b, c])
+            }
+            leaf
+        }),*];
+    };
+}
+
 /// Makes an ISA's table of helpers, `HELPERS`, and `HelperIndex`, which names its rows: the two cannot
 /// drift apart. A row has a name, the name in listings, the function, and, where they are true, `float` and `quiet`
 /// of [`Helper`].
@@ -562,6 +591,10 @@ pub trait Guest: Send + Sync + Sized + 'static {
     fn registers() -> &'static [RegInfo];
     /// The functions that IR can call.
     fn helpers() -> &'static [Helper<Self>];
+    /// The leaf helpers that IR can call.
+    fn leaves() -> &'static [LeafFn<Self::State>] {
+        &[]
+    }
     /// Reads a register of the table.
     fn reg(state: &Self::State, reg: GuestReg) -> u64;
     /// Writes a register of the table.

@@ -180,7 +180,7 @@ fn observes(op: &Op) -> bool {
     let effects = op.kind.effects();
     match op.kind {
         OpKind::Insn | OpKind::Label => false,
-        OpKind::FlagsGet | OpKind::FlagsClear => true,
+        OpKind::FlagsGet | OpKind::FlagsClear | OpKind::Leaf => true,
         _ => effects.has(Effects::FAULTS) || effects.has(Effects::CONTROL),
     }
 }

@@ -372,7 +372,7 @@ impl Forward {
 
 /// Whether an operation may assign guest registers that it does not name.
 fn forgets(kind: OpKind) -> bool {
-    matches!(kind, OpKind::Call | OpKind::FlagsGet | OpKind::FlagsClear)
+    matches!(kind, OpKind::Call | OpKind::Leaf | OpKind::FlagsGet | OpKind::FlagsClear)
 }
 
 /// A number for an operand, the same for few others.

@@ -310,6 +310,8 @@ where
         // SAFETY: as above.
         unsafe { (*core).slow = slow_path::<G> as *const () as u64 };
         // SAFETY: as above.
+        unsafe { (*core).leaves = G::leaves().as_ptr() as u64 };
+        // SAFETY: as above.
         unsafe { (*core).mxcsr = mxcsr };
     }
 

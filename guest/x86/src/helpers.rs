@@ -4,6 +4,7 @@
 //! cannot drift apart. Arguments and results are described at the functions.
 
 use crate::processor::X86;
+use crate::state::State;
 use crate::{
     helpers_integer as integer, helpers_save as save, helpers_segment as segment,
     helpers_simd as simd, helpers_system as system, helpers_x87 as x87,
@@ -104,36 +105,10 @@ isa::helpers! { X86;
     // The x87: helpers_x87.rs.
     /// #MF if an exception is pending ().
     X87Check "x87_check" x87::check, quiet: true;
-    /// `fld` of memory (format, low half, high half).
-    X87Load "x87_load" x87::load, quiet: true;
-    /// `fld` of a register (its number).
-    X87Push "x87_push" x87::push, quiet: true;
-    /// `fld1` and its like (which).
-    X87Constant "x87_constant" x87::constant, quiet: true;
-    /// `fst` to memory (format, whether cut): the low half.
-    X87Store "x87_store" x87::store, quiet: true;
-    /// Pops ().
-    X87Pop "x87_pop" x87::pop, quiet: true;
-    /// `fadd` and its like (what, other operand).
-    X87Arithmetic "x87_arithmetic" x87::arithmetic, quiet: true;
-    /// `fcomi` and its like (register, whether quiet, pops): flags.
-    X87CompareFlags "x87_compare_flags" x87::compare_flags, quiet: true;
-    /// `fst` to a register (its number, pops).
-    X87Copy "x87_copy" x87::copy, quiet: true;
-    /// `fxch` (register).
-    X87Exchange "x87_exchange" x87::exchange, quiet: true;
-    /// `fcmov` (register, whether the condition holds).
-    X87MoveIf "x87_move_if" x87::move_if, quiet: true;
-    /// Instructions on the top of the stack (last byte of the encoding).
-    X87Unary "x87_unary" x87::unary, quiet: true;
-    /// `ffree` (register, pops).
-    X87Free "x87_free" x87::free, quiet: true;
     /// `fldcw` (value).
     X87SetControl "x87_set_control" x87::set_control;
     /// `fninit` ().
     X87Initialise "x87_initialise" x87::initialise;
-    /// `fnclex` ().
-    X87ClearExceptions "x87_clear_exceptions" x87::clear_exceptions, quiet: true;
 
     // Saved registers: helpers_save.rs.
     /// `fnstenv` (address, operand size).
@@ -152,4 +127,32 @@ isa::helpers! { X86;
     Xsave "xsave" save::xsave, float: true;
     /// `xrstor` (address, width of code).
     Xrstor "xrstor" save::xrstor, float: true;
+}
+
+isa::leaves! { State;
+    // The x87: helpers_x87.rs.
+    /// `fld` of memory (format, low half, high half).
+    X87Load x87::load;
+    /// `fld` of a register (its number).
+    X87Push x87::push;
+    /// `fld1` and its like (which).
+    X87Constant x87::constant;
+    /// `fst` to memory (format, whether cut): the low half.
+    X87Store x87::store;
+    /// `fadd` and its like (what, other operand).
+    X87Arithmetic x87::arithmetic;
+    /// `fcomi` and its like (register, whether quiet, pops): flags.
+    X87CompareFlags x87::compare_flags;
+    /// `fst` to a register (its number, pops).
+    X87Copy x87::copy;
+    /// `fxch` (register).
+    X87Exchange x87::exchange;
+    /// `fcmov` (register, whether the condition holds).
+    X87MoveIf x87::move_if;
+    /// Instructions on the top of the stack (last byte of the encoding).
+    X87Unary x87::unary;
+    /// `ffree` (register, pops).
+    X87Free x87::free;
+    /// `fnclex` ().
+    X87ClearExceptions x87::clear_exceptions;
 }

@@ -8,6 +8,7 @@ use crate::X86;
 use crate::helpers_simd::mxcsr_flags;
 use crate::state::{State, X87_AT, eflags};
 use crate::trap::{Exception, Trap};
+use host::extended::{self, Extended, Memory, Setting};
 use isa::Cpu;
 use softfloat::{
     Class, Env, ExtendedPrecision, F32, F64, F80, Flags, Float, Inexact, Quotient, Relation,
@@ -75,17 +76,84 @@ impl<'a> Fpu<'a> {
         self.state.ftw >> self.physical(i) & 1 != 0
     }
 
-    fn raw(&self, i: u64) -> u128 {
-        let at = X87_AT + 16 * self.physical(i);
-        let bytes = &self.state.vectors.0[at..at + 10];
-        bytes.iter().rev().fold(0, |value, byte| value << 8 | u128::from(*byte))
+    /// The registers, by physical number.
+    fn registers(&mut self) -> &mut [Extended; 8] {
+        let (_, after) = self.state.vectors.0.split_at_mut(X87_AT);
+        let (registers, _) = after.as_chunks_mut::<16>();
+        registers.first_chunk_mut().expect("the region has eight")
+    }
+
+    /// A register. Its parts are read as the host's unit writes them, which is faster.
+    fn raw(&mut self, i: u64) -> u128 {
+        let physical = self.physical(i);
+        let [a, b, c, d, e, f, g, h, low, high, ..] = self.registers()[physical];
+        let significand = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        u128::from(u16::from_le_bytes([low, high])) << 64 | u128::from(significand)
     }
 
     fn put(&mut self, i: u64, value: u128) {
         let physical = self.physical(i);
-        let at = X87_AT + 16 * physical;
-        self.state.vectors.0[at..at + 10].copy_from_slice(&value.to_le_bytes()[..10]);
+        let register = &mut self.registers()[physical];
+        register[..8].copy_from_slice(&(value as u64).to_le_bytes());
+        register[8..10].copy_from_slice(&((value >> 64) as u16).to_le_bytes());
         self.state.ftw |= 1 << physical;
+    }
+
+    /// How the host's unit is to compute, if it can do what this one would.
+    fn host(&self) -> Option<Setting> {
+        Setting::new(self.state.fcw as u16, (self.state.fsw & status::EXCEPTIONS) as u16)
+    }
+
+    /// Takes note of what the host's unit raised, all masked.
+    fn note_host(&mut self, word: u16) {
+        self.state.fsw |= u64::from(word) & (status::EXCEPTIONS | status::C1);
+    }
+
+    /// FADD and the others of its group on the host's unit, if that can do it; whether it did.
+    fn arithmetic_on_host(&mut self, operation: u64, other: Other, to_i: bool) -> bool {
+        let Some(setting) = self.host().filter(|_| self.in_use(0)) else { return false };
+        let top = self.physical(0);
+        let word = match other {
+            Other::Memory(format, value) => extended::with_memory(
+                setting,
+                operation as u8,
+                &mut self.registers()[top],
+                (format, value),
+            ),
+            Other::Register(i) if !self.in_use(i) => return false,
+            Other::Register(i) => {
+                let other = self.physical(i);
+                // Towards ST(i): what is reversed, is not.
+                let (to, by, operation) = match to_i {
+                    true => (other, top, operation ^ operation >> 2 & 1),
+                    false => (top, other, operation),
+                };
+                match self.registers().get_disjoint_mut([to, by]) {
+                    Ok([a, b]) => extended::arithmetic(setting, operation as u8, a, b),
+                    Err(_) => {
+                        let b = self.registers()[by];
+                        extended::arithmetic(
+                            setting,
+                            operation as u8,
+                            &mut self.registers()[to],
+                            &b,
+                        )
+                    }
+                }
+            }
+        };
+        self.note_host(word);
+        true
+    }
+
+    /// FCOM and the others of its group with a register, alike: C0, C2 and C3 at their places.
+    fn compare_on_host(&mut self, quiet: bool, i: u64) -> Option<u64> {
+        let setting = self.host().filter(|_| self.in_use(0) && self.in_use(i))?;
+        let (a, b) = (self.physical(0), self.physical(i));
+        let registers = self.registers();
+        let word = extended::compare(setting, quiet, &registers[a], &registers[b]);
+        self.note_host(word & !(status::C1 as u16));
+        Some(u64::from(word) & (status::C0 | status::C2 | status::C3))
     }
 
     fn pop(&mut self) {
@@ -160,6 +228,11 @@ impl<'a> Fpu<'a> {
             Relation::Equal => status::C3,
             Relation::Unordered => status::C0 | status::C2 | status::C3,
         };
+        self.set_codes(codes);
+    }
+
+    /// Sets C0, C2 and C3.
+    fn set_codes(&mut self, codes: u64) {
         let fsw = self.state.fsw & !(status::C0 | status::C2 | status::C3);
         self.state.fsw = fsw | codes;
     }
@@ -178,6 +251,13 @@ impl<'a> Fpu<'a> {
         self.set_relation(relation);
         self.finish()
     }
+}
+
+/// The other operand of an operation.
+#[derive(Clone, Copy)]
+enum Other {
+    Register(u64),
+    Memory(Memory, u64),
 }
 
 /// Raises #MF if an exception is pending ().
@@ -219,6 +299,18 @@ impl Format {
     fn new(code: u64) -> Self {
         Self::ALL[(code as usize & 15).min(8)]
     }
+
+    /// What the host's unit converts.
+    fn on_host(self) -> Option<Memory> {
+        Some(match self {
+            Self::Single => Memory::Single,
+            Self::Double => Memory::Double,
+            Self::Int16 => Memory::Int16,
+            Self::Int32 => Memory::Int32,
+            Self::Int64 => Memory::Int64,
+            _ => return None,
+        })
+    }
 }
 
 /// A value of a format in extended precision.
@@ -241,25 +333,34 @@ fn decimal_value(env: &mut Env, low: u64, high: u64) -> u128 {
 }
 
 /// FLD, FILD, FBLD: pushes a value (format, low and high half).
-pub fn load(cpu: &mut Cpu<'_, X86>, [format, low, high]: [u64; 3]) -> Result64 {
-    let mut fpu = Fpu::new(cpu.state);
+pub fn load(state: &mut State, [format, low, high]: [u64; 3]) -> u64 {
+    let mut fpu = Fpu::new(state);
     // An overflow of the stack is found before the value is looked at.
     if fpu.in_use(7) {
         fpu.push(INDEFINITE);
-        return Ok(0);
+        return 0;
     }
-    let value = widened(&mut fpu.env, Format::new(format), low, high);
+    let format = Format::new(format);
+    if let (Some(setting), Some(memory)) = (fpu.host(), format.on_host()) {
+        fpu.state.ftop = fpu.state.ftop.wrapping_sub(1) & 7;
+        let physical = fpu.physical(0);
+        fpu.state.ftw |= 1 << physical;
+        let word = extended::load(setting, memory, low, &mut fpu.registers()[physical]);
+        fpu.note_host(word);
+        return 0;
+    }
+    let value = widened(&mut fpu.env, format, low, high);
     let invalid = fpu.env.flags.contains(Flags::INVALID);
     // A denormal operand is pushed, masked or not.
     if fpu.finish() || !invalid {
         fpu.push(value);
     }
-    Ok(0)
+    0
 }
 
 /// FLD of a register (i).
-pub fn push(cpu: &mut Cpu<'_, X86>, [i, ..]: [u64; 3]) -> Result64 {
-    let mut fpu = Fpu::new(cpu.state);
+pub fn push(state: &mut State, [i, ..]: [u64; 3]) -> u64 {
+    let mut fpu = Fpu::new(state);
     match fpu.operands([i]) {
         Some(Ok([value])) => fpu.push(value),
         Some(Err(nan)) => {
@@ -269,7 +370,7 @@ pub fn push(cpu: &mut Cpu<'_, X86>, [i, ..]: [u64; 3]) -> Result64 {
         }
         None => {}
     }
-    Ok(0)
+    0
 }
 
 /// Constants as FLD1 and the others round them: the 64 bits cut, and whether up is nearer.
@@ -284,8 +385,8 @@ const CONSTANTS: [(u16, u64, bool); 7] = [
 ];
 
 /// FLD1, FLDL2T, FLDL2E, FLDPI, FLDLG2, FLDLN2, FLDZ (which).
-pub fn constant(cpu: &mut Cpu<'_, X86>, [which, ..]: [u64; 3]) -> Result64 {
-    let mut fpu = Fpu::new(cpu.state);
+pub fn constant(state: &mut State, [which, ..]: [u64; 3]) -> u64 {
+    let mut fpu = Fpu::new(state);
     let (exponent, significand, nearer) = CONSTANTS[which.min(6) as usize];
     let exact = significand << 1 == 0;
     let up = match fpu.env.rounding {
@@ -295,17 +396,23 @@ pub fn constant(cpu: &mut Cpu<'_, X86>, [which, ..]: [u64; 3]) -> Result64 {
     };
     let value = F80::from_parts(exponent, significand + u64::from(up));
     fpu.push(value);
-    Ok(0)
+    0
 }
 
 /// FST, FIST, FBSTP: the low half of ST(0) in a format (format, whether it is cut). Its upper half is left in
 /// `scratch[HIGH]`; `scratch[STORES]` has the status word that is to be, and 1 in its upper half if there is
 /// anything to be stored.
-pub fn store(cpu: &mut Cpu<'_, X86>, [format, cut, _]: [u64; 3]) -> Result64 {
-    let before = cpu.state.fsw;
-    let mut fpu = Fpu::new(cpu.state);
+pub fn store(state: &mut State, [format, cut, _]: [u64; 3]) -> u64 {
+    let before = state.fsw;
+    let mut fpu = Fpu::new(state);
     let format = Format::new(format);
-    let (value, goes_on) = if fpu.in_use(0) {
+    let host = fpu.host().zip(format.on_host());
+    let (value, goes_on) = if let (true, Some((setting, memory))) = (fpu.in_use(0), host) {
+        let physical = fpu.physical(0);
+        let (value, word) = extended::store(setting, memory, cut != 0, &fpu.registers()[physical]);
+        fpu.note_host(word);
+        (value.into(), true)
+    } else if fpu.in_use(0) {
         let raw = fpu.raw(0);
         let value = narrowed(&mut fpu.env, format, raw, cut != 0);
         (value, fpu.finish())
@@ -321,10 +428,10 @@ pub fn store(cpu: &mut Cpu<'_, X86>, [format, cut, _]: [u64; 3]) -> Result64 {
         };
         (nan, goes_on)
     };
-    cpu.state.scratch[HIGH] = (value >> 64) as u64;
-    cpu.state.scratch[STORES] = cpu.state.fsw | u64::from(goes_on) << 32;
-    cpu.state.fsw = before;
-    Ok(value as u64)
+    state.scratch[HIGH] = (value >> 64) as u64;
+    state.scratch[STORES] = state.fsw | u64::from(goes_on) << 32;
+    state.fsw = before;
+    value as u64
 }
 
 fn narrowed(env: &mut Env, format: Format, value: u128, cut: bool) -> u128 {
@@ -357,22 +464,33 @@ fn decimal_digits(env: &mut Env, value: u128) -> u128 {
     digits | u128::from(F80::sign(value)) << 79
 }
 
-/// Pops ST(0) ().
-pub fn pop(cpu: &mut Cpu<'_, X86>, _: [u64; 3]) -> Result64 {
-    let physical = cpu.state.ftop & 7;
-    cpu.state.ftw &= !(1 << physical);
-    cpu.state.ftop = (physical + 1) & 7;
-    Ok(0)
-}
-
 /// FADD and the others of their group. Bits 0 to 2 of the first argument: the operation, as ModRM has it; bits
 /// 3 and 4: pops; bit 5: the destination is ST(i), its number in bits 8 to 10; bits 12 to 15: the format of the
 /// other operand, whose value is the second argument; bit 16: comparisons are quiet.
-pub fn arithmetic(cpu: &mut Cpu<'_, X86>, [what, value, _]: [u64; 3]) -> Result64 {
-    let mut fpu = Fpu::new(cpu.state);
+pub fn arithmetic(state: &mut State, [what, value, _]: [u64; 3]) -> u64 {
+    let mut fpu = Fpu::new(state);
     let (operation, pops, i) = (what & 7, what >> 3 & 3, what >> 8 & 7);
     let format = Format::new(what >> 12);
     let (quiet, to_i) = (what & 1 << 16 != 0, what & 1 << 5 != 0);
+    let compares = operation & !1 == 2;
+    let done = match (format, format.on_host()) {
+        (Format::Register, _) if compares => match fpu.compare_on_host(quiet, i) {
+            Some(codes) => {
+                fpu.set_codes(codes);
+                true
+            }
+            None => false,
+        },
+        (Format::Register, _) => fpu.arithmetic_on_host(operation, Other::Register(i), to_i),
+        (_, Some(memory)) if !compares => {
+            fpu.arithmetic_on_host(operation, Other::Memory(memory, value), false)
+        }
+        _ => false,
+    };
+    if done {
+        (0..pops).for_each(|_| fpu.pop());
+        return 0;
+    }
     let operands = match format {
         Format::Register => fpu.operands([0, i]),
         _ => match fpu.operands([0]) {
@@ -383,13 +501,13 @@ pub fn arithmetic(cpu: &mut Cpu<'_, X86>, [what, value, _]: [u64; 3]) -> Result6
         },
     };
     let Some(operands) = operands else {
-        if operation & !1 == 2 {
+        if compares {
             fpu.set_relation(Relation::Unordered);
         }
-        return Ok(0);
+        return 0;
     };
     let denormal = fpu.take_denormal();
-    let goes_on = if operation == 2 || operation == 3 {
+    let goes_on = if compares {
         fpu.compare(quiet, operands, denormal)
     } else {
         let result = match operands {
@@ -409,7 +527,7 @@ pub fn arithmetic(cpu: &mut Cpu<'_, X86>, [what, value, _]: [u64; 3]) -> Result6
     if goes_on {
         (0..pops).for_each(|_| fpu.pop());
     }
-    Ok(0)
+    0
 }
 
 /// ST(0) with the other operand. What is reversed, by the name, depends on the destination; the codes do not.
@@ -425,66 +543,83 @@ fn binary(env: &mut Env, operation: u64, st: u128, other: u128) -> u128 {
 }
 
 /// FCOMI and FUCOMI (register; whether quiet; whether it pops): ZF, PF and CF.
-pub fn compare_flags(cpu: &mut Cpu<'_, X86>, [i, quiet, pops]: [u64; 3]) -> Result64 {
-    let mut fpu = Fpu::keeping_codes(cpu.state);
+pub fn compare_flags(state: &mut State, [i, quiet, pops]: [u64; 3]) -> u64 {
+    let mut fpu = Fpu::keeping_codes(state);
+    if let Some(codes) = fpu.compare_on_host(quiet != 0, i) {
+        if pops != 0 {
+            fpu.pop();
+        }
+        // C0, C2 and C3 are where CF, PF and ZF are in the byte above.
+        return codes >> 8;
+    }
     let relation = match fpu.operands([0, i]) {
         Some(Ok([a, b])) if quiet != 0 => F80::compare(&mut fpu.env, a, b),
         Some(Ok([a, b])) => F80::compare_signalling(&mut fpu.env, a, b),
         Some(Err(_)) => Relation::Unordered,
-        None => return Ok(eflags::ZF | eflags::PF | eflags::CF),
+        None => return eflags::ZF | eflags::PF | eflags::CF,
     };
     if fpu.finish() && pops != 0 {
         fpu.pop();
     }
-    Ok(match relation {
+    match relation {
         Relation::Greater => 0,
         Relation::Less => eflags::CF,
         Relation::Equal => eflags::ZF,
         Relation::Unordered => eflags::ZF | eflags::PF | eflags::CF,
-    })
+    }
 }
 
 /// FST and FSTP to a register (register; whether it pops).
-pub fn copy(cpu: &mut Cpu<'_, X86>, [i, pops, _]: [u64; 3]) -> Result64 {
-    let mut fpu = Fpu::new(cpu.state);
+pub fn copy(state: &mut State, [i, pops, _]: [u64; 3]) -> u64 {
+    let mut fpu = Fpu::new(state);
     match fpu.operands([0]) {
         Some(Ok([value])) | Some(Err(value)) => fpu.put(i, value),
-        None => return Ok(0),
+        None => return 0,
     }
     if pops != 0 {
         fpu.pop();
     }
-    Ok(0)
+    0
 }
 
 /// FXCH (register).
-pub fn exchange(cpu: &mut Cpu<'_, X86>, [i, ..]: [u64; 3]) -> Result64 {
-    let mut fpu = Fpu::new(cpu.state);
+pub fn exchange(state: &mut State, [i, ..]: [u64; 3]) -> u64 {
+    let mut fpu = Fpu::new(state);
     let empty = !fpu.in_use(0) || !fpu.in_use(i);
     if empty && !fpu.stack_fault(false) {
-        return Ok(0);
+        return 0;
     }
-    let value = |fpu: &Fpu<'_>, i: u64| if fpu.in_use(i) { fpu.raw(i) } else { INDEFINITE };
-    let (a, b) = (value(&fpu, 0), value(&fpu, i));
+    let value = |fpu: &mut Fpu<'_>, i: u64| if fpu.in_use(i) { fpu.raw(i) } else { INDEFINITE };
+    let (a, b) = (value(&mut fpu, 0), value(&mut fpu, i));
     fpu.put(0, b);
     fpu.put(i, a);
-    Ok(0)
+    0
 }
 
 /// FCMOV of a condition that holds (register).
-pub fn move_if(cpu: &mut Cpu<'_, X86>, [i, holds, _]: [u64; 3]) -> Result64 {
-    let mut fpu = Fpu::keeping_codes(cpu.state);
+pub fn move_if(state: &mut State, [i, holds, _]: [u64; 3]) -> u64 {
+    let mut fpu = Fpu::keeping_codes(state);
     match fpu.operands([0, i]) {
         Some(Ok([_, value])) if holds != 0 => fpu.put(0, value),
         Some(Err(nan)) => fpu.put(0, nan),
         _ => {}
     }
-    Ok(0)
+    0
 }
 
 /// Instructions on the top of the stack (the last byte of the encoding).
-pub fn unary(cpu: &mut Cpu<'_, X86>, [what, ..]: [u64; 3]) -> Result64 {
-    let mut fpu = Fpu::new(cpu.state);
+pub fn unary(state: &mut State, [what, ..]: [u64; 3]) -> u64 {
+    let mut fpu = Fpu::new(state);
+    if let (0xfa | 0xfc, true, Some(setting)) = (what, fpu.in_use(0), fpu.host()) {
+        let physical = fpu.physical(0);
+        let top = &mut fpu.registers()[physical];
+        let word = match what {
+            0xfa => extended::square_root(setting, top),
+            _ => extended::round(setting, top),
+        };
+        fpu.note_host(word);
+        return 0;
+    }
     match what {
         0xe5 => examine(&mut fpu),
         0xf1 | 0xf3 | 0xf9 => two_to_one(&mut fpu, what),
@@ -504,12 +639,12 @@ pub fn unary(cpu: &mut Cpu<'_, X86>, [what, ..]: [u64; 3]) -> Result64 {
                 if what == 0xe4 {
                     fpu.set_relation(Relation::Unordered);
                 }
-                return Ok(0);
+                return 0;
             };
             one_to_one(&mut fpu, what, operand);
         }
     }
-    Ok(0)
+    0
 }
 
 fn put_result(fpu: &mut Fpu<'_>, value: Result<u128, u128>) {
@@ -642,14 +777,14 @@ fn examine(fpu: &mut Fpu<'_>) {
 }
 
 /// FFREE (register; whether it pops).
-pub fn free(cpu: &mut Cpu<'_, X86>, [i, pops, _]: [u64; 3]) -> Result64 {
-    let mut fpu = Fpu::new(cpu.state);
+pub fn free(state: &mut State, [i, pops, _]: [u64; 3]) -> u64 {
+    let mut fpu = Fpu::new(state);
     let physical = fpu.physical(i);
     fpu.state.ftw &= !(1 << physical);
     if pops != 0 {
         fpu.pop();
     }
-    Ok(0)
+    0
 }
 
 /// Sets the control word (value).
@@ -680,7 +815,7 @@ pub fn initialise(cpu: &mut Cpu<'_, X86>, _: [u64; 3]) -> Result64 {
 }
 
 /// FNCLEX ().
-pub fn clear_exceptions(cpu: &mut Cpu<'_, X86>, _: [u64; 3]) -> Result64 {
-    cpu.state.fsw &= !(status::EXCEPTIONS | status::SF | status::ES | status::B);
-    Ok(0)
+pub fn clear_exceptions(state: &mut State, _: [u64; 3]) -> u64 {
+    state.fsw &= !(status::EXCEPTIONS | status::SF | status::ES | status::B);
+    0
 }

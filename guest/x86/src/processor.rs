@@ -2,7 +2,7 @@
 
 use crate::decode;
 use crate::flags::Cc;
-use crate::helpers::HELPERS;
+use crate::helpers::{HELPERS, LEAVES};
 use crate::model::{Config, Feature};
 use crate::state::{
     self, CR0_AM, CR0_EM, CR0_PE, CR0_TS, CR4_FSGSBASE, CR4_OSFXSR, CR4_OSXSAVE, REGISTERS, State,
@@ -11,8 +11,8 @@ use crate::state::{
 use crate::trap::{self, Exception, Trap};
 use ir::{Builder, GuestReg, RegInfo, VectorRegion};
 use isa::{
-    Access, CodeSource, Cpu, Event, FloatControl, FpFlags, Guest, Helper, HostRounding, Mapping,
-    MemoryFault, Mode, UserGuest,
+    Access, CodeSource, Cpu, Event, FloatControl, FpFlags, Guest, Helper, HostRounding, LeafFn,
+    Mapping, MemoryFault, Mode, UserGuest,
 };
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::mem::offset_of;
@@ -177,6 +177,10 @@ impl Guest for X86 {
 
     fn helpers() -> &'static [Helper<Self>] {
         HELPERS
+    }
+
+    fn leaves() -> &'static [LeafFn<State>] {
+        LEAVES
     }
 
     fn reg(state: &State, reg: GuestReg) -> u64 {

@@ -195,6 +195,11 @@ impl Allocator {
         Self::pool(class).contains(&host)
     }
 
+    /// The guest register that a host register is for.
+    pub(super) fn pin(&self, host: u8) -> Option<u8> {
+        Some(self.pin_map.0[usize::from(host)]).filter(|guest| *guest != CLEAN)
+    }
+
     pub(super) fn class_of(&self, guest: u8) -> Class {
         self.classes[usize::from(guest)]
     }

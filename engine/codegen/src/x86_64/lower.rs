@@ -278,7 +278,8 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn end_of_operation(&mut self, op: &Op) {
+    /// Operands that end here are gone.
+    pub(super) fn kill_operands(&mut self, op: &Op) {
         for operand in op.operands() {
             if let Value::Temp(t) = operand.value()
                 && self.last_use[t.0 as usize] <= self.at
@@ -286,6 +287,10 @@ impl<'a> Generator<'a> {
                 self.alloc.kill_temp(t.0);
             }
         }
+    }
+
+    fn end_of_operation(&mut self, op: &Op) {
+        self.kill_operands(op);
         if let Value::Temp(t) = op.dst.value()
             && self.last_use[t.0 as usize] == 0
         {
@@ -305,6 +310,7 @@ impl<'a> Generator<'a> {
             K::VCopySomeIn => self.vector_copy_some(op, false)?,
             K::VCopySomeOut => self.vector_copy_some(op, true)?,
             K::Call => self.call(op)?,
+            K::Leaf => self.leaf(op)?,
             K::ToFloat
             | K::ToInt
             | K::FBox
@@ -445,6 +451,18 @@ impl<'a> Generator<'a> {
         self.emit_evict(evict);
         self.alloc.give(Class::Int, reg.0, Owner::Scratch);
         Ok(())
+    }
+
+    /// Empties a shared register, and leaves it free.
+    pub(super) fn evict(&mut self, class: Class, host: u8) -> Result<(), CompileError> {
+        let evict = self.alloc.evict(class, host)?;
+        self.emit_evict(evict);
+        Ok(())
+    }
+
+    /// Where the guest register that a host register is for has its place in the state.
+    pub(super) fn pin(&self, host: Gpr) -> Option<Mem> {
+        self.alloc.pin(host.0).map(|guest| self.state_of(guest))
     }
 
     fn operand(&mut self, class: Class, operand: Operand) -> Result<u8, CompileError> {
@@ -655,7 +673,7 @@ impl<'a> Generator<'a> {
         let ops = &self.unit.ops;
         if self.target.no_chain
             || !ops.iter().any(&mut back)
-            || ops.iter().any(|op| op.kind == OpKind::Call)
+            || ops.iter().any(|op| matches!(op.kind, OpKind::Call | OpKind::Leaf))
         {
             return None;
         }

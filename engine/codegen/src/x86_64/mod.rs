@@ -11,6 +11,7 @@ pub mod asm;
 mod calls;
 mod float;
 mod integer;
+mod leaf;
 mod lower;
 mod memory;
 mod mxcsr;

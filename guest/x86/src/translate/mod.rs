@@ -28,7 +28,7 @@ pub(crate) use operand::Place;
 
 use crate::decode::{self, DecodeError, Fetch, Insn, Rep, Width};
 use crate::flags::Cc;
-use crate::helpers::HelperIndex;
+use crate::helpers::{HelperIndex, LeafIndex};
 use crate::model::Feature;
 use crate::processor::X86;
 use crate::state::{self, SCRATCH, SEG_BASE, SPLIT, mode, seg};
@@ -250,6 +250,14 @@ impl<'t, 'u> Translator<'t, 'u> {
 
     pub(crate) fn call_effect(&mut self, helper: HelperIndex, args: &[Operand]) {
         self.b.call_effect(helper.id(), args);
+    }
+
+    pub(crate) fn leaf(&mut self, leaf: LeafIndex, args: &[Operand]) -> Operand {
+        self.b.leaf(leaf.into(), args)
+    }
+
+    pub(crate) fn leaf_effect(&mut self, leaf: LeafIndex, args: &[Operand]) {
+        self.b.leaf_effect(leaf.into(), args);
     }
 
     /// Leaves for a linear address.

@@ -4,9 +4,9 @@ use super::simd::shapes;
 use super::{Place, Translator};
 use crate::decode::Insn;
 use crate::decode::traits::X87;
-use crate::helpers::HelperIndex;
+use crate::helpers::{HelperIndex, LeafIndex};
 use crate::helpers_x87::{Format, HIGH, STORES};
-use crate::state::{FCW, FSW, FTOP, mode};
+use crate::state::{FCW, FSW, FTOP, FTW, mode};
 use ir::{Cond, Operand};
 
 /// Bits of the first argument of [`HelperIndex::X87Arithmetic`].
@@ -20,10 +20,10 @@ const COMPARE: u64 = 2;
 
 impl X87 for Translator<'_, '_> {
     shapes! {
-        fp_unary by_last_byte(HelperIndex::X87Unary);
+        fp_unary by_last_byte(LeafIndex::X87Unary);
         fp_constant by_constant_number();
-        fp_push by_register(HelperIndex::X87Push);
-        fxch by_register(HelperIndex::X87Exchange);
+        fp_push by_register(LeafIndex::X87Push);
+        fxch by_register(LeafIndex::X87Exchange);
         fldenv with_memory(HelperIndex::LoadEnvironment, true);
         frstor with_memory(HelperIndex::X87Restore, true);
         fnstenv with_memory(HelperIndex::StoreEnvironment, false);
@@ -50,7 +50,7 @@ impl X87 for Translator<'_, '_> {
             let value = self.read(i, 0);
             let pops = u64::from(operation == COMPARE + 1) << POPS_AT;
             let what = self.b.imm(what | pops | (format as u64) << FORMAT_AT);
-            return self.call_effect(HelperIndex::X87Arithmetic, &[what, value]);
+            return self.leaf_effect(LeafIndex::X87Arithmetic, &[what, value]);
         }
         let compares = operation & !1 == COMPARE;
         let to_i = if i.opcode != 0xd8 && !compares { TO_I } else { 0 };
@@ -79,7 +79,7 @@ impl X87 for Translator<'_, '_> {
         let quiet = self.b.imm(u64::from(i.modrm_reg() == 5));
         let pops = self.b.imm(u64::from(i.opcode == 0xdf));
         let register = self.b.imm(u64::from(i.rm & 7));
-        let bits = self.call(HelperIndex::X87CompareFlags, &[register, quiet, pops]);
+        let bits = self.leaf(LeafIndex::X87CompareFlags, &[register, quiet, pops]);
         self.flags_are(bits);
     }
 
@@ -96,7 +96,7 @@ impl X87 for Translator<'_, '_> {
             place => (self.get(place, Self::size(i, 0)), self.b.imm(0)),
         };
         let format = self.b.imm(memory_format(i) as u64);
-        self.call_effect(HelperIndex::X87Load, &[format, low, high]);
+        self.leaf_effect(LeafIndex::X87Load, &[format, low, high]);
     }
 
     /// The value is stored before anything is popped and flags are set, as the store may fault.
@@ -119,14 +119,15 @@ impl X87 for Translator<'_, '_> {
             self.probe_store(i);
         }
         let (format, cut) = (self.b.imm(format as u64), self.b.imm(cut.into()));
-        let value = self.call(HelperIndex::X87Store, &[format, cut]);
+        let value = self.leaf(LeafIndex::X87Store, &[format, cut]);
         self.b.set_reg(Self::scratch(0), value);
-        let past = self.b.label();
-        if self.flags & mode::X87_EXACT != 0 {
+        let past = (self.flags & mode::X87_EXACT != 0).then(|| {
+            let past = self.b.label();
             let (word, high) = (self.b.reg(Self::scratch(STORES as u8)), self.b.imm(32));
             let (stores, zero) = (self.b.shr(word, high), self.b.imm(0));
             self.b.branch_if(Cond::Eq, stores, zero, past);
-        }
+            past
+        });
         let (address, value) = (self.b.reg(Self::scratch(3)), self.b.reg(Self::scratch(0)));
         let mem = self.mem(size.min(8));
         self.b.store(mem, address, 0, value);
@@ -135,9 +136,11 @@ impl X87 for Translator<'_, '_> {
             self.b.store(mem, address, 8, high);
         }
         if pops {
-            self.call_effect(HelperIndex::X87Pop, &[]);
+            self.pop_x87();
         }
-        self.b.place(past);
+        if let Some(past) = past {
+            self.b.place(past);
+        }
         let word = self.b.reg(Self::scratch(STORES as u8));
         let word = self.b.zext(word, 16);
         self.b.set_reg(FSW, word);
@@ -149,7 +152,7 @@ impl X87 for Translator<'_, '_> {
         }
         let pops = i.opcode != 0xdd || i.modrm_reg() == 3;
         let (register, pops) = (self.b.imm(u64::from(i.rm & 7)), self.b.imm(pops.into()));
-        self.call_effect(HelperIndex::X87Copy, &[register, pops]);
+        self.leaf_effect(LeafIndex::X87Copy, &[register, pops]);
     }
 
     fn fcmov(&mut self, i: &Insn) {
@@ -160,7 +163,7 @@ impl X87 for Translator<'_, '_> {
         let code = [2, 4, 6, 10][usize::from(i.modrm_reg() & 3)] | i.opcode & 1;
         let holds = self.condition_bit(code);
         let register = self.b.imm(u64::from(i.rm & 7));
-        self.call_effect(HelperIndex::X87MoveIf, &[register, holds]);
+        self.leaf_effect(LeafIndex::X87MoveIf, &[register, holds]);
     }
 
     fn ffree(&mut self, i: &Insn) {
@@ -169,7 +172,7 @@ impl X87 for Translator<'_, '_> {
         }
         let pops = self.b.imm(u64::from(i.opcode == 0xdf));
         let register = self.b.imm(u64::from(i.rm & 7));
-        self.call_effect(HelperIndex::X87Free, &[register, pops]);
+        self.leaf_effect(LeafIndex::X87Free, &[register, pops]);
     }
 
     fn fincstp(&mut self, i: &Insn) {
@@ -209,7 +212,7 @@ impl X87 for Translator<'_, '_> {
 
     fn fnclex(&mut self, i: &Insn) {
         if self.x87_enabled(i) {
-            self.call_effect(HelperIndex::X87ClearExceptions, &[]);
+            self.leaf_effect(LeafIndex::X87ClearExceptions, &[]);
         }
     }
 
@@ -261,27 +264,27 @@ impl Translator<'_, '_> {
     fn register_arithmetic(&mut self, i: &Insn, what: u64) {
         let i_bits = u64::from(i.rm & 7) << I_AT;
         let what = self.b.imm(what | i_bits | (Format::Register as u64) << FORMAT_AT);
-        self.call_effect(HelperIndex::X87Arithmetic, &[what]);
+        self.leaf_effect(LeafIndex::X87Arithmetic, &[what]);
     }
 
-    fn by_last_byte(&mut self, i: &Insn, helper: HelperIndex) {
+    fn by_last_byte(&mut self, i: &Insn, helper: LeafIndex) {
         if self.x87_begins(i) {
             let what = self.b.imm(u64::from(0xc0 | i.modrm_reg() << 3 | i.rm & 7));
-            self.call_effect(helper, &[what]);
+            self.leaf_effect(helper, &[what]);
         }
     }
 
     fn by_constant_number(&mut self, i: &Insn) {
         if self.x87_begins(i) {
             let which = self.b.imm(u64::from(i.rm & 7));
-            self.call_effect(HelperIndex::X87Constant, &[which]);
+            self.leaf_effect(LeafIndex::X87Constant, &[which]);
         }
     }
 
-    fn by_register(&mut self, i: &Insn, helper: HelperIndex) {
+    fn by_register(&mut self, i: &Insn, helper: LeafIndex) {
         if self.x87_begins(i) {
             let register = self.b.imm(u64::from(i.rm & 7));
-            self.call_effect(helper, &[register]);
+            self.leaf_effect(helper, &[register]);
         }
     }
 
@@ -299,6 +302,18 @@ impl Translator<'_, '_> {
         let word = self.b.reg(FSW);
         let word = self.b.and(word, keep);
         self.b.set_reg(FSW, word);
+    }
+
+    /// ST(0) is empty, and ST(1) the top.
+    fn pop_x87(&mut self) {
+        let (top, one, seven) = (self.b.reg(FTOP), self.b.imm(1), self.b.imm(7));
+        let bit = self.b.shl(one, top);
+        let in_use = self.b.reg(FTW);
+        let in_use = self.b.andnot(in_use, bit);
+        self.b.set_reg(FTW, in_use);
+        let next = self.b.add(top, one);
+        let next = self.b.and(next, seven);
+        self.b.set_reg(FTOP, next);
     }
 
     fn status_word(&mut self) -> Operand {
