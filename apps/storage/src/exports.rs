@@ -43,7 +43,6 @@ pub(crate) trait Export: Send + Sync {
 struct Entry {
     id: String,
     kind: String,
-    node: String,
     edge: Arc<Edge>,
     export: Box<dyn Export>,
 }
@@ -115,8 +114,8 @@ fn add(daemon: &Daemon, arguments: &Arguments) -> Answer {
     let growable = arguments.switch("growable").unwrap_or(false);
     let edge = edge(daemon, &member, writable, growable)?;
     let export = open(daemon, arguments, &edge)?;
-    let (id, kind, node) = (id.to_owned(), kind.to_owned(), node.to_owned());
-    lock(&daemon.exports.entries).push(Entry { id, kind, node, edge, export });
+    let (id, kind) = (id.to_owned(), kind.to_owned());
+    lock(&daemon.exports.entries).push(Entry { id, kind, edge, export });
     done()
 }
 
@@ -156,9 +155,8 @@ fn remove_named(daemon: &Daemon, id: &str, hard: bool) -> Answer {
 fn list(daemon: &Daemon, _: &Arguments) -> Answer {
     let entries = lock(&daemon.exports.entries);
     let one = |entry: &Entry| {
-        json!({
-            "id": entry.id, "type": entry.kind, "node-name": entry.node, "shutting-down": false
-        })
+        let node = entry.edge.target().map(|member| member.name().to_owned());
+        json!({"id": entry.id, "type": entry.kind, "node-name": node, "shutting-down": false})
     };
     Ok(entries.iter().rev().map(one).collect())
 }

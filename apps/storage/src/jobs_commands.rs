@@ -91,6 +91,7 @@ pub(crate) fn common(arguments: &Arguments) -> Common {
         speed: arguments.int("speed").unwrap_or(0),
         auto_finalize: arguments.switch("auto-finalize").unwrap_or(true),
         auto_dismiss: arguments.switch("auto-dismiss").unwrap_or(true),
+        filter_node_name: owned(arguments, "filter-node-name"),
         ..Common::default()
     }
 }

@@ -16,7 +16,7 @@ pub(crate) fn node(site: &Site, member: &Arc<Member>, flat: bool) -> Value {
     let mut about = crate::daemon::members(json!({
         "file": file_name(info, member),
         "node-name": member.name(),
-        "ro": facts.options.read_only || (facts.read_only && member.kind() != NodeKind::Filter),
+        "ro": (facts.options.read_only && !facts.options.auto_read_only) || (facts.read_only && member.kind() != NodeKind::Filter),
         "drv": info.driver,
         "backing_file_depth": depth,
         "active": true,

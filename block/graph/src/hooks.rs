@@ -95,17 +95,29 @@ impl Hooks {
         node: &dyn Node,
         act: impl FnOnce(&dyn Node) -> io::Result<()>,
     ) -> io::Result<()> {
-        let hooks = self.now();
-        let refused = hooks
-            .iter()
+        self.around_beside(None, change, node, act)
+    }
+
+    /// The same, but for the calls of one hook.
+    pub fn around_beside(
+        &self,
+        own: Option<&dyn Hook>,
+        change: Change,
+        node: &dyn Node,
+        act: impl FnOnce(&dyn Node) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let now = self.now();
+        let is_own = |hook: &dyn Hook| own.is_some_and(|own| std::ptr::addr_eq(own, hook));
+        let hooks = || now.iter().filter(|hook| !is_own(&***hook));
+        let refused = hooks()
             .enumerate()
             .find_map(|(row, hook)| hook.before(&change, node).err().map(|error| (row, error)));
         // Every hook that has let a change pass hears that it is over.
         let (passed, result) = match refused {
-            None => (hooks.len(), act(node)),
+            None => (now.len(), act(node)),
             Some((row, error)) => (row, Err(error)),
         };
-        hooks[..passed].iter().for_each(|hook| hook.after(&change));
+        hooks().take(passed).for_each(|hook| hook.after(&change));
         result
     }
 }

@@ -1,8 +1,9 @@
 //! A node as a member of a graph: its name, its users, what blocks it, and its hooks.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::hooks::Hooks;
+use crate::hooks::{Change, ChangeKind, Hook, Hooks};
 use crate::policy::{Discards, Governed, Policy};
 use crate::{DiskOptions, Edge, Node, NodeKind, OpenError, Permissions, Recipe, WriteThreshold};
 
@@ -194,6 +195,16 @@ impl Member {
     pub fn users(&self) -> Permissions {
         let parents = self.parents();
         parents.iter().fold(Permissions::UNUSED, |all, edge| all.joined(edge.permissions()))
+    }
+
+    /// Forgets the content of a range, as a change that every hook sees but for `own`, whose doing it is.
+    ///
+    /// # Errors
+    /// As for [`Node::discard`], and those of the hooks.
+    pub fn discard_beside(&self, own: &dyn Hook, offset: u64, len: u64) -> io::Result<()> {
+        let change = Change { kind: ChangeKind::Discard, offset, len };
+        let node = self.node();
+        self.hooks.around_beside(Some(own), change, &*node, |node| node.discard(offset, len))
     }
 
     pub(crate) fn adopt(&self, edge: &Arc<Edge>) {

@@ -241,10 +241,14 @@ impl Graph {
             return refuse(format!("Failed to find node with node-name='{name}'"));
         };
         let users = member.parents();
-        if users.iter().any(|edge| edge.is_root()) {
-            return refuse(format!("Node {name} is in use"));
+        let in_use = || refuse(format!("Node {name} is in use"));
+        if users.iter().any(|edge| matches!(edge.user(), User::Device(_))) {
+            return in_use();
         }
         self.check_blocked(&member, Operation::Remove)?;
+        if users.iter().any(|edge| edge.is_root()) {
+            return in_use();
+        }
         if !self.is_kept(&member) {
             return refuse(format!("Node {name} is not owned by the monitor"));
         }

@@ -288,6 +288,19 @@ fn incremental_backups_follow_one_another() {
 }
 
 #[test]
+fn what_a_backup_takes_from_its_source_is_a_change_of_the_source() {
+    let (world, _source, _target) = pair(4 * MIB);
+    let name = "dirty".to_owned();
+    let new = NewBitmap { node: "source".to_owned(), name, ..NewBitmap::default() };
+    world.site.bitmaps.add(&new).unwrap();
+    let options = BackupOptions { discard_source: true, ..backup() };
+    world.site.backup(&options, &by_hand("b")).unwrap();
+    assert_eq!(world.end("b"), None);
+    let list = world.site.bitmaps.list(&world.member("source"));
+    assert_eq!(list[0].count, 4 * MIB);
+}
+
+#[test]
 fn what_becomes_of_the_bitmap_is_the_users_choice() {
     for (mode, fails, left) in [
         (BitmapMode::OnSuccess, false, 0),

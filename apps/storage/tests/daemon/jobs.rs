@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     ("a_mirror_follows_and_takes_over", mirror),
     ("layers_are_committed_and_streamed", layers),
     ("layers_that_are_read_only_are_written_by_jobs", read_only_layers),
+    ("a_job_has_a_node_above_its_source", covers),
     ("a_group_of_jobs_fails_together", group),
     ("an_image_is_made_and_copied_by_name", by_name),
 ];
@@ -206,7 +207,7 @@ fn read_only_layers() {
     assert!(!img(&within, &["info", "top"]).contains("backing"));
     std::fs::copy(within.join("top-before"), within.join("top")).unwrap();
 
-    // A commit of the active layer: given up, and then completed.
+    // A commit of the active layer: given up, done without a turn to the base, and completed.
     client.call(
         "blockdev-add",
         json!({
@@ -215,24 +216,107 @@ fn read_only_layers() {
             }
         }),
     );
-    for end in ["block-job-cancel", "job-complete"] {
-        assert_eq!(is_read_only(&mut client, "base"), true, "before {end}");
+    assert_eq!(is_read_only(&mut client, "base"), true);
+    let by_device = json!({"device": "j"});
+    let ends = [
+        ("job-cancel", json!({"id": "j"}), true),
+        ("block-job-cancel", by_device, false),
+        ("job-complete", json!({"id": "j"}), false),
+    ];
+    for (end, arguments, read_only) in ends {
         let job = json!({"job-id": "j", "device": "top", "auto-dismiss": false});
         client.call("block-commit", job);
         until(&mut client, "ready");
         assert_eq!(is_read_only(&mut client, "base"), false);
-        let arguments =
-            if end == "job-complete" { json!({"id": "j"}) } else { json!({"device": "j"}) };
         client.call(end, arguments);
         until(&mut client, "concluded");
         client.call("job-dismiss", json!({"id": "j"}));
+        assert_eq!(is_read_only(&mut client, "base"), read_only, "after {end}");
     }
-    // It has taken the place of what was written.
-    assert_eq!(is_read_only(&mut client, "base"), false);
     client.call("quit", json!({}));
     assert!(daemon.ended().success());
     img(&within, &["check", "-q", "base"]);
     img(&within, &["compare", "-F", "raw", "base", "content"]);
+}
+
+/// Each job has a node above its source, which has its name as long as the job is there; what others
+/// may do with the layers meanwhile.
+fn covers() {
+    let disk = json!({
+        "driver": "qcow2", "node-name": "top", "file": {"driver": "file", "filename": "top"},
+        "backing": {
+            "driver": "qcow2", "node-name": "mid", "file": {"driver": "file", "filename": "mid"},
+            "backing": {
+                "driver": "qcow2", "node-name": "base",
+                "file": {"driver": "file", "filename": "base"}
+            }
+        }
+    });
+    // Command, what it is told besides, the state that it stays in, and the node's driver.
+    let copy = json!({"target": "copy", "sync": "full"});
+    let held = json!({"auto-finalize": false, "base-node": "base"});
+    let jobs = [
+        ("blockdev-mirror", copy, "ready", "mirror_top"),
+        (
+            "blockdev-backup",
+            json!({"target": "copy", "sync": "none"}),
+            "running",
+            "copy-before-write",
+        ),
+        ("block-stream", held.clone(), "pending", "copy-on-read"),
+        ("block-commit", json!({}), "ready", "mirror_top"),
+        (
+            "block-commit",
+            json!({"top-node": "mid", "auto-finalize": false}),
+            "pending",
+            "commit_top",
+        ),
+    ];
+    let [theirs, ours] = [Whose::Peer, Whose::Ours].map(|whose| {
+        let within = folder(&format!("covers-{whose:?}"));
+        image(&within, "base", "write -P 1 0 8M");
+        for (name, below) in [("mid", "base"), ("top", "mid")] {
+            img(&within, &["create", "-q", "-f", "qcow2", "-b", below, "-F", "qcow2", name]);
+            must(Whose::Peer, "qemu-io", &["-c", "write -P 2 1M 1M", name], &within);
+        }
+        img(&within, &["create", "-q", "-f", "qcow2", "copy", "8M"]);
+        let daemon = Daemon::start(whose, &[], &within);
+        let mut client = daemon.client();
+        client.call("blockdev-add", disk.clone());
+        add(&mut client, "copy", "copy");
+        let mut said = Vec::new();
+        for (command, told, state, driver) in &jobs {
+            let mut arguments = json!({"job-id": "j", "device": "top"});
+            arguments.as_object_mut().unwrap().extend(told.as_object().unwrap().clone());
+            for name in ["1st", "mid"] {
+                arguments["filter-node-name"] = json!(name);
+                said.push(client.fails(command, arguments.clone()));
+            }
+            arguments["filter-node-name"] = json!("above");
+            client.call(command, arguments.clone());
+            while client.event("JOB_STATUS_CHANGE") != json!({"id": "j", "status": state}) {}
+            let drivers = |client: &mut crate::client::Client| {
+                let nodes = client.call("query-named-block-nodes", json!({"flat": true}));
+                let nodes = nodes.as_array().unwrap().iter();
+                let named = nodes.filter(|node| node["node-name"] == "above");
+                named.map(|node| node["drv"].clone()).collect::<Vec<_>>()
+            };
+            assert_eq!(drivers(&mut client), [json!(driver)], "{whose:?}");
+            let taken = json!({"driver": "null-co", "node-name": "above"});
+            said.push(client.fails("blockdev-add", taken));
+            said.push(client.fails("block-commit", json!({"device": "top"})));
+            if *command != "blockdev-backup" {
+                said.push(client.fails("blockdev-del", json!({"node-name": "top"})));
+            }
+            client.call("job-cancel", json!({"id": "j"}));
+            while client.event("JOB_STATUS_CHANGE") != json!({"id": "j", "status": "null"}) {}
+            assert!(drivers(&mut client).is_empty(), "{whose:?}");
+        }
+        client.call("quit", json!({}));
+        assert!(daemon.ended().success());
+        said
+    });
+    assert_eq!(ours, theirs);
 }
 
 fn group() {

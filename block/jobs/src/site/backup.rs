@@ -13,12 +13,13 @@ use graph::{
 };
 
 use super::bitmaps::Loan;
+use super::cover::{Cover, not_made};
 use super::mirror::{bytes, clear};
 use crate::engine::{
     BUFFER, Fence, Layers, Load, Mishap, Outlook, Piece, Policies, Pump, Sided, Transfer, ZEROES,
     backing, drive,
 };
-use crate::job::{Bell, Control, Failure, Meter, Operation, Work};
+use crate::job::{Bell, Control, Failure, Kind, Meter, Operation, Work};
 
 /// What of the source is copied (`MirrorSyncMode`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +72,8 @@ pub(crate) struct Plan {
     pub on_copy_error: OnCopyError,
     /// What the job has copied goes from the source.
     pub discard_source: bool,
+    /// Name of the node above the source.
+    pub cover: Option<String>,
 }
 
 /// The smallest unit that is copied, in bytes.
@@ -84,6 +87,8 @@ pub(crate) struct Backup {
     hook: Arc<BackupHook>,
     /// Where the job's own requests begin, so that drains of the source wait for them.
     from: Arc<Edge>,
+    /// What is above the source.
+    cover: Cover,
     succeeded: AtomicBool,
     #[expect(dead_code, reason = "held, not used")]
     blockers: Vec<Blocker>,
@@ -126,7 +131,7 @@ impl BackupHook {
             self.transfer.copy(start, len)?;
             if discard {
                 // Before the bit goes: who changes the range waits until then. The source may keep it.
-                let _ = self.transfer.source.node().discard(start, len);
+                let _ = self.transfer.source.discard_beside(self, start, len);
             }
             clear(&mut self.todo(), start, len, self.size);
             self.count(len);
@@ -186,6 +191,8 @@ impl Backup {
         if plan.discard_source && source.node().read_only() {
             return Err(OpenError::Option("Block node is read-only".to_owned()));
         }
+        let (driver, name) = ("copy-before-write", plan.cover.as_deref());
+        let cover = Cover::put(graph, id, driver, name, source, Kind::Backup).map_err(not_made)?;
         let write = if plan.discard_source { Access::WRITE } else { Access::NONE };
         let needs = Permissions { taken: Access::READ.with(write), shared: Access::ALL };
         let from = graph.attach(source, user(), needs)?;
@@ -234,6 +241,7 @@ impl Backup {
             plan,
             hook,
             from,
+            cover,
             succeeded: AtomicBool::new(false),
             blockers,
         }))
@@ -359,6 +367,7 @@ impl Work for Backup {
     fn clean(&self) {
         self.hook.over.store(true, Ordering::SeqCst);
         self.graph.remove_hook(&self.source, &(Arc::clone(&self.hook) as Arc<dyn Hook>));
+        self.cover.lift();
         *self.hook.meter.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let Some((loan, mode)) = &self.plan.bitmap else { return };
         let all = self.succeeded.load(Ordering::SeqCst);

@@ -6,16 +6,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use graph::{
-    Access, Blocker, Edge, ExtentKind, Graph, Image, Member, Node, Permissions, Preallocation,
-    Role, User,
+    Access, Blocker, Edge, ExtentKind, Graph, Image, Member, Node, Operation as Use, Permissions,
+    Preallocation, Role, User,
 };
 
+use super::cover::Cover;
 use super::stream::record_backing;
 use super::writable::Writable;
 use crate::engine::{
     BUFFER, Layers, Load, Mishap, Outlook, Piece, Policies, Pump, Transfer, ZEROES, drive,
 };
-use crate::job::{Control, Failure, OnError, Operation, Refusal, Work};
+use crate::job::{Control, Failure, Kind, OnError, Operation, Refusal, Work};
 
 /// The work of a commit.
 pub(crate) struct Commit {
@@ -27,32 +28,53 @@ pub(crate) struct Commit {
     transfer: Arc<Transfer>,
     from: Arc<Edge>,
     into: Arc<Edge>,
+    /// What the job has of the active layer: nothing but that others see it in use.
+    #[expect(dead_code, reason = "held, not used")]
+    active: Option<Arc<Edge>>,
+    /// What is above the top layer.
+    cover: Cover,
     blockers: Mutex<Vec<Blocker>>,
     /// The base and overlays that were read-only.
     writable: Writable,
+}
+
+/// The layers that a commit is about.
+pub(crate) struct Span {
+    /// Those above the uppermost one that is committed.
+    pub above: Vec<Arc<Member>>,
+    /// That one.
+    pub top: Arc<Member>,
+    /// The one that is written.
+    pub base: Arc<Member>,
 }
 
 impl Commit {
     pub fn begin(
         graph: &Arc<Graph>,
         id: &str,
-        top: &Arc<Member>,
-        base: &Arc<Member>,
+        span: &Span,
         backing_file: Option<String>,
         on_error: OnError,
+        cover: Option<&str>,
     ) -> Result<Arc<Self>, graph::OpenError> {
+        let Span { above, top, base } = span;
         let writable = Writable::new(graph);
         writable.add(base)?;
+        let cover = Cover::put(graph, id, "commit_top", cover, top, Kind::Commit)?;
         let user = || User::Job(id.to_owned());
         let reader = Permissions { taken: Access::READ, shared: Access::ALL };
         let from = graph.attach(top, user(), reader)?;
         let taken = Access::READ.with(Access::WRITE_UNCHANGED);
         let into = graph.attach(base, user(), Permissions { taken, shared: Access::ALL })?;
+        let active = above.first().map(|active| graph.attach(active, user(), Permissions::UNUSED));
+        let active = active.transpose()?;
         let reason = "block device is in use by block job: commit";
         let layers = Layers::above(top, Some(base));
         let blocked = layers.members().iter().chain([base]);
         let blockers = blocked.map(|member| graph.block(member, reason, &[]));
-        let blockers = Mutex::new(blockers.collect());
+        // The overlay is opened again when it gets another backing file.
+        let above = above.iter().map(|member| graph.block(member, reason, &[Use::Reopen]));
+        let blockers = Mutex::new(blockers.chain(above).collect());
         let node = Arc::clone(&into) as Arc<dyn Node>;
         let transfer = Arc::new(Transfer::new(Arc::clone(top), node, false, false));
         Ok(Arc::new(Self {
@@ -64,6 +86,8 @@ impl Commit {
             transfer,
             from,
             into,
+            active,
+            cover,
             blockers,
             writable,
         }))
@@ -189,6 +213,7 @@ impl Work for Commit {
     }
 
     fn prepare(&self) -> Result<(), Failure> {
+        self.cover.lift();
         for overlay in self.overlays() {
             self.writable.add(&overlay).map_err(Refusal::from)?;
             record_backing(&overlay, Some(&self.base), self.backing_file.as_deref())?;
@@ -198,6 +223,7 @@ impl Work for Commit {
     }
 
     fn clean(&self) {
+        self.cover.lift();
         // They would refuse that the base is opened again.
         let _ = self.graph.require(&self.into, Permissions::UNUSED);
         self.blockers.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -13,6 +13,7 @@ use graph::{
     Operation as Use, Permissions, User,
 };
 
+use super::cover::Cover;
 use super::writable::Writable;
 use crate::engine::{
     BUFFER, Fence, Layers, Load, Mishap, Outlook, Piece, Policies, Pump, Sided, Transfer, ZEROES,
@@ -57,6 +58,8 @@ pub(crate) struct Plan {
     pub replaces: Option<String>,
     /// Layers from this one downwards are in the target already.
     pub base: Option<Arc<Member>>,
+    /// Name of the node above the source.
+    pub cover: Option<String>,
 }
 
 /// How often the noted part of the disk is gone through before the job looks up.
@@ -72,6 +75,8 @@ pub(crate) struct Mirror {
     hook: Arc<MirrorHook>,
     /// Where the job's own requests begin, so that drains of the source wait for them.
     from: Arc<Edge>,
+    /// What is above the source.
+    cover: Cover,
     /// The target shall take the source's place.
     pivots: AtomicBool,
     /// Edges were turned to the target, and everything stands still until that is final.
@@ -146,6 +151,7 @@ impl Mirror {
         writable: Writable,
     ) -> Result<Arc<Self>, graph::OpenError> {
         let user = || User::Job(id.to_owned());
+        let cover = Cover::put(graph, id, "mirror_top", plan.cover.as_deref(), source, kind)?;
         let reader = Permissions { taken: Access::READ, shared: Access::ALL };
         let from = graph.attach(source, user(), reader)?;
         // A commit writes what its users see already.
@@ -166,10 +172,13 @@ impl Mirror {
             bell: OnceLock::new(),
         });
         let reason = format!("block device is in use by block job: {}", kind.name());
-        let blockers = vec![
-            graph.block(source, &reason, &[Use::Replace]),
-            graph.block(target, &reason, &[Use::Replace]),
-        ];
+        // The layers of a commit; the target is in use, as is said of it.
+        let layers = plan.base.as_ref().map(|base| Layers::above(source, Some(base)));
+        let layers = layers.iter().flat_map(Layers::members).filter(|m| !Arc::ptr_eq(m, source));
+        let blockers = std::iter::once(graph.block(source, &reason, &[Use::Replace]))
+            .chain(layers.map(|layer| graph.block(layer, &reason, &[])))
+            .chain([graph.block(target, &reason, &[Use::Replace, Use::Remove])])
+            .collect();
         graph.add_hook(source, Arc::clone(&hook) as Arc<dyn Hook>);
         Ok(Arc::new(Self {
             graph: Arc::clone(graph),
@@ -179,6 +188,7 @@ impl Mirror {
             plan,
             hook,
             from,
+            cover,
             pivots: AtomicBool::new(false),
             turned: Mutex::default(),
             blockers: Mutex::new(blockers),
@@ -390,10 +400,17 @@ impl Work for Mirror {
             None => Arc::clone(&self.source),
         };
         self.graph.require(&self.hook.target, Permissions::UNUSED).map_err(Refusal::from)?;
+        // Users are to come from the source itself to the target.
+        self.cover.lift();
         self.graph.replace(&replaced, &self.target).map_err(Refusal::from)?;
         self.hook.over.store(true, Ordering::SeqCst);
         *self.turned() = Some((replaced, drained));
         Ok(())
+    }
+
+    /// What was written stays writable: who has written the source writes it from now on, or may.
+    fn commit(&self) {
+        self.writable.keep();
     }
 
     fn abort(&self) {
@@ -407,11 +424,8 @@ impl Work for Mirror {
     fn clean(&self) {
         self.hook.over.store(true, Ordering::SeqCst);
         self.graph.remove_hook(&self.source, &(Arc::clone(&self.hook) as Arc<dyn Hook>));
-        let turned = self.turned().take().is_some();
-        if turned && self.pivots.load(Ordering::SeqCst) {
-            // Who has written the source writes it from now on.
-            self.writable.keep();
-        }
+        self.turned().take();
+        self.cover.lift();
         let _ = self.graph.require(&self.hook.target, Permissions::UNUSED);
         self.blockers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.writable.end();

@@ -6,6 +6,7 @@
 mod backup;
 mod bitmaps;
 mod commit;
+mod cover;
 mod mirror;
 mod stream;
 mod task;
@@ -54,6 +55,8 @@ pub struct Common {
     pub group: Option<Group>,
     /// Only make the job; [`Jobs::start`] starts it.
     pub held: bool,
+    /// Name of the node above the source while the job is there; made by the graph without.
+    pub filter_node_name: Option<String>,
 }
 
 impl Default for Common {
@@ -65,6 +68,7 @@ impl Default for Common {
             auto_dismiss: true,
             group: None,
             held: false,
+            filter_node_name: None,
         }
     }
 }
@@ -166,6 +170,14 @@ const SLICE: i64 = 1 << 20;
 /// Most requests in flight, whatever was asked for.
 const MOST_REQUESTS: usize = 64;
 
+/// What is said of a node that jobs cannot put something in the place of.
+const NO_ROOT: &str = "Need a root block node";
+
+/// Whether only devices and exports use a node.
+fn is_root(member: &Member) -> bool {
+    member.parents().iter().all(|edge| matches!(edge.user(), User::Device(_)))
+}
+
 impl Site {
     /// A graph without jobs.
     pub fn new(graph: Arc<Graph>, jobs: Jobs) -> Self {
@@ -206,6 +218,9 @@ impl Site {
     pub fn mirror(&self, options: &MirrorOptions, common: &Common) -> Result<(), Refusal> {
         let refuse = |text: &str| Err(Refusal::new(text));
         let source = self.graph.get(&options.device)?;
+        if !is_root(&source) {
+            return refuse(NO_ROOT);
+        }
         let target = self.graph.get(&options.target)?;
         if let Some(granularity) = options.granularity.filter(|g| *g != 0) {
             if !(512..=64 << 20).contains(&granularity) {
@@ -243,6 +258,7 @@ impl Site {
             policies: Policies { source: options.on_source_error, target: options.on_target_error },
             replaces: options.replaces.clone(),
             base: None,
+            cover: common.filter_node_name.clone(),
         };
         self.launch(Kind::Mirror, common, |id| {
             let (source, target) = (&source, &target);
@@ -331,6 +347,7 @@ impl Site {
             policies: Policies { source: options.on_source_error, target: options.on_target_error },
             on_copy_error: options.on_copy_error,
             discard_source: options.discard_source,
+            cover: common.filter_node_name.clone(),
         };
         self.launch(Kind::Backup, common, |id| {
             let work = backup::Backup::begin(&self.graph, id, &source, &target, plan)?;
@@ -386,7 +403,9 @@ impl Site {
         let (name, on_error) = (options.backing_file.clone(), options.on_error);
         self.launch(Kind::Stream, common, |id| {
             let graph = &self.graph;
-            let work = stream::Stream::begin(graph, id, &top, base.as_ref(), name, on_error)?;
+            let cover = common.filter_node_name.as_deref();
+            let work =
+                stream::Stream::begin(graph, id, &top, base.as_ref(), name, on_error, cover)?;
             Ok(work)
         })
     }
@@ -402,8 +421,8 @@ impl Site {
             let text = format!("Device '{device}' not found");
             return Err(Refusal { class: Class::DeviceNotFound, text });
         };
-        if !commit::overlays(&active).is_empty() {
-            return refuse("Need a root block node".to_owned());
+        if !is_root(&active) {
+            return refuse(NO_ROOT.to_owned());
         }
         let chain = chain(&active);
         let strange =
@@ -449,7 +468,11 @@ impl Site {
         if !Arc::ptr_eq(&top, &active) {
             let (name, on_error) = (options.backing_file.clone(), options.on_error);
             return self.launch(Kind::Commit, common, |id| {
-                let work = commit::Commit::begin(&self.graph, id, &top, &base, name, on_error)?;
+                let (graph, cover) = (&self.graph, common.filter_node_name.as_deref());
+                let above = chain[..position(&chain, &top).unwrap_or(0)].to_vec();
+                let (top, base) = (Arc::clone(&top), Arc::clone(&base));
+                let span = commit::Span { above, top, base };
+                let work = commit::Commit::begin(graph, id, &span, name, on_error, cover)?;
                 Ok(work)
             });
         }
@@ -469,6 +492,7 @@ impl Site {
             requests: REQUESTS,
             policies: Policies { source: on_error, target: on_error },
             base: Some(Arc::clone(&base)),
+            cover: common.filter_node_name.clone(),
             ..mirror::Plan::default()
         };
         self.launch(Kind::Commit, common, |id| {

@@ -9,12 +9,13 @@ use graph::{
     Access, Blocker, Change, Edge, ExtentKind, Graph, Hook, Image, Member, Node, Permissions, User,
 };
 
+use super::cover::{Cover, not_made};
 use super::writable::Writable;
 use crate::engine::{
     BUFFER, Fence, Layers, Load, Mishap, Outlook, Piece, Policies, Pump, Sided, Transfer, ZEROES,
     backing, drive,
 };
-use crate::job::{Control, Failure, OnError, Operation, Refusal, Work};
+use crate::job::{Control, Failure, Kind, OnError, Operation, Refusal, Work};
 
 /// The work of a stream.
 pub(crate) struct Stream {
@@ -27,6 +28,8 @@ pub(crate) struct Stream {
     /// Until the job is over; it has the node of the top layer.
     hook: Mutex<Option<Arc<StreamHook>>>,
     from: Arc<Edge>,
+    /// What is above the top layer.
+    cover: Cover,
     /// The first error that was to be ignored.
     ignored: Mutex<Option<String>>,
     blockers: Mutex<Vec<Blocker>>,
@@ -91,9 +94,12 @@ impl Stream {
         base: Option<&Arc<Member>>,
         backing_file: Option<String>,
         on_error: OnError,
+        cover: Option<&str>,
     ) -> Result<Arc<Self>, graph::OpenError> {
         let writable = Writable::new(graph);
         writable.add(top)?;
+        let cover = Cover::put(graph, id, "copy-on-read", cover, top, Kind::Stream);
+        let cover = cover.map_err(not_made)?;
         let taken = Access::READ.with(Access::WRITE_UNCHANGED);
         let needs = Permissions { taken, shared: Access::ALL };
         let from = graph.attach(top, User::Job(id.to_owned()), needs)?;
@@ -113,6 +119,7 @@ impl Stream {
             on_error,
             hook: Mutex::new(Some(hook)),
             from,
+            cover,
             ignored: Mutex::default(),
             blockers: Mutex::new(blockers),
             writable,
@@ -238,6 +245,7 @@ impl Work for Stream {
         if let Some(hook) = hook {
             self.graph.remove_hook(&self.top, &(hook as Arc<dyn Hook>));
         }
+        self.cover.lift();
         let _ = self.graph.require(&self.from, Permissions::UNUSED);
         self.blockers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.writable.end();
