@@ -181,7 +181,7 @@ impl Opener<'_> {
         let mut pairs = match spec.name.strip_prefix("json:") {
             Some(json) if !spec.complete => described_in_json(json)?,
             None if !spec.complete => remote::pairs_of(spec.name)?,
-            _ => described(spec.name, Grammar::strict("driver"))?,
+            _ => described(spec.name, Grammar::strict("file"))?,
         };
         let own = pairs.iter().position(|(key, _)| key == "driver");
         if let Some(driver) = own.map(|at| pairs.remove(at).1) {

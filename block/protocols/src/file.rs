@@ -724,7 +724,7 @@ fn open_file(options: &FileOptions) -> Result<(fs::File, bool), OpenError> {
         Err(e) if !options.read_only && options.auto_read_only && refused(&e) => {
             open(false).map(|f| (f, true)).map_err(|e| OpenError::host(path, e))
         }
-        Err(e) if e.kind() == io::ErrorKind::IsADirectory => {
+        Err(e) if options.auto_read_only && e.kind() == io::ErrorKind::IsADirectory => {
             Err(options.driver.unwrap_or(Driver::File).wants(path))
         }
         Err(e) if e.get_ref().is_some_and(|e| e.is::<ReadOnlyDevice>()) => Err(OpenError::Host {

@@ -148,8 +148,13 @@ fn two_writers_of_one_file_exclude_each_other_and_readers_share() {
 
 #[test]
 fn a_folder_is_no_image_and_a_device_of_characters_an_empty_one() {
-    let error = File::open(&FileOptions::new("/tmp")).err().unwrap().to_string();
-    assert_eq!(error, "'file' driver requires '/tmp' to be a regular file");
+    for (auto_read_only, message) in [
+        (false, "Could not open '/tmp': Is a directory"),
+        (true, "'file' driver requires '/tmp' to be a regular file"),
+    ] {
+        let options = FileOptions { auto_read_only, ..FileOptions::new("/tmp") };
+        assert_eq!(File::open(&options).err().unwrap().to_string(), message);
+    }
     let null = File::open(&FileOptions::new("/dev/null")).unwrap();
     assert_eq!((null.size(), null.info().driver), (0, "host_device"));
 }

@@ -48,8 +48,10 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
     let mode = args.value("preallocation").unwrap_or("off");
     let preallocation = Preallocation::named(mode)
         .ok_or_else(|| Failure::new(format!("Invalid preallocation mode '{mode}'")))?;
-    let [filename, size] = args.operands.as_slice() else {
-        return Err(called.usage("Expecting image file name and size"));
+    let (filename, size) = match args.operands.as_slice() {
+        [filename, size] => (filename, size),
+        [_, _, _, ..] => return Err(called.usage("Extra argument(s) in command line")),
+        _ => return Err(called.usage("Expecting image file name and size")),
     };
     let image_args = ImageArgs::parse(args)?;
     let change = parse(size)?;

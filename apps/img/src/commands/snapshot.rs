@@ -94,6 +94,8 @@ fn create(node: &dyn Node, name: &str) -> Result<(), Failure> {
     snapshots.create(&info).map_err(|e| failed(&host_text(&e)))
 }
 
+const NOT_FOUND: &str = "snapshot not found";
+
 /// Applies or deletes; with our own face, a name that is not there is answered with those that are.
 fn found(
     called: &Invocation,
@@ -102,7 +104,12 @@ fn found(
     act: impl FnOnce(&dyn Snapshots) -> io::Result<()>,
 ) -> Result<(), Failure> {
     let failed = |why: &str| Failure::new(format!("Could not {verb} snapshot '{name}': {why}"));
-    let snapshots = facet(node).ok_or_else(|| failed("Operation not supported"))?;
+    let snapshots = facet(node).ok_or_else(|| {
+        failed(match verb {
+            "apply" => "Block driver does not support snapshots",
+            _ => NOT_FOUND,
+        })
+    })?;
     match act(snapshots) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound && called.is_own() => {
@@ -112,7 +119,7 @@ fn found(
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err(failed(match verb {
             "apply" => "Failed to load snapshot: No such file or directory",
-            _ => "snapshot not found",
+            _ => NOT_FOUND,
         })),
         Err(e) => Err(failed(&host_text(&e))),
     }

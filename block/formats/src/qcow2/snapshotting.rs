@@ -20,7 +20,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use graph::{Node, RangeGuard, Sharing, SnapshotInfo, Snapshots, WriteFlags};
+use graph::{Bitmaps, Node, RangeGuard, Sharing, SnapshotInfo, Snapshots, WriteFlags};
 
 use super::codec::{be64, damaged, read_padded, read_table, table_bytes};
 use super::header::MAX_SNAPSHOTS;
@@ -61,6 +61,10 @@ impl Snapshots for Qcow2 {
 
     fn apply(&self, id_or_name: &str) -> io::Result<()> {
         let (_one_at_a_time, _all) = self.alone()?;
+        if !Bitmaps::list(self).is_empty() {
+            // They would not know what changes.
+            return Err(io::Error::other("Device has active dirty bitmaps"));
+        }
         let snapshot = self.found(id_or_name)?;
         self.switch_to(&snapshot).inspect_err(|_| self.abandon())?;
         self.write_back()
