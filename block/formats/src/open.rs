@@ -388,6 +388,7 @@ impl<'a> Opener<'a> {
         common: &Inherited,
         name: &Name,
     ) -> Result<Made, OpenError> {
+        let kind = kind_of(format, &keys);
         let Parts { file, filename, children, edges } =
             self.parts(format, &mut keys, common, name)?;
         let recipe = ImageRecipe {
@@ -408,7 +409,7 @@ impl<'a> Opener<'a> {
             secrets: self.secrets,
         })?;
         keys.finish(format.name())?;
-        Ok(Made { node, kind: kind_of(format), edges, how: How::Image(recipe) })
+        Ok(Made { node, kind, edges, how: How::Image(recipe) })
     }
 
     /// Opens what an image that will be called `name` needs to be opened itself.
@@ -421,15 +422,13 @@ impl<'a> Opener<'a> {
     ) -> Result<Parts, OpenError> {
         let file = self.child(keys, "file", common)?;
         let bytes = file.options();
-        if kind_of(format) == NodeKind::Format
-            && !common.read_only
-            && bytes.read_only
-            && !bytes.auto_read_only
+        let kind = kind_of(format, keys);
+        if kind == NodeKind::Format && !common.read_only && bytes.read_only && !bytes.auto_read_only
         {
             return Err(OpenError::Option("Block node is read-only".to_owned()));
         }
         let filename = file.node().info().filename;
-        let above = Above { name, kind: kind_of(format), writable: !common.read_only };
+        let above = Above { name, kind, writable: !common.read_only };
         let mut children = Vec::new();
         let mut replaced = Vec::new();
         if common.without_backing {
@@ -579,7 +578,9 @@ impl<'a> Opener<'a> {
         let mut children = Vec::new();
         self.follow(format, &*file.node(), path, common, &[], depth, &mut children)?;
         let name = self.graph.reserve(None)?;
-        let above = Above { name: &name, kind: kind_of(format), writable: false };
+        let mut keys = Keys::new([], Style::Blockdev);
+        let kind = kind_of(format, &keys);
+        let above = Above { name: &name, kind, writable: false };
         let Parts { file, children, edges, .. } =
             self.edges(format, &above, &file, path.to_owned(), children)?;
         let node = format.open(OpenRequest {
@@ -589,7 +590,7 @@ impl<'a> Opener<'a> {
             purpose: common.purpose,
             children,
             discard: common.discard,
-            options: &mut Keys::new([], Style::Blockdev),
+            options: &mut keys,
             secrets: self.secrets,
         })?;
         let how = How::Image(ImageRecipe {
@@ -599,7 +600,7 @@ impl<'a> Opener<'a> {
             secrets: Kept::default(),
             guessed: false,
         });
-        let made = Made { node, kind: kind_of(format), edges, how };
+        let made = Made { node, kind, edges, how };
         let options = common.options(DetectZeroes::Off);
         let (driver, given, style) = (&*driver, Vec::new(), Style::Blockdev);
         let described = Described { driver, given, style, inherited: common };
@@ -631,9 +632,13 @@ fn file_options(named: FileOptions, common: &Inherited) -> FileOptions {
     }
 }
 
-/// What an image of that format is to its children.
-fn kind_of(format: &dyn Format) -> NodeKind {
-    if format.name() == "raw" { NodeKind::Filter } else { NodeKind::Format }
+/// What an image of that format, opened with these options, is to its children.
+fn kind_of(format: &dyn Format, keys: &Keys) -> NodeKind {
+    match format.name() {
+        "raw" if keys.has("offset") || keys.has("size") => NodeKind::Part,
+        "raw" => NodeKind::Filter,
+        _ => NodeKind::Format,
+    }
 }
 
 pub(crate) fn missing(keys: &Keys, key: &str) -> OpenError {

@@ -198,6 +198,10 @@ impl Node for Raw {
         self.file.truncate(size.checked_add(self.offset).ok_or(io::ErrorKind::InvalidInput)?)
     }
 
+    fn is_part(&self) -> bool {
+        self.offset != 0 || self.size.is_some()
+    }
+
     fn read_only(&self) -> bool {
         self.file.read_only()
     }

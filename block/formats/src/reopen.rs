@@ -32,6 +32,8 @@ const NEVER: &[&str] = &[
 const CHANGEABLE: &[(&str, &[&str], bool)] = &[
     ("file", &["x-check-cache-dropped"], true),
     ("host_device", &["x-check-cache-dropped"], true),
+    ("file", &["drop-cache"], false),
+    ("host_device", &["drop-cache"], false),
     ("preallocate", &["prealloc-align", "prealloc-size"], false),
     (
         "qcow2",

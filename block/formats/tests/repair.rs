@@ -77,6 +77,34 @@ fn counts_are_those_of_the_peer() {
 }
 
 #[test]
+fn entries_that_say_what_excludes_itself_say_what_is_read() {
+    let folder = Folder::new("contradictions");
+    let path = folder.path("image.qcow2");
+    let content = sample(&path, "extended_l2=on");
+    let good = std::fs::read(&path).unwrap();
+    let l1 = be64(&good, 40) as usize;
+    let l2 = (be64(&good, l1) & 0x00ff_ffff_ffff_fe00) as usize;
+    // Guest clusters of 64 KiB: data from 0 on, nothing from the fifth on, compressed from the eighth.
+    let damages = [
+        ("flag of a compressed cluster", l2 + 8 * 16, 0x80),
+        ("subclusters of a compressed cluster", l2 + 8 * 16 + 15, 1),
+        ("data without a cluster", l2 + 6 * 16 + 15, 3),
+        ("data that are zero", l2 + 2 * 16 + 8, 1),
+    ];
+    for (what, at, bits) in damages {
+        let mut bad = good.clone();
+        bad[at] ^= bits;
+        std::fs::write(&path, bad).unwrap();
+        assert_eq!(check(&path).corruptions, 1, "{what}");
+        assert_eq!(repair(&path, Fix::Leaks).corruptions, 1, "{what}");
+        let after = repair(&path, Fix::All);
+        assert_eq!((after.corruptions, after.corruptions_fixed), (0, 1), "{what}");
+        must("qemu-img", &["check", "-q", "-f", "qcow2", &path]);
+        assert!(read_all(&*open_named(&path, "qcow2", false)) == content, "{what}");
+    }
+}
+
+#[test]
 fn leaks_and_damage_are_repaired_and_the_content_stays() {
     let folder = Folder::new("damage");
     let path = folder.path("image.qcow2");

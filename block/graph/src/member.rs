@@ -129,7 +129,11 @@ impl Member {
 
     /// What it is to its children.
     pub fn kind(&self) -> NodeKind {
-        self.kind
+        match self.kind {
+            NodeKind::Filter | NodeKind::Part if self.node().is_part() => NodeKind::Part,
+            NodeKind::Part => NodeKind::Filter,
+            kind => kind,
+        }
     }
 
     /// The policy it was opened with.

@@ -256,6 +256,11 @@ pub trait Node: Send + Sync {
         true
     }
 
+    /// Whether it shows a part of its file, for which that must keep its length.
+    fn is_part(&self) -> bool {
+        false
+    }
+
     /// Told what its users together do and allow, before they do. A file of the host is locked
     /// accordingly, and opened for writing if it may be and somebody writes.
     ///

@@ -131,6 +131,8 @@ pub enum NodeKind {
     Protocol,
     /// It passes on what it is asked.
     Filter,
+    /// It passes on what it is asked, to a part of its file.
+    Part,
     /// It has metadata of its own in its `file`.
     Format,
 }
@@ -150,6 +152,10 @@ impl NodeKind {
                 let own = if writable { changes } else { Access::NONE };
                 let taken = users.taken.and(Access::WRITE_UNCHANGED).with(Access::READ).with(own);
                 Permissions { taken, shared: unchanged }
+            }
+            (Self::Part, _) => {
+                let Permissions { taken, shared } = Self::Filter.needs(role, users, writable);
+                Permissions { taken, shared: shared.without(Access::RESIZE) }
             }
             _ if writable => users,
             _ => Permissions {
@@ -181,5 +187,7 @@ mod tests {
         let backing = format(Role::Backing, export, true);
         assert_eq!((backing.taken, backing.shared), (Access::READ, Access::ALL));
         assert_eq!(NodeKind::Filter.needs(Role::File, export, true), export);
+        let part = NodeKind::Part.needs(Role::File, none, true);
+        assert_eq!(part.shared, Access::ALL.without(Access::RESIZE));
     }
 }

@@ -210,6 +210,10 @@ impl Node for Governed {
         self.node.present()
     }
 
+    fn is_part(&self) -> bool {
+        self.node.is_part()
+    }
+
     fn permit(&self, users: Permissions) -> Result<(), OpenError> {
         self.node.permit(users)
     }

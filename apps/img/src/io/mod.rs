@@ -65,6 +65,9 @@ fn start(program: &str, words: &[String]) -> Result<bool, Failure> {
     }
     let secrets = args.objects()?;
     let manner = manner(program, &args)?;
+    if args.has("image-opts") && args.has("format") {
+        return Err(Failure::new("--image-opts and -f are mutually exclusive"));
+    }
     let mut session = Session::new(program, secrets);
     if let [filename] = args.operands.as_slice() {
         let options = OpenOptions {

@@ -228,15 +228,16 @@ impl<'a> Walk<'a> {
         let words = (self.layout.cluster / 8) as usize;
         let content = read_table(self.file, table, words)?;
         let mut next = None;
-        for words in content.chunks_exact((self.layout.entry / 8) as usize) {
+        for (index, words) in content.chunks_exact((self.layout.entry / 8) as usize).enumerate() {
             let bitmap = words.get(1).copied().unwrap_or(0);
-            self.l2_entry(words[0], bitmap, users, &mut next);
+            self.l2_entry(index, (words[0], bitmap), users, &mut next);
         }
         Ok(())
     }
 
-    /// Judges an L2 entry; `next` is where the data of the one before it ends.
-    fn l2_entry(&mut self, word: u64, bitmap: u64, users: Users, next: &mut Option<u64>) {
+    /// Judges an L2 entry with its bitmap; `next` is where the data of the one before it ends.
+    fn l2_entry(&mut self, index: usize, entry: (u64, u64), users: Users, next: &mut Option<u64>) {
+        let (word, bitmap) = entry;
         let entry = Entry::decode(&self.layout, word, bitmap);
         let (times, active) = (users.times, users.active.is_some());
         if let Some(packed) = entry.packed {
@@ -252,7 +253,8 @@ impl<'a> Walk<'a> {
             }
             if bitmap != 0 {
                 self.damage(format!(
-                    "compressed cluster with non-zero subcluster allocation bitmap, entry={word:#x}"
+                    "compressed cluster {index} with non-zero subcluster allocation bitmap, \
+                     entry={word:#x}"
                 ));
             }
             self.refer(packed.offset, packed.len, times);

@@ -167,6 +167,17 @@ impl Entry {
         Self { host, copied, packed: None, data, zero: zero & !data }
     }
 
+    /// Whether a stored entry says things that exclude each other, of which [`Entry::decode`] leaves out
+    /// some: flags or subclusters of a compressed cluster, data without a cluster, data that are zero.
+    pub fn contradicts(layout: &Layout, entry: u64, bitmap: u64) -> bool {
+        let (data, zero) = (bitmap as u32, (bitmap >> 32) as u32);
+        if entry & COMPRESSED != 0 {
+            return entry & COPIED != 0 || bitmap != 0;
+        }
+        let nowhere = entry & OFFSET == 0 && !layout.external;
+        layout.subs > 1 && (data & zero != 0 || (nowhere && data != 0))
+    }
+
     /// The entry and its bitmap as stored.
     pub fn encode(&self, layout: &Layout) -> (u64, u64) {
         if let Some(packed) = self.packed {
@@ -224,6 +235,23 @@ mod tests {
         let e = Entry::decode(&l, COPIED | 0x50000, bitmap);
         assert_eq!((e.data, e.zero), (0xff, 0xffff_0000));
         assert_eq!(e.encode(&l), (COPIED | 0x50000, bitmap));
+    }
+
+    #[test]
+    fn what_excludes_each_other_is_no_more_in_an_entry_that_was_decoded() {
+        let l = layout(16, 32);
+        let entries = [
+            (COMPRESSED | COPIED | 0x50000, 0),
+            (COMPRESSED | 0x50000, 1),
+            (0, 3),
+            (COPIED | 0x50000, 0xff_0000_00ff),
+        ];
+        for (entry, bitmap) in entries {
+            assert!(Entry::contradicts(&l, entry, bitmap), "{entry:x} {bitmap:x}");
+            let (entry, bitmap) = Entry::decode(&l, entry, bitmap).encode(&l);
+            assert!(!Entry::contradicts(&l, entry, bitmap), "{entry:x} {bitmap:x}");
+        }
+        assert!(!Entry::contradicts(&layout(16, 1), 1, 0));
     }
 
     #[test]

@@ -300,10 +300,22 @@ impl Meta {
 
     /// Decodes the L2 entry at a place in the file.
     pub fn entry_at(&mut self, file: &dyn Node, at: u64) -> io::Result<Entry> {
+        let (word, bitmap) = self.stored_at(file, at)?;
+        Ok(Entry::decode(&self.layout, word, bitmap))
+    }
+
+    /// The L2 entry at a place in the file, and its bitmap.
+    fn stored_at(&mut self, file: &dyn Node, at: u64) -> io::Result<(u64, u64)> {
         let extended = self.layout.subs > 1;
         let (bytes, at) = self.l2.get(file, at)?;
-        let bitmap = if extended { be64(bytes, at + 8) } else { 0 };
-        Ok(Entry::decode(&self.layout, be64(bytes, at), bitmap))
+        Ok((be64(bytes, at), if extended { be64(bytes, at + 8) } else { 0 }))
+    }
+
+    /// Whether the L2 entry of a guest offset says things that exclude each other.
+    pub fn contradicts(&mut self, file: &dyn Node, guest: u64) -> io::Result<bool> {
+        let Some(at) = self.entry_offset(guest)? else { return Ok(false) };
+        let (word, bitmap) = self.stored_at(file, at)?;
+        Ok(Entry::contradicts(&self.layout, word, bitmap))
     }
 
     /// Replaces the L2 entry of a guest offset, whose table [`Meta::own_l2`] has made ours.

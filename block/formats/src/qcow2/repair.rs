@@ -2,8 +2,10 @@
 //!
 //! Refcounts become the number of references, COPIED flags what the refcounts say. If the refcount
 //! table or its blocks are damaged themselves, new ones are written behind the end of the file
-//! first; sync; then the header names them. Entries that cannot be right are left as they
-//! are: nobody knows what they should be, and reading them fails as it did.
+//! first; sync; then the header names them. Entries that say things that exclude each other (flags
+//! of compressed clusters, subclusters) say what is read of them from then on, which the peer's repair
+//! leaves as it is. Other entries that cannot be right are left: nobody knows what they should be, and
+//! reading them fails as it did.
 //!
 //! Raising counts comes before everything else, so that nothing that is used is given away; until
 //! all is done, a crash leaves an image that is no worse.
@@ -144,6 +146,9 @@ impl Qcow2 {
             for i in 0..self.layout.l2_entries {
                 let guest = index as u64 * covered + i * self.layout.cluster;
                 let Ok(entry) = meta.entry(file, guest) else { continue };
+                if meta.contradicts(file, guest)? {
+                    meta.set_entry(file, guest, entry)?;
+                }
                 let Some(host) = entry.host.filter(|_| !self.layout.external) else { continue };
                 let alone = meta.refcount(file, host >> self.layout.cluster_bits)? == 1;
                 if alone != entry.copied {
