@@ -100,6 +100,7 @@ fn host_packages() -> Count {
         "gcc",
         "libc6-dev",
         "gcc-riscv64-linux-gnu",
+        "gdb-multiarch",
         "libc6-dev-riscv64-cross",
         "libnbd-bin",
         "nbdkit",

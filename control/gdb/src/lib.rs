@@ -6,6 +6,7 @@
 //! replies of QEMU 10.0.2.
 
 mod description;
+mod files;
 mod packet;
 mod serve;
 mod session;
@@ -17,5 +18,5 @@ pub use packet::{Decoder, Input, MAX_PACKET, frame};
 pub use serve::{Ended, Notifier, serve};
 pub use session::{Reply, Session};
 pub use target::{
-    Breakpoint, BreakpointKind, Object, Order, Refused, Stop, Target, ThreadId, Watched,
+    Breakpoint, BreakpointKind, Caught, Object, Order, Refused, Stop, Target, ThreadId, Watched,
 };

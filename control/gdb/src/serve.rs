@@ -117,7 +117,7 @@ impl<W: Write> Connection<W> {
                     running = false;
                     let reply = self.session.stopped(target, &stop);
                     self.send(&reply)?;
-                    if !matches!(stop, Stop::Signal { .. }) {
+                    if stop.thread().is_none() {
                         return Ok(Ended::TargetGone);
                     }
                 }

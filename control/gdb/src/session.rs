@@ -1,7 +1,10 @@
 //! What packets mean.
 
+use crate::files::Files;
 use crate::packet::MAX_PACKET;
-use crate::target::{Breakpoint, BreakpointKind, Object, Order, Refused, Stop, Target, ThreadId};
+use crate::target::{
+    Breakpoint, BreakpointKind, Caught, Object, Order, Refused, Stop, Target, ThreadId,
+};
 use crate::words::{Named, Words, hex, unhex};
 
 /// Errors of Linux in replies.
@@ -37,6 +40,8 @@ pub struct Session {
     quiet: bool,
     /// Threads of a list that did not fit into a reply.
     listed: Vec<ThreadId>,
+    /// Files that the debugger has open.
+    files: Files,
 }
 
 type Answer = Option<Vec<u8>>;
@@ -96,7 +101,11 @@ impl Session {
                 self.quiet = true;
                 return ok();
             }
+            b'Q' if rest.starts_with(b"CatchSyscalls:") => {
+                return catch(target, Words(&rest[14..]));
+            }
             b'v' if words.take("vCont?") => return text("vCont;c;C;s;S"),
+            b'v' if words.take("vFile:") => return self.files.answer(target, words),
             b'?' => return Some(self.stop_reply(target, &target.stopped())),
             _ => {}
         }
@@ -257,7 +266,7 @@ impl Session {
             let processes = if self.processes { ";multiprocess+" } else { "" };
             return text(format!(
                 "PacketSize={MAX_PACKET:x};qXfer:features:read+;qXfer:auxv:read+;qXfer:exec-file:read+;\
-                 qXfer:siginfo:read+;QStartNoAckMode+;swbreak+;hwbreak+;vContSupported+{processes}"
+                 qXfer:siginfo:read+;QStartNoAckMode+;QCatchSyscalls+;swbreak+;hwbreak+;vContSupported+{processes}"
             ));
         }
         if words.take("Xfer:") {
@@ -335,9 +344,7 @@ impl Session {
     /// What a debugger is told of a stop. The thread that stopped is the one that packets without a name mean from
     /// then on.
     pub fn stopped(&mut self, target: &dyn Target, stop: &Stop) -> Vec<u8> {
-        if let Stop::Signal { thread, .. } = stop {
-            self.general = Some(*thread);
-        }
+        self.general = stop.thread().or(self.general);
         self.stop_reply(target, stop)
     }
 
@@ -357,6 +364,12 @@ impl Session {
                     format!("{kind}:{:x};", watched.address)
                 });
                 format!("T{signal:02x}{watched}thread:{};", self.name(target, *thread))
+            }
+            Stop::Call { thread, number } => {
+                format!("T05syscall_entry:{number:x};thread:{};", self.name(target, *thread))
+            }
+            Stop::Called { thread, number } => {
+                format!("T05syscall_return:{number:x};thread:{};", self.name(target, *thread))
             }
             Stop::Exited(status) => format!("W{status:02x}{process}"),
             Stop::Killed(signal) => format!("X{signal:02x}{process}"),
@@ -392,4 +405,24 @@ fn breakpoint(target: &mut dyn Target, set: bool, mut words: Words<'_>) -> Answe
         Err(Refused::Unsupported) => None,
         Err(Refused::Failed(number)) => error(number),
     }
+}
+
+/// `QCatchSyscalls:0`, or `:1` and numbers, none of which means all.
+fn catch(target: &mut dyn Target, mut words: Words<'_>) -> Answer {
+    let caught = match words.until(b';') {
+        b"0" => Caught::None,
+        b"1" if words.0.is_empty() => Caught::All,
+        b"1" => {
+            let mut numbers = Vec::new();
+            while !words.0.is_empty() {
+                let mut word = Words(words.until(b';'));
+                let number = word.number().filter(|_| word.0.is_empty());
+                let Some(number) = number else { return error(errno::INVALID) };
+                numbers.push(number);
+            }
+            Caught::Some(numbers)
+        }
+        _ => return error(errno::INVALID),
+    };
+    done(target.catch(caught), errno::INVALID)
 }

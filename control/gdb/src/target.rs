@@ -2,6 +2,9 @@
 
 use crate::Description;
 use crate::serve::Notifier;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// A thread of a process, or a processor of a machine; never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,10 +83,59 @@ pub enum Stop {
         /// The watchpoint that it met.
         watched: Option<Watched>,
     },
+    /// A thread is about to make a system call that is to be told.
+    Call {
+        /// Which thread.
+        thread: ThreadId,
+        /// The number of the call.
+        number: u64,
+    },
+    /// A thread made a system call that is to be told.
+    Called {
+        /// Which thread.
+        thread: ThreadId,
+        /// The number of the call.
+        number: u64,
+    },
     /// The process ended with a status.
     Exited(u8),
     /// The process was ended by a signal.
     Killed(u8),
+}
+
+impl Stop {
+    /// The thread that stopped; `None`: there is none any more.
+    pub fn thread(&self) -> Option<ThreadId> {
+        match *self {
+            Self::Signal { thread, .. }
+            | Self::Call { thread, .. }
+            | Self::Called { thread, .. } => Some(thread),
+            Self::Exited(_) | Self::Killed(_) => None,
+        }
+    }
+}
+
+/// Which system calls are told before and after they are made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Caught {
+    /// None.
+    #[default]
+    None,
+    /// Every one.
+    All,
+    /// Those with these numbers.
+    Some(Vec<u64>),
+}
+
+impl Caught {
+    /// Whether the call of a number is told.
+    pub fn has(&self, number: u64) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Some(numbers) => numbers.contains(&number),
+        }
+    }
 }
 
 /// Things that are read in pieces (`qXfer`).
@@ -142,6 +194,24 @@ pub trait Target: Send {
     fn kill(&mut self);
     /// A thing that is read in pieces.
     fn object(&mut self, thread: ThreadId, object: Object) -> Option<Vec<u8>>;
+    /// Tells of these system calls from now on; false: there are none.
+    fn catch(&mut self, _calls: Caught) -> bool {
+        false
+    }
+    /// Opens a file as the target sees it, for reading.
+    ///
+    /// # Errors
+    /// It cannot be; a target without files refuses all.
+    fn open(&mut self, _path: &Path) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Where a symbolic link of the target leads.
+    ///
+    /// # Errors
+    /// It is none.
+    fn read_link(&mut self, _path: &Path) -> io::Result<PathBuf> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// What `monitor LINE` says, where there is a monitor.
     fn command(&mut self, _line: &str) -> Option<String> {
         None

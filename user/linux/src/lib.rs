@@ -4,12 +4,13 @@
 //! layouts; its memory lies in ours, its threads are threads of the host, its signals those of the
 //! host. What differs between architectures is in [`abi`], one file for each.
 //!
-//! Not here yet: `-g`, ptrace between programs, seccomp filters, asynchronous input and output, core
+//! Not here yet: ptrace between programs, seccomp filters, asynchronous input and output, core
 //! files of the program, big-endian programs.
 
 pub mod abi;
 pub mod binfmt;
 mod calls;
+mod debug;
 mod errno;
 mod layout;
 mod load;

@@ -351,7 +351,7 @@ fn read(
             value = word;
         }
         (row.set)(options, value)?;
-        if ["0", "E", "U", "L"].contains(&row.name) {
+        if ["0", "E", "U", "L", "g"].contains(&row.name) {
             // For this program alone; the next ones get the environment as it is, and the prefix in
             // full.
             options.inherited.truncate(options.inherited.len() - 2);

@@ -245,6 +245,40 @@ impl Space {
         address < end && self.memory.prepare_write(address, end - address)
     }
 
+    /// Reads bytes for a debugger, whatever the rights are.
+    ///
+    /// # Errors
+    /// Not all of them are there.
+    pub fn peek(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
+        self.host(address, bytes.len() as u64)?;
+        self.memory.peek(address, bytes).map_err(|_| Errno::EFAULT)
+    }
+
+    /// The same: as many bytes as there are, page by page.
+    pub fn peek_some(&self, address: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        let mut done = 0;
+        while done < len {
+            let Some(at) = address.checked_add(done as u64) else { break };
+            let next = ((PAGE - at % PAGE) as usize).min(len - done);
+            if self.peek(at, &mut bytes[done..done + next]).is_err() {
+                break;
+            }
+            done += next;
+        }
+        bytes.truncate(done);
+        bytes
+    }
+
+    /// Writes bytes for a debugger, whatever the rights are.
+    ///
+    /// # Errors
+    /// Not all of them can be written; some may be.
+    pub fn poke(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+        self.host(address, bytes.len() as u64)?;
+        self.memory.poke(address, bytes).map_err(|_| Errno::EFAULT)
+    }
+
     // ---- mappings ----
 
     /// Pages of `len` bytes from `address` on.

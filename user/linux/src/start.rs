@@ -1,6 +1,7 @@
 //! From a command line to the first instruction.
 
 use crate::abi::{self, Abi};
+use crate::debug::{Debugger, Endpoint, Listener};
 use crate::errno::Errno;
 use crate::load;
 use crate::log;
@@ -24,7 +25,10 @@ use std::sync::Arc;
 /// Runs a program of architecture `isa`, called as `called`; `arguments` are without that name.
 pub fn run(called: &str, isa: &str, arguments: &[OsString]) -> ExitCode {
     match start(called, isa, arguments) {
-        Ok(mut thread) => {
+        Ok((mut thread, listener)) => {
+            if let Some(error) = thread.wait_for_debugger(listener) {
+                return refuse(&format!("{called}: no thread for debuggers: {error}\n"), 1);
+            }
             sys::birth::close_what_was_closed();
             let code = thread.run();
             thread.end();
@@ -33,20 +37,25 @@ pub fn run(called: &str, isa: &str, arguments: &[OsString]) -> ExitCode {
                 let _ = sys::call(libc::SYS_exit, [code as u64, 0, 0, 0, 0, 0]);
             }
         }
-        Err((text, code)) => {
-            let _ = match code {
-                0 => std::io::stdout().write_all(text.as_bytes()),
-                _ => std::io::stderr().write_all(text.as_bytes()),
-            };
-            ExitCode::from(code)
-        }
+        Err((text, code)) => refuse(&text, code),
     }
+}
+
+fn refuse(text: &str, code: u8) -> ExitCode {
+    let _ = match code {
+        0 => std::io::stdout().write_all(text.as_bytes()),
+        _ => std::io::stderr().write_all(text.as_bytes()),
+    };
+    ExitCode::from(code)
 }
 
 /// What is said instead, and the exit code.
 type Refusal = (String, u8);
 
-fn start(called: &str, isa: &str, arguments: &[OsString]) -> Result<Box<Thread>, Refusal> {
+/// A program's first thread, and where debuggers of it come.
+type Ready = (Box<Thread>, Option<Listener>);
+
+fn start(called: &str, isa: &str, arguments: &[OsString]) -> Result<Ready, Refusal> {
     let abi = abi::by_name(isa)
         .ok_or_else(|| (format!("{called}: no programs of architecture '{isa}' yet\n"), 1))?;
     let environment: Vec<OsString> = std::env::vars_os()
@@ -65,9 +74,9 @@ fn start(called: &str, isa: &str, arguments: &[OsString]) -> Result<Box<Thread>,
     let mut options = options::parse(name, arguments, &environment).map_err(stopped)?;
     started_by_kernel(&mut options);
     log::configure(&mut options).map_err(stopped)?;
-    if options.debugger.is_some() {
-        return Err((format!("{called}: not supported yet: -g\n"), 1));
-    }
+    let endpoint = options.debugger.as_deref();
+    let endpoint = endpoint.map(|value| Endpoint::parse(value, sys::getpid())).transpose();
+    let endpoint = endpoint.map_err(|text| (format!("{called}: {text}\n"), 1))?;
     if let Some(prefix) = options.prefix.take() {
         // Programs change their folder, and those that they execute look below the same one.
         let whole = std::path::absolute(&prefix).map_or(prefix, PathBuf::into_os_string);
@@ -83,13 +92,30 @@ fn start(called: &str, isa: &str, arguments: &[OsString]) -> Result<Box<Thread>,
     let mut process = Process::new(abi, machine, options).map_err(refused)?;
     signal::install_faults();
     process.emulator = emulator();
-    let thread = begin(abi, process).map_err(|problem| match problem {
+    let mut thread = begin(abi, process).map_err(|problem| match problem {
         Problem::Load(error) if error.named() => (format!("{called}: {error}\n"), error.code()),
         Problem::Load(error) => (format!("{error}\n"), error.code()),
         Problem::Stack(Errno::E2BIG) => (format!("{called}: {}\n", Errno::E2BIG), 1),
         Problem::Stack(error) => refused(error),
     })?;
-    Ok(Box::new(thread))
+    let listener = match endpoint {
+        None => None,
+        Some(endpoint) => {
+            let listener = Listener::open(&endpoint);
+            thread.debugger = Some(Arc::new(Debugger::new(endpoint.suspend)));
+            Some(listener.map_err(|text| (format!("{called}: {text}\n"), 1))?)
+        }
+    };
+    Ok((Box::new(thread), listener))
+}
+
+impl Thread {
+    /// Lets debuggers come: what the host says if they cannot.
+    fn wait_for_debugger(&self, listener: Option<Listener>) -> Option<std::io::Error> {
+        let (listener, debugger) = listener.zip(self.debugger.as_ref())?;
+        self.handlers().take(signal::FATAL);
+        listener.start(Arc::clone(&self.process), Arc::clone(debugger)).err()
+    }
 }
 
 /// A program that the kernel started us for (`binfmt_misc`) has the name that it was called by behind

@@ -2,6 +2,7 @@
 
 use crate::abi::Processor;
 use crate::calls;
+use crate::debug::{Debugger, Late, Pace};
 use crate::errno::{Done, Errno};
 use crate::process::Process;
 use crate::signal::{self, Alternate, Handlers, Waiting};
@@ -33,6 +34,10 @@ pub struct Thread {
     pub alone: bool,
     /// Set when it is to end, with its exit code.
     pub ended: Option<i32>,
+    /// Who may come to debug it.
+    pub debugger: Option<Arc<Debugger>>,
+    /// A system call that was made while a debugger took it for one that waits.
+    pub late: Option<Late>,
     handlers: Arc<Mutex<Handlers>>,
 }
 
@@ -50,6 +55,8 @@ impl Thread {
             robust: [0; 2],
             alone: true,
             ended: None,
+            debugger: None,
+            late: None,
             handlers: Arc::new(Mutex::new(Handlers::inherited())),
             process,
             cpu,
@@ -74,6 +81,8 @@ impl Thread {
             robust: [0; 2],
             alone: false,
             ended: None,
+            debugger: self.debugger.clone(),
+            late: None,
             handlers,
         }
     }
@@ -94,23 +103,41 @@ impl Thread {
     pub fn run(&mut self) -> i32 {
         self.adopt_host_thread();
         self.mask_changed = true;
+        self.debug_enter();
         loop {
             self.settle();
             if let Some(code) = self.ended {
                 return code;
             }
-            match self.cpu.run() {
+            let pace = self.debug_attend();
+            let event = if pace == Pace::Run { self.cpu.run() } else { self.cpu.step() };
+            match event {
                 None => {}
                 Some(Event::Syscall { at, .. }) => self.system_call(at),
+                Some(Event::Breakpoint) if self.debug_breakpoint() => continue,
                 Some(event) => self.fault(&event),
+            }
+            if pace != Pace::Run {
+                self.debug_stepped(pace);
             }
         }
     }
 
     /// Serves the system call that the registers tell of; its instruction lies `at`.
     fn system_call(&mut self, at: u64) {
+        self.debug_call(at);
         let call = self.cpu.call();
-        match calls::dispatch(self, &call) {
+        let done = calls::dispatch(self, &call);
+        match self.debug_called(at, done) {
+            Some(done) => self.come_back(at, done),
+            None => return,
+        }
+        self.debug_result(call.number);
+    }
+
+    /// Takes over what a system call came back with; its instruction lies `at`.
+    pub fn come_back(&mut self, at: u64, done: Done) {
+        match done {
             Ok(value) => self.cpu.set_result(value),
             Err(Errno::UNCHANGED) => {}
             Err(Errno::RESTART) => self.cpu.set_pc(at),

@@ -5,6 +5,8 @@
 //! `programs/README.md`. This binary is the emulator as well, under the name of a link to it: programs
 //! that execute programs start it again.
 
+mod debugger;
+
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -27,6 +29,10 @@ const CHECKS: &[(&str, Check)] = &[
     ("what_cannot_be_run_is_told", refusals),
     ("programs_of_32_bits_run_in_a_window", narrow),
     ("programs_of_x86_64_do_what_they_do_natively", native),
+    ("debuggers_see_and_steer_programs", debugger::sessions),
+    ("a_debugger_interrupts_a_program_in_a_system_call", debugger::interrupt),
+    ("a_debugger_comes_to_a_program_that_runs", debugger::late),
+    ("programs_of_32_bits_are_debugged", debugger::narrow),
     ("programs_of_i386_call_handle_signals_and_have_storage_of_their_own", i386),
 ];
 
@@ -354,6 +360,13 @@ const REFUSALS: &[(&[&str], i32, &str)] = &[
         "qemu-riscv64: Error opening logfile /nonexistent/x: No such file or directory\n",
     ),
     (&["-dfilter", "x", "x"], 1, "qemu-riscv64: Bad range specifier\n"),
+    (&["-g", "/nonexistent/x", "/bin/true"], 255, "It is a program for "),
+    (&["-g", "1,suspend=x", "x"], 1, "qemu-riscv64: Parameter 'suspend' expects 'on' or 'off'\n"),
+    (
+        &["-g", "1,foo=x", "x"],
+        1,
+        "qemu-riscv64: gdbstub: unknown option \"foo=x\"\nUsage: -g {port|path}[,suspend={y|n}]\n",
+    ),
     (&["/nonexistent"], 1, "Error while loading /nonexistent: No such file or directory\n"),
     (&["/etc/passwd"], 1, "Error while loading /etc/passwd: Exec format error\n"),
     (&["/tmp"], 1, "Error while loading /tmp: Exec format error\n"),

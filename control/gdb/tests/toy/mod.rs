@@ -1,9 +1,13 @@
 //! A target of two threads, a few registers and a page of memory.
 
 use gdb::{
-    Breakpoint, BreakpointKind, Description, Feature, Kind, Notifier, Object, Order, Refused,
-    Register, Stop, Target, ThreadId, Watched,
+    Breakpoint, BreakpointKind, Caught, Description, Feature, Kind, Notifier, Object, Order,
+    Refused, Register, Stop, Target, ThreadId, Watched,
 };
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Where its memory is.
 const BASE: u64 = 0x1000;
@@ -18,6 +22,7 @@ pub struct Toy {
     breakpoints: Vec<Breakpoint>,
     stopped: Stop,
     notifier: Option<Notifier>,
+    caught: Caught,
     /// What was asked last that leaves no other trace.
     pub asked: String,
 }
@@ -51,6 +56,7 @@ impl Default for Toy {
             breakpoints: Vec::new(),
             stopped,
             notifier: None,
+            caught: Caught::None,
             asked: String::new(),
         }
     }
@@ -86,6 +92,14 @@ impl Toy {
     }
 
     fn run(&mut self, orders: &[Order]) -> Stop {
+        // Its first instruction counts as a call.
+        match self.caught.clone() {
+            Caught::None => {}
+            Caught::All => return Stop::Call { thread: THREADS[0], number: 0 },
+            Caught::Some(numbers) => {
+                return Stop::Call { thread: THREADS[0], number: numbers[0] };
+            }
+        }
         let order = |thread: ThreadId| {
             orders.iter().find(|order| order.thread.is_none_or(|named| named == thread)).copied()
         };
@@ -189,6 +203,19 @@ impl Target for Toy {
             Object::ExecFile => Some(b"/bin/toy".to_vec()),
             Object::Siginfo => None,
         }
+    }
+    fn catch(&mut self, calls: Caught) -> bool {
+        self.caught = calls;
+        true
+    }
+    fn open(&mut self, path: &Path) -> io::Result<File> {
+        match path == Path::new("/toy") {
+            true => File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+    fn read_link(&mut self, _: &Path) -> io::Result<PathBuf> {
+        Ok(PathBuf::from("/fish"))
     }
     fn command(&mut self, line: &str) -> Option<String> {
         (line == "help").then(|| "no help\n".to_owned())

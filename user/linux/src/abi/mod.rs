@@ -3,7 +3,9 @@
 
 pub mod generic;
 pub mod riscv;
+mod riscv_debug;
 pub mod x86;
+mod x86_debug;
 mod x86_frame;
 mod x86_numbers;
 
@@ -41,6 +43,10 @@ pub struct Abi {
     pub trampoline: &'static [u8],
     /// `AT_PLATFORM`.
     pub platform: Option<&'static str>,
+    /// The instruction that debuggers put into code, of this length where there are several.
+    pub breakpoint: fn(len: u64) -> &'static [u8],
+    /// How far behind its address the pc is when it was met.
+    pub breakpoint_length: u64,
     /// Whether actions of signals have a return trampoline of their own.
     pub has_restorer: bool,
     /// Whether `clone` has the thread's storage before the address for its number.
@@ -95,7 +101,24 @@ fn run<G: UserGuest>(vcpu: &mut Vcpu<G>) -> Option<Event>
 where
     G::State: SavedState,
 {
-    match vcpu.run() {
+    let exit = vcpu.run();
+    event_of(vcpu, exit)
+}
+
+/// The same for one instruction.
+fn step<G: UserGuest>(vcpu: &mut Vcpu<G>) -> Option<Event>
+where
+    G::State: SavedState,
+{
+    let exit = vcpu.step();
+    event_of(vcpu, exit)
+}
+
+fn event_of<G: UserGuest>(vcpu: &mut Vcpu<G>, exit: Exit) -> Option<Event>
+where
+    G::State: SavedState,
+{
+    match exit {
         Exit::Trap => vcpu.take_event(),
         Exit::Kicked | Exit::Halted | Exit::Debug => None,
     }
@@ -113,6 +136,8 @@ pub trait Machine: Send + Sync {
     fn probe(&self, _key: i64) -> Option<u64> {
         None
     }
+    /// Registers as debuggers know them.
+    fn description(&self) -> gdb::Description;
     /// `/proc/cpuinfo` for `count` processors; `None`: the host's will do.
     fn cpuinfo(&self, count: usize) -> Option<String>;
 }
@@ -160,6 +185,12 @@ pub struct Return {
 pub trait Processor: Send + Any {
     /// Runs until something happens; `None`: somebody kicked.
     fn run(&mut self) -> Option<Event>;
+    /// Executes one instruction.
+    fn step(&mut self) -> Option<Event>;
+    /// Bytes of the registers of [`Machine::description`], one after the other.
+    fn registers(&self) -> Vec<u8>;
+    /// Sets one of them, whose bytes these are.
+    fn set_register(&mut self, number: usize, bytes: &[u8]);
     /// The part that others hold.
     fn kicker(&self) -> Kicker;
     /// The system call that the program wants.

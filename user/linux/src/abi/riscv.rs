@@ -3,7 +3,7 @@
 //! Sources: RISC-V ELF psABI; Linux, `Documentation/arch/riscv` and the exported headers
 //! `asm/sigcontext.h`, `asm/ucontext.h`, `asm/ptrace.h`, `asm/hwprobe.h`.
 
-use super::{Abi, Call, Frame, Machine, Processor, Return, generic};
+use super::{Abi, Call, Frame, Machine, Processor, Return, generic, riscv_debug};
 use crate::calls::Entry;
 use crate::calls::Run::Own;
 use crate::errno::{Done, Errno};
@@ -33,6 +33,8 @@ const WIDE: Abi = Abi {
     own: CALLS,
     trampoline: TRAMPOLINE,
     platform: None,
+    breakpoint: riscv_debug::breakpoint,
+    breakpoint_length: 0,
     has_restorer: false,
     tls_first: true,
     packed_events: false,
@@ -151,6 +153,10 @@ impl Machine for Harts {
         })
     }
 
+    fn description(&self) -> gdb::Description {
+        riscv_debug::description(&self.guest)
+    }
+
     fn cpuinfo(&self, count: usize) -> Option<String> {
         let config = &self.guest.config;
         let mmu = if config.xlen == Xlen::Rv32 { "sv32" } else { "sv48" };
@@ -215,6 +221,19 @@ impl Hart {
 impl Processor for Hart {
     fn run(&mut self) -> Option<Event> {
         super::run(&mut self.vcpu)
+    }
+
+    fn step(&mut self) -> Option<Event> {
+        super::step(&mut self.vcpu)
+    }
+
+    fn registers(&self) -> Vec<u8> {
+        riscv_debug::read(&self.guest, self.state())
+    }
+
+    fn set_register(&mut self, number: usize, bytes: &[u8]) {
+        let guest = Arc::clone(&self.guest);
+        riscv_debug::write(&guest, self.vcpu.state_mut(), number, bytes);
     }
 
     fn kicker(&self) -> Kicker {

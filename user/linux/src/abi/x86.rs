@@ -5,7 +5,7 @@
 //! set_thread_area(2), modify_ldt(2).
 
 use super::x86_frame::{Narrow, Wide};
-use super::{Abi, Call, Frame, Machine, Processor, Return, x86_numbers};
+use super::{Abi, Call, Frame, Machine, Processor, Return, x86_debug, x86_numbers};
 use crate::calls::Entry;
 use crate::calls::Run::Own;
 use crate::errno::{Done, Errno};
@@ -42,6 +42,8 @@ const LONG: Abi = Abi {
     own: CALLS,
     trampoline: TRAMPOLINE_64,
     platform: Some("x86_64"),
+    breakpoint: |_| &[0xcc],
+    breakpoint_length: 1,
     has_restorer: true,
     tls_first: false,
     packed_events: true,
@@ -127,6 +129,10 @@ impl Machine for Processors {
         let [.., edx] = self.guest.config.cpuid(&state, 1, 0);
         let bases = self.long && self.guest.has(Feature::Fsgsbase);
         [edx.into(), if bases { 2 } else { 0 }]
+    }
+
+    fn description(&self) -> gdb::Description {
+        x86_debug::description(&self.guest, self.long)
     }
 
     fn cpuinfo(&self, count: usize) -> Option<String> {
@@ -216,6 +222,19 @@ fn copy_segment(state: &mut State, from: &State, number: u8) {
 impl Processor for Cpu {
     fn run(&mut self) -> Option<Event> {
         super::run(&mut self.vcpu)
+    }
+
+    fn step(&mut self) -> Option<Event> {
+        super::step(&mut self.vcpu)
+    }
+
+    fn registers(&self) -> Vec<u8> {
+        x86_debug::read(&self.guest, self.state(), self.long)
+    }
+
+    fn set_register(&mut self, number: usize, bytes: &[u8]) {
+        let (guest, long) = (Arc::clone(&self.guest), self.long);
+        x86_debug::write(&guest, self.state_mut(), long, (number, bytes));
     }
 
     fn kicker(&self) -> Kicker {

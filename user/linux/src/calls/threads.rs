@@ -200,6 +200,10 @@ impl Thread {
     pub fn end(&mut self) {
         block_all();
         let process = Arc::clone(&self.process);
+        if process.has_one_thread() {
+            self.debug_exit(self.ended.unwrap_or(0));
+        }
+        self.debug_leave();
         let _births = process.births();
         self.release_locks();
         process.threads.fetch_sub(1, Ordering::SeqCst);
@@ -211,7 +215,8 @@ pub fn exit(thread: &mut Thread, args: &Args) -> Done {
     Err(Errno::UNCHANGED)
 }
 
-pub fn exit_group(_: &mut Thread, args: &Args) -> Done {
+pub fn exit_group(thread: &mut Thread, args: &Args) -> Done {
+    thread.debug_exit(int(args[0]));
     sys::exit_group(int(args[0]))
 }
 
@@ -238,21 +243,27 @@ fn fork_process(thread: &mut Thread, wish: &Wish) -> Done {
     thread.mask_changed = true;
     let handlers = thread.handlers();
     let map = process.space.map();
-    let forked = process.space.memory().fork(|| {
-        let done = if host.flags == 0 && host.exit_signal == libc::SIGCHLD as u64 {
-            // The C library's own keeps its allocator usable in the child.
-            // SAFETY: this thread holds every lock of ours that the child needs.
-            match unsafe { libc::fork() } {
-                -1 => Err(Errno::last()),
-                pid => Ok(i64::from(pid).cast_unsigned()),
-            }
-        } else {
-            let at = &raw const host as u64;
-            sys::call(libc::SYS_clone3, [at, size_of::<Wish>() as u64, 0, 0, 0, 0])
-        };
-        let side = if done == Ok(0) { Side::Child } else { Side::Parent };
-        (side, done)
-    });
+    let fork = || {
+        process.space.memory().fork(|| {
+            let done = if host.flags == 0 && host.exit_signal == libc::SIGCHLD as u64 {
+                // The C library's own keeps its allocator usable in the child.
+                // SAFETY: this thread holds every lock of ours that the child needs.
+                match unsafe { libc::fork() } {
+                    -1 => Err(Errno::last()),
+                    pid => Ok(i64::from(pid).cast_unsigned()),
+                }
+            } else {
+                let at = &raw const host as u64;
+                sys::call(libc::SYS_clone3, [at, size_of::<Wish>() as u64, 0, 0, 0, 0])
+            };
+            let side = if done == Ok(0) { Side::Child } else { Side::Parent };
+            (side, done)
+        })
+    };
+    let forked = match &thread.debugger {
+        Some(debugger) => debugger.frozen(fork),
+        None => fork(),
+    };
     drop((map, handlers, births));
     let _ = mask;
     let pid = forked?;
@@ -278,6 +289,9 @@ fn host_wish(process: &Process, wish: &Wish) -> Result<Wish, Errno> {
 
 /// In the child of a fork, which has this thread only.
 fn become_child(thread: &mut Thread, wish: &Wish) {
+    if let Some(debugger) = thread.debugger.take() {
+        debugger.abandon(&thread.process.space);
+    }
     thread.tid = sys::gettid();
     thread.alone = true;
     thread.robust = [0; 2];
@@ -305,6 +319,7 @@ struct Borrower {
 /// the thread.
 fn borrow_process(thread: &mut Thread, wish: &Wish) -> Done {
     let mut twin = thread.twin(true);
+    twin.debugger = None;
     equip(&mut twin, wish);
     twin.alternate = thread.alternate;
     let host = host_wish(&thread.process, wish)?;
@@ -315,9 +330,18 @@ fn borrow_process(thread: &mut Thread, wish: &Wish) -> Done {
     let stack = map_stack()?;
     let argument = (&raw mut borrower).cast::<c_void>();
     let top = (stack + STACK as u64) as *mut c_void;
-    // SAFETY: the stack is the child's alone; the argument outlives it, for this thread goes on when
-    // the child is gone or runs another program.
-    let pid = unsafe { libc::clone(run_borrower, top, flags as i32, argument, host.pidfd) };
+    let start = || {
+        // SAFETY: the stack is the child's alone; the argument outlives it, for this thread goes on
+        // when the child is gone or runs another program.
+        unsafe { libc::clone(run_borrower, top, flags as i32, argument, host.pidfd) }
+    };
+    let pid = match &thread.debugger {
+        Some(debugger) => {
+            debugger.stay_in_call(thread.tid);
+            debugger.without_breakpoints(&thread.process.space, start)
+        }
+        None => start(),
+    };
     let done = if pid < 0 { Err(Errno::last()) } else { Ok(i64::from(pid).cast_unsigned()) };
     let _ = sys::call(libc::SYS_munmap, [stack, STACK as u64, 0, 0, 0, 0]);
     // Signals of this host thread are this thread's again.

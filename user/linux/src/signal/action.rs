@@ -46,7 +46,22 @@ pub const IGNORE: u64 = 1;
 
 /// The actions of a process.
 #[derive(Clone, Debug)]
-pub struct Handlers([Action; LAST as usize]);
+pub struct Handlers {
+    actions: [Action; LAST as usize],
+    /// Signals that come to us even if their action is the default.
+    taken: SignalSet,
+}
+
+/// Signals whose default action ends the process, and which can be taken.
+pub const FATAL: SignalSet = !(UNBLOCKABLE
+    | FAULTS
+    | bit(libc::SIGCHLD as u32)
+    | bit(libc::SIGCONT as u32)
+    | bit(libc::SIGURG as u32)
+    | bit(libc::SIGWINCH as u32)
+    | bit(libc::SIGTSTP as u32)
+    | bit(libc::SIGTTIN as u32)
+    | bit(libc::SIGTTOU as u32));
 
 /// `struct kernel_sigaction` of x86-64.
 #[repr(C)]
@@ -87,14 +102,15 @@ fn change(signal: u32, new: Option<&HostAction>) -> Result<HostAction, Errno> {
 impl Handlers {
     /// Those that the process was started with: what it ignores stays ignored.
     pub fn inherited() -> Self {
-        let mut handlers = Self([Action::default(); LAST as usize]);
+        let actions = [Action::default(); LAST as usize];
+        let mut handlers = Self { actions, taken: 0 };
         for signal in 1..=LAST {
             let old = change(signal, None).unwrap_or_default();
             // The standard library ignores this one for itself.
             let pipe = signal == libc::SIGPIPE as u32;
             let ignored = if pipe { birth::pipe_was_ignored() } else { old.handler == IGNORE };
             if ignored {
-                handlers.0[signal as usize - 1].handler = IGNORE;
+                handlers.actions[signal as usize - 1].handler = IGNORE;
             } else if pipe {
                 let _ = change(signal, Some(&HostAction::default()));
             }
@@ -104,7 +120,15 @@ impl Handlers {
 
     /// The action for a signal from 1 to 64.
     pub fn get(&self, signal: u32) -> Action {
-        self.0[signal as usize - 1]
+        self.actions[signal as usize - 1]
+    }
+
+    /// Takes these signals from now on, even if their action is the default.
+    pub fn take(&mut self, signals: SignalSet) {
+        self.taken |= signals & FATAL;
+        for signal in (1..=LAST).filter(|signal| self.taken & bit(*signal) != 0) {
+            self.renew(signal);
+        }
     }
 
     /// Changes the action for a signal, here and on the host.
@@ -117,9 +141,9 @@ impl Handlers {
         }
         let action = Action { mask: action.mask & !UNBLOCKABLE, ..action };
         if FAULTS & bit(signal) == 0 {
-            set_on_host(signal, &action)?;
+            self.set_on_host(signal, &action)?;
         }
-        self.0[signal as usize - 1] = action;
+        self.actions[signal as usize - 1] = action;
         Ok(())
     }
 
@@ -127,7 +151,7 @@ impl Handlers {
     /// it takes a signal for itself that is the program's as well.
     pub fn renew(&self, signal: u32) {
         // The action was good before.
-        let _ = set_on_host(signal, &self.get(signal));
+        let _ = self.set_on_host(signal, &self.get(signal));
     }
 
     /// The default action again, after a signal whose handler is for one.
@@ -135,6 +159,19 @@ impl Handlers {
         let action = Action { handler: DEFAULT, ..self.get(signal) };
         // The signal and the action were good before.
         let _ = self.set(signal, action);
+    }
+
+    /// The same on the host: our handler where the program has one.
+    fn set_on_host(&self, signal: u32, action: &Action) -> Result<(), Errno> {
+        let kept = action.flags & (flags::NOCLDSTOP | flags::NOCLDWAIT | flags::RESTART);
+        let host = match action.handler {
+            DEFAULT if self.taken & bit(signal) != 0 => ours(handler_address(), flags::RESTART),
+            DEFAULT | IGNORE => {
+                HostAction { handler: action.handler, flags: kept, ..HostAction::default() }
+            }
+            _ => ours(handler_address(), kept),
+        };
+        change(signal, Some(&host)).map(|_| ())
     }
 
     /// Whether nothing at all happens when the signal comes.
@@ -149,18 +186,6 @@ impl Handlers {
             _ => false,
         }
     }
-}
-
-/// The same on the host: our handler where the program has one.
-fn set_on_host(signal: u32, action: &Action) -> Result<(), Errno> {
-    let kept = action.flags & (flags::NOCLDSTOP | flags::NOCLDWAIT | flags::RESTART);
-    let host = match action.handler {
-        DEFAULT | IGNORE => {
-            HostAction { handler: action.handler, flags: kept, ..HostAction::default() }
-        }
-        _ => ours(handler_address(), kept),
-    };
-    change(signal, Some(&host)).map(|_| ())
 }
 
 /// An action with a handler of ours, on the thread's alternate stack: translated code has a small

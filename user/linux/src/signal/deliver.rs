@@ -55,7 +55,9 @@ impl Thread {
         loop {
             while let Some(info) = self.waiting.take(self.mask) {
                 self.mask_changed = true;
-                self.deliver(info);
+                if let Some(info) = self.debug_signal(info) {
+                    self.deliver(info);
+                }
             }
             self.waiting.flag.store(0, Ordering::Release);
             if std::mem::take(&mut self.mask_changed) {
@@ -70,6 +72,7 @@ impl Thread {
     /// The program did what a signal answers.
     pub fn fault(&mut self, event: &Event) {
         let Some(info) = fault_info(event, self.cpu.pc()) else { return };
+        let Some(info) = self.debug_signal(info) else { return };
         let signal = info.signal();
         self.strace_signal(&info);
         let handler = self.handlers().get(signal).handler;
@@ -170,6 +173,7 @@ impl Thread {
     /// Ends the process by a signal.
     pub fn die(&self, signal: u32) -> ! {
         self.strace_end(signal);
+        self.debug_death(signal);
         leave_to_host(signal);
         let to = [sys::getpid().into(), self.tid.into(), signal.into(), 0, 0, 0];
         loop {

@@ -110,6 +110,27 @@ impl Waiting {
     }
 }
 
+/// What marks a signal of ours, by its address.
+static MARK: u8 = 0;
+
+/// Has a thread leave a system call that has not been made, as if a signal had come.
+pub fn break_call(tid: u32, waiting: &Waiting) {
+    waiting.ring();
+    let mut info = Info::new(libc::SIGSEGV as u32, libc::SI_QUEUE);
+    info.set_value(&raw const MARK as u64);
+    let at = &raw const info as u64;
+    let args = [sys::getpid().into(), tid.into(), libc::SIGSEGV as u64, at, 0, 0];
+    // A thread that is gone is in no call.
+    let _ = sys::call(libc::SYS_rt_tgsigqueueinfo, args);
+}
+
+/// Whether a signal is one that [`break_call`] sent.
+fn is_ours(info: &Info) -> bool {
+    info.code() == libc::SI_QUEUE
+        && info.sender() == sys::getpid().cast_signed()
+        && info.value() == &raw const MARK as u64
+}
+
 /// From now on, signals that come to this thread are noted in `waiting`, and `kick` ends its run.
 /// The caller keeps the value as long as the thread takes signals.
 pub fn adopt(waiting: &Arc<Waiting>, kick: Kicker) {
@@ -168,6 +189,11 @@ extern "C" fn fault(signal: i32, info: *mut libc::siginfo_t, context: *mut c_voi
     // SAFETY: as in `note`.
     let waiting = unsafe { MINE.get().as_ref() };
     match waiting {
+        // SAFETY: the kernel passes a whole siginfo.
+        Some(waiting) if sent && is_ours(unsafe { &*info.cast::<Info>() }) => {
+            waiting.ring();
+            leave_call(context.cast());
+        }
         Some(waiting) if sent => {
             let slot = usize::from(signal == FAULT_SIGNALS[1]);
             // SAFETY: the kernel passes a whole siginfo.

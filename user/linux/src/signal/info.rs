@@ -60,6 +60,18 @@ impl Info {
         self.word(20).cast_unsigned()
     }
 
+    /// `si_value`, where the code says that there is one.
+    pub fn value(&self) -> u64 {
+        let low = u64::from(self.word(24).cast_unsigned());
+        low | u64::from(self.word(28).cast_unsigned()) << 32
+    }
+
+    /// Sets it, and the sender to this process.
+    pub fn set_value(&mut self, value: u64) {
+        self.put(16, &crate::sys::getpid().to_le_bytes());
+        self.put(24, &value.to_le_bytes());
+    }
+
     /// `si_addr`, where the code says that there is one.
     pub fn address(&self) -> u64 {
         let low = u64::from(self.word(16).cast_unsigned());

@@ -11,9 +11,9 @@ mod deliver;
 mod host;
 mod info;
 
-pub use action::{Action, Handlers, flags};
+pub use action::{Action, FATAL, Handlers, flags};
 pub use deliver::Alternate;
-pub use host::{Waiting, adopt, block_all, install_faults};
+pub use host::{Waiting, adopt, block_all, break_call, install_faults};
 pub use info::{INFO_LEN, Info, fault_info};
 
 use crate::sys::SignalSet;
