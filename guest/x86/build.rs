@@ -53,7 +53,9 @@ const FIXED: &[&str] =
 /// of VEX is three operands; `bcst32`, `bcst64`: the operand in memory may be one lane for all;
 /// `t…`: how displacements of 8 bits are scaled (Intel SDM volume 2, “Compressed Displacement”).
 /// `round`, `sae`: with ModRM of registers, the bit for broadcasts says so. `mask`, `zero`: EVEX's
-/// opmask and zeroing are allowed.
+/// opmask and zeroing are allowed. `e8`…`e64`: bits of the lanes that the opmask is for, if W does not say (of
+/// the destination if `once`). `whole`: all of the memory operand is read, whatever the opmask says. `once`: of
+/// 512 bits, the method makes the whole result, not each half.
 const ATTRIBUTES: &[&str] = &[
     "lock",
     "d64",
@@ -79,6 +81,12 @@ const ATTRIBUTES: &[&str] = &[
     "sae",
     "mask",
     "zero",
+    "e8",
+    "e16",
+    "e32",
+    "e64",
+    "whole",
+    "once",
 ];
 const MAPS: &[&str] = &[
     "onebyte",

@@ -7,7 +7,7 @@ use crate::processor::X86;
 use crate::state::State;
 use crate::{
     helpers_integer as integer, helpers_save as save, helpers_segment as segment,
-    helpers_simd as simd, helpers_system as system, helpers_x87 as x87,
+    helpers_simd as simd, helpers_system as system, helpers_wide as wide, helpers_x87 as x87,
 };
 
 isa::helpers! { X86;
@@ -101,6 +101,26 @@ isa::helpers! { X86;
     MaskedBytes "masked_bytes" simd::masked_bytes;
     /// Gathers (what it names, base, how).
     Gather "gather" simd::gather;
+
+    // AVX-512: helpers_wide.rs.
+    /// Computes with a rounding mode and no exceptions from now on (mode).
+    RoundingBegin "rounding_begin" wide::rounding_begin, float: true;
+    /// Ends that ().
+    RoundingEnd "rounding_end" wide::rounding_end, float: true;
+    /// Reads lanes by an opmask (address, bits, how).
+    MaskedRead "masked_read" wide::masked_read;
+    /// Writes lanes by an opmask (address, bits, bytes of a lane).
+    MaskedWrite "masked_write" wide::masked_write;
+    /// An instruction of a table (what, which registers, opmask): bits for an opmask or a masked write.
+    Wide "wide" wide::wide, quiet: true;
+    /// The same of floating-point numbers.
+    WideFloats "wide_floats" wide::wide_floats, float: true;
+    /// Gathers and scatters (base, how, whether it scatters).
+    GatherMasked "gather_masked" wide::gather;
+    /// A float to an unsigned integer (value, how).
+    ToUnsigned "to_unsigned" wide::to_unsigned, float: true;
+    /// An unsigned integer to a float (value, how).
+    FromUnsigned "from_unsigned" wide::from_unsigned, float: true;
 
     // The x87: helpers_x87.rs.
     /// #MF if an exception is pending ().

@@ -14,13 +14,13 @@ use softfloat::{Env, Flags, Rounding};
 type Result64 = Result<u64, Trap>;
 
 /// The exception flags of MXCSR; those that operands alone raise are the low three.
-const FLAGS: u64 = 0x3f;
-const BEFORE: u64 = 7;
+pub(crate) const FLAGS: u64 = 0x3f;
+pub(crate) const BEFORE: u64 = 7;
 /// Bits that MXCSR has.
 pub(crate) const MXCSR_MASK: u64 = 0xffff;
 
 /// The register that keeps flags while an instruction computes.
-const KEPT: usize = 3;
+pub(crate) const KEPT: usize = 3;
 
 /// Takes the sticky flags away, so that those of one instruction can be seen.
 pub fn simd_begin(cpu: &mut Cpu<'_, X86>, _: [u64; 3]) -> Result64 {
@@ -152,7 +152,7 @@ pub fn dot_product(cpu: &mut Cpu<'_, X86>, [size, named, _]: [u64; 3]) -> Result
 }
 
 /// The environment of SSE operations.
-fn env_of(mxcsr: u64) -> Env {
+pub(crate) fn env_of(mxcsr: u64) -> Env {
     let rounding = [Rounding::NearestEven, Rounding::Down, Rounding::Up, Rounding::TowardZero];
     let mut env = Env::x86_sse(rounding[(mxcsr >> 13 & 3) as usize]);
     env.denormals_are_zero = mxcsr & 1 << 6 != 0;

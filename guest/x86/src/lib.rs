@@ -13,6 +13,7 @@ mod helpers_save;
 mod helpers_segment;
 mod helpers_simd;
 mod helpers_system;
+mod helpers_wide;
 mod helpers_x87;
 pub mod image;
 pub mod model;

@@ -271,7 +271,11 @@ pub const CC_OVER: GuestReg = GuestReg(37);
 /// Row of [`State::split`].
 pub const SPLIT: GuestReg = GuestReg(38);
 
-const ROWS: usize = 39;
+/// Row of the first opmask register; they are in [`State::vectors`] at [`OPMASK_AT`], and IR names them as
+/// registers only.
+pub const OPMASK: u8 = 39;
+
+const ROWS: usize = 47;
 
 /// Names of general registers.
 pub(crate) const NAMES: [&str; 16] = [
@@ -307,6 +311,14 @@ const fn register_table() -> [RegInfo; ROWS] {
         table[SCRATCH as usize + i].offset = (offset_of!(State, scratch) + 8 * i) as u32;
         i += 1;
     }
+    const OPMASKS: [&str; 8] = ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7"];
+    i = 0;
+    while i < 8 {
+        let offset = offset_of!(State, vectors) + OPMASK_AT + 8 * i;
+        table[OPMASK as usize + i].name = OPMASKS[i];
+        table[OPMASK as usize + i].offset = offset as u32;
+        i += 1;
+    }
     let others: [(GuestReg, &str, usize); 13] = [
         (RIP, "rip", offset_of!(State, rip)),
         (CC_OP, "cc_op", offset_of!(State, cc_op)),
@@ -338,6 +350,18 @@ const fn register_table() -> [RegInfo; ROWS] {
 }
 
 impl State {
+    /// The opmask register with a number.
+    pub fn opmask(&self, number: usize) -> u64 {
+        let at = OPMASK_AT + 8 * (number & 7);
+        u64::from_le_bytes(std::array::from_fn(|i| self.vectors.0[at + i]))
+    }
+
+    /// Sets an opmask register.
+    pub fn set_opmask(&mut self, number: usize, value: u64) {
+        let at = OPMASK_AT + 8 * (number & 7);
+        self.vectors.0[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    }
+
     fn place(&mut self, reg: GuestReg) -> &mut u64 {
         let i = usize::from(reg.0);
         match reg {
@@ -382,6 +406,7 @@ impl State {
                 0..16 => self.gpr[i],
                 22..26 => self.scratch[i - 22],
                 26..32 => self.seg_base[i - 26],
+                39..47 => self.opmask(i - 39),
                 _ => self.rip,
             },
         }
@@ -389,7 +414,10 @@ impl State {
 
     /// Sets a register of the table.
     pub fn set_reg(&mut self, reg: GuestReg, value: u64) {
-        *self.place(reg) = value;
+        match reg.0 {
+            OPMASK.. => self.set_opmask(usize::from(reg.0 - OPMASK), value),
+            _ => *self.place(reg) = value,
+        }
     }
 
     /// The flags register, whole.

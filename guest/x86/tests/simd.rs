@@ -10,9 +10,9 @@ use native::{
     Case, DATA, DATA_LEN, Engine, Native, Outcome, differences, listing, start, with_stack,
 };
 use std::collections::BTreeMap;
-use x86::State;
 use x86::decode::{ENTRIES, Entry, Kind, Operand, Width};
 use x86::state::{X87_AT, ZMM_BYTES, eflags};
+use x86::{Feature, State};
 
 /// Whether an entry is of the x87.
 fn is_x87(entry: &Entry) -> bool {
@@ -23,7 +23,8 @@ fn is_x87(entry: &Entry) -> bool {
 /// operands only.
 fn concerns(entry: &Entry) -> bool {
     use Kind as K;
-    const KINDS: [Kind; 10] = [K::P, K::Q, K::N, K::V, K::H, K::U, K::W, K::L, K::VSIBx, K::VSIBy];
+    const KINDS: [Kind; 12] =
+        [K::P, K::Q, K::N, K::V, K::H, K::U, K::W, K::L, K::VSIBx, K::VSIBy, K::KG, K::KE];
     const OTHERS: [&str; 7] =
         ["emms", "vzeroupper", "vzeroall", "ldmxcsr", "stmxcsr", "vldmxcsr", "vstmxcsr"];
     const SAVES: [&str; 5] = ["fnstenv", "fldenv", "fnsave", "frstor", "fyl2xp1"];
@@ -32,8 +33,32 @@ fn concerns(entry: &Entry) -> bool {
         true => !SAVES.contains(&entry.mnemonic),
         false => {
             let named = OTHERS.contains(&entry.mnemonic);
-            entry.map < 7 && (entry.operands.iter().any(vector) || named)
+            let there = entry.features.iter().all(|feature| is_here(*feature));
+            (entry.operands.iter().any(vector) || named) && there
         }
+    }
+}
+
+/// Whether this processor has a feature of those that few have: it cannot tell about others.
+fn is_here(feature: Feature) -> bool {
+    use Feature as F;
+    use std::arch::is_x86_feature_detected as has;
+    match feature {
+        F::Avx512f => has!("avx512f") && has!("avx512vl"),
+        F::Avx512dq => has!("avx512dq"),
+        F::Avx512bw => has!("avx512bw"),
+        F::Avx512cd => has!("avx512cd"),
+        F::Avx512ifma => has!("avx512ifma"),
+        F::Avx512vbmi => has!("avx512vbmi"),
+        F::Avx512vbmi2 => has!("avx512vbmi2"),
+        F::Avx512vnni => has!("avx512vnni"),
+        F::Avx512bitalg => has!("avx512bitalg"),
+        F::Avx512Vpopcntdq => has!("avx512vpopcntdq"),
+        F::Avx512Bf16 => has!("avx512bf16"),
+        F::Avx512Vp2intersect => has!("avx512vp2intersect"),
+        F::AvxVnni => has!("avxvnni"),
+        F::Avx512Fp16 => has!("avx512fp16"),
+        _ => true,
     }
 }
 
@@ -44,6 +69,7 @@ fn is_estimate(entry: &Entry) -> bool {
     NAMES.contains(&name)
         || name.contains("rcpp")
         || name.contains("rcps")
+        || name.contains("rcp14")
         || name.contains("rsqrt")
 }
 
@@ -103,9 +129,10 @@ fn state(random: &mut Random<'_>, base: &State, x87: bool) -> State {
     if !state.is_long() {
         state.gpr[8..].fill(0);
     }
-    let registers = if state.is_long() { 16 } else { 8 };
-    for n in 0..registers {
-        fill(random, &mut state.vectors.0[n * ZMM_BYTES..n * ZMM_BYTES + 32]);
+    let registers = if state.is_long() { 32 } else { 8 };
+    fill(random, &mut state.vectors.0[..registers * ZMM_BYTES]);
+    for n in 0..8 {
+        state.set_opmask(n, integer(random) ^ integer(random));
     }
     for n in 0..8 {
         let at = X87_AT + 16 * n;

@@ -33,6 +33,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("a_debugger_interrupts_a_program_in_a_system_call", debugger::interrupt),
     ("a_debugger_comes_to_a_program_that_runs", debugger::late),
     ("programs_of_32_bits_are_debugged", debugger::narrow),
+    ("programs_of_x86_64_v4_have_vectors_of_512_bits", wide_vectors),
     ("programs_of_i386_call_handle_signals_and_have_storage_of_their_own", i386),
 ];
 
@@ -274,6 +275,20 @@ fn native(bench: &Bench) -> Result<(), String> {
         .map_err(|problem| format!("{name}: {problem}"))?;
     }
     Ok(())
+}
+
+/// AVX-512: what a processor that has it printed.
+fn wide_vectors(bench: &Bench) -> Result<(), String> {
+    if std::env::consts::ARCH != "x86_64" {
+        return Ok(());
+    }
+    let flags =
+        ["-O3", "-march=x86-64-v4", "-mprefer-vector-width=512", "-fwrapv", "-fno-math-errno"];
+    compile_native(bench, &folder().join("x86_64/avx512.c"), "avx512", &flags)?;
+    let expected = fs::read_to_string(folder().join("x86_64/avx512.out"));
+    let expected = expected.map_err(|error| error.to_string())?;
+    let found = bench.run("x86_64", &["./avx512"])?;
+    same(&expected, &found.out).map_err(|problem| format!("{problem}\n{}", found.err))
 }
 
 /// A program without a C library: system calls by `int $0x80`, handlers with both kinds of frames,

@@ -40,7 +40,11 @@ pub(super) fn parse(sources: &[Source], language: &Language) -> Result<Vec<File>
                 }
             }
         }
-        files.push(file);
+        // Several files may be of one trait.
+        match files.iter_mut().find(|other: &&mut File| other.name == file.name) {
+            Some(other) => other.entries.extend(file.entries),
+            None => files.push(file),
+        }
     }
     check(&files, &mut errors);
     if errors.0.is_empty() { Ok(files) } else { Err(errors.0) }

@@ -227,7 +227,10 @@ pub fn decode(width: Width, fetch: &mut Fetch<'_>) -> Result<Insn, DecodeError> 
     if p.encoding == Encoding::Evex {
         check_evex(&mut insn, modrm)?;
     }
-    if p.encoding == Encoding::Vex && insn.vvvv != 0 && !entry.has_vvvv() {
+    // Of EVEX, V' is the index's in VSIB.
+    let vsib = entry.operands.iter().any(Operand::is_vsib);
+    let vvvv = if vsib { insn.vvvv & 15 } else { insn.vvvv };
+    if p.encoding != Encoding::Legacy && vvvv != 0 && !entry.has_vvvv() {
         return Err(DecodeError::Undefined);
     }
     immediates(&mut insn, fetch)?;
@@ -477,7 +480,12 @@ fn evex_scale(insn: &Insn) -> u8 {
     {
         return *size;
     }
-    let element = if insn.w { 8 } else { 4 };
+    let narrow = [Attr::E8, Attr::E16].iter().any(|attr| entry.has(*attr));
+    let element = match insn.w {
+        _ if narrow => insn.element(),
+        true => 8,
+        false => 4,
+    };
     let by_type = || entry.operands.iter().find(|o| o.is_memory()).map_or(1, |o| insn.bytes(o));
     let sizes = [
         (Attr::Tfull, insn.vl),
@@ -504,7 +512,9 @@ fn check_evex(insn: &mut Insn, modrm: Option<u8>) -> Result<(), DecodeError> {
     let rounds = entry.has(Attr::Round) || entry.has(Attr::Sae);
     let b_fits = if registers { rounds } else { broadcasts };
     let mask_fits = insn.mask == 0 || entry.has(Attr::Mask) || entry.has(Attr::Zero);
-    let zero_fits = !insn.zeroing || entry.has(Attr::Zero) && insn.mask != 0;
+    // What is in memory is merged.
+    let stores = insn.memory.is_some() && entry.operands.first().is_some_and(Operand::is_memory);
+    let zero_fits = !insn.zeroing || entry.has(Attr::Zero) && insn.mask != 0 && !stores;
     if insn.evex_b && !b_fits || !mask_fits || !zero_fits {
         return Err(DecodeError::Undefined);
     }
@@ -597,8 +607,18 @@ impl Insn {
         match kind {
             Kind::M | Kind::VSIBx | Kind::VSIBy => self.memory.is_some(),
             Kind::N | Kind::U | Kind::STi => self.memory.is_none(),
+            Kind::G => self.reg < 16,
+            Kind::KG => self.reg < 8,
+            Kind::KH => self.vvvv < 8,
             _ => true,
         }
+    }
+
+    /// Bytes of the lanes that the opmask is for.
+    pub fn element(&self) -> u8 {
+        let sizes = [(Attr::E8, 1), (Attr::E16, 2), (Attr::E32, 4), (Attr::E64, 8)];
+        let by_w = if self.w { 8 } else { 4 };
+        sizes.iter().find(|(attr, _)| self.entry.has(*attr)).map_or(by_w, |(_, size)| *size)
     }
 
     /// Whether its memory operand is one lane for all of a vector.

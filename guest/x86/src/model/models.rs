@@ -68,6 +68,39 @@ pub static MODELS: &[Model] = &[
                    avx512cd avx512vl xsavec xgetbv1 xsaves",
     },
     Model {
+        name: "Cascadelake-Server",
+        vendor: INTEL,
+        text: "Intel Xeon Processor (Cascadelake)",
+        signature: (6, 85, 6),
+        like: "Skylake-Server",
+        features: "avx512vnni",
+    },
+    Model {
+        name: "Cooperlake",
+        vendor: INTEL,
+        text: "Intel Xeon Processor (Cooperlake)",
+        signature: (6, 85, 10),
+        like: "Cascadelake-Server",
+        features: "avx512-bf16",
+    },
+    Model {
+        name: "Icelake-Server",
+        vendor: INTEL,
+        text: "Intel Xeon Processor (Icelake)",
+        signature: (6, 134, 0),
+        like: "Cascadelake-Server",
+        features: "avx512ifma avx512vbmi avx512vbmi2 avx512bitalg avx512-vpopcntdq gfni vaes \
+                   vpclmulqdq sha-ni umip rdpid fsrm wbnoinvd",
+    },
+    Model {
+        name: "SapphireRapids",
+        vendor: INTEL,
+        text: "Intel Xeon Processor (SapphireRapids)",
+        signature: (6, 143, 4),
+        like: "Icelake-Server",
+        features: "avx512-bf16 avx512-fp16 avx-vnni serialize movdiri movdir64b",
+    },
+    Model {
         name: "EPYC",
         vendor: AMD,
         text: "AMD EPYC Processor",
@@ -79,6 +112,39 @@ pub static MODELS: &[Model] = &[
                    fxsr-opt sse4a misalignsse cr8legacy osvw",
     },
     Model {
+        name: "EPYC-Rome",
+        vendor: AMD,
+        text: "AMD EPYC-Rome Processor",
+        signature: (23, 49, 0),
+        like: "EPYC",
+        features: "clwb rdpid umip wbnoinvd",
+    },
+    Model {
+        name: "EPYC-Milan",
+        vendor: AMD,
+        text: "AMD EPYC-Milan Processor",
+        signature: (25, 1, 1),
+        like: "EPYC-Rome",
+        features: "erms fsrm invpcid pcid pku vaes vpclmulqdq",
+    },
+    Model {
+        name: "EPYC-Genoa",
+        vendor: AMD,
+        text: "AMD EPYC-Genoa Processor",
+        signature: (25, 17, 0),
+        like: "EPYC-Milan",
+        features: "gfni avx512f avx512dq avx512bw avx512cd avx512vl avx512ifma avx512vbmi avx512vbmi2 \
+                   avx512vnni avx512bitalg avx512-vpopcntdq avx512-bf16 x2apic",
+    },
+    Model {
+        name: "EPYC-Turin",
+        vendor: AMD,
+        text: "AMD EPYC-Turin Processor",
+        signature: (26, 0, 0),
+        like: "EPYC-Genoa",
+        features: "avx-vnni avx512-vp2intersect movdiri movdir64b",
+    },
+    Model {
         name: "max",
         vendor: AMD,
         text: "QEMU TCG CPU version 2.5+",
@@ -86,7 +152,7 @@ pub static MODELS: &[Model] = &[
         like: "EPYC",
         features: "erms fsrm umip pku vaes vpclmulqdq gfni rdpid clwb avx512f avx512dq avx512bw avx512cd \
                    avx512vl avx512ifma avx512vbmi avx512vbmi2 avx512vnni avx512bitalg \
-                   avx512-vpopcntdq avx512-bf16 avx-vnni invpcid pcid",
+                   avx512-vpopcntdq avx512-bf16 avx512-vp2intersect avx-vnni invpcid pcid",
     },
 ];
 
@@ -179,7 +245,5 @@ const REQUIRES: &[(&str, &str)] = &[
 ];
 
 /// Features whose instructions are not translated yet.
-const NOT_TRANSLATED: &str = "avx512f misalignsse xsaves svm monitor hle rtm fma4 tbm avx512dq avx512bw avx512cd \
-     avx512vl avx512ifma avx512vbmi avx512vbmi2 avx512vnni avx512bitalg avx512-vpopcntdq \
-     avx512-bf16 avx512-fp16 avx512-vp2intersect avx-vnni sha512 movdiri movdir64b \
+const NOT_TRANSLATED: &str = "misalignsse xsaves svm monitor hle rtm fma4 tbm avx512-fp16 sha512 movdiri movdir64b \
      serialize pku ospke";

@@ -4,7 +4,7 @@ use super::Bytes;
 use ir::cipher::{inverse, multiply};
 
 /// A matrix of bits, a row in each byte of its lane from the last on, times a byte, plus another.
-fn affine(matrix: &[u8], x: u8, plus: u8) -> u8 {
+pub(crate) fn affine(matrix: &[u8], x: u8, plus: u8) -> u8 {
     let row = |bit: usize| ((matrix[7 - bit] & x).count_ones() as u8 & 1) << bit;
     (0..8).map(row).sum::<u8>() ^ plus
 }

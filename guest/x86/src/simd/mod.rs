@@ -5,6 +5,8 @@ pub mod galois;
 pub mod rare;
 pub mod sha;
 pub mod strings;
+pub mod wide;
+pub mod wide_floats;
 
 /// 128 bits, the lowest byte first.
 pub type Bytes = [u8; 16];

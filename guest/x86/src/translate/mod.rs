@@ -6,12 +6,15 @@
 mod bits;
 mod control;
 mod decimal;
+mod evex;
+mod evex_forms;
 mod far;
 mod flags;
 mod integer;
 mod memory;
 mod multiply;
 mod operand;
+mod opmask;
 mod shift;
 mod simd;
 mod simd_float;
@@ -26,7 +29,7 @@ mod x87;
 pub(crate) use memory::unsigned;
 pub(crate) use operand::Place;
 
-use crate::decode::{self, DecodeError, Fetch, Insn, Rep, Width};
+use crate::decode::{self, Attr, DecodeError, Encoding, Fetch, Insn, Rep, Width};
 use crate::flags::Cc;
 use crate::helpers::{HelperIndex, LeafIndex};
 use crate::model::Feature;
@@ -66,7 +69,7 @@ pub fn translate_unit(
             break;
         }
         let Some(insn) = t.fetch(code, count == 0) else { break };
-        if !t.available(&insn) || !decode::dispatch(&mut t, &insn) {
+        if !t.available(&insn) || !t.run(&insn) {
             t.undefined_instruction();
         }
         if mode.flags & mode::SPLIT != 0 && !t.ended {
@@ -95,6 +98,10 @@ pub(crate) struct Translator<'t, 'u> {
     pub(crate) cc: Option<Cc>,
     /// Targets of forward branches that the unit may still arrive at, and what is known there.
     skips: Vec<(u64, Label, Option<Cc>)>,
+    /// Of an instruction in EVEX, how far it is.
+    pub(crate) wide: Option<evex::Wide>,
+    /// The rounding mode that the instruction says.
+    pub(crate) fixed_rounding: Option<u8>,
 }
 
 /// An operation of the builder on two operands.
@@ -117,6 +124,8 @@ impl<'t, 'u> Translator<'t, 'u> {
             ended: false,
             cc: None,
             skips: Vec::new(),
+            wide: None,
+            fixed_rounding: None,
         }
     }
 
@@ -198,9 +207,17 @@ impl<'t, 'u> Translator<'t, 'u> {
         }
     }
 
+    /// Runs the instruction's method; whether it has one.
+    fn run(&mut self, i: &Insn) -> bool {
+        match i.encoding == Encoding::Evex || i.entry.has(Attr::Once) {
+            true => self.evex(i),
+            false => decode::dispatch(self, i),
+        }
+    }
+
     /// Whether the processor has what the instruction needs.
     fn available(&self, i: &Insn) -> bool {
-        i.entry.features.iter().all(|feature| self.has(*feature))
+        i.entry.features.iter().all(|feature| self.has(*feature)) && self.has_evex_length(i)
     }
 
     // What instructions may do beside computing.

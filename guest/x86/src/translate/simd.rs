@@ -26,7 +26,7 @@ fn mmx_at(number: u8) -> u32 {
     X87_AT as u32 + u32::from(number & 7) * 16
 }
 
-fn typed(i: &Insn, n: usize) -> Option<(Kind, Ty)> {
+pub(crate) fn typed(i: &Insn, n: usize) -> Option<(Kind, Ty)> {
     match i.entry.operands.get(n) {
         Some(Spec::Typed(kind, ty)) => Some((*kind, *ty)),
         _ => None,
@@ -67,7 +67,8 @@ impl Translator<'_, '_> {
         let undefined = match i.encoding {
             Encoding::Legacy if mmx => flag(mode::NO_X87) && !flag(mode::TS),
             Encoding::Legacy => flag(mode::NO_SSE),
-            _ => !flag(mode::AVX),
+            Encoding::Vex => !flag(mode::AVX),
+            Encoding::Evex => !flag(mode::AVX) || !flag(mode::AVX512),
         };
         if undefined {
             self.undefined_instruction();
@@ -110,6 +111,9 @@ impl Translator<'_, '_> {
     /// Operand `n` as a vector of a type. From memory as many bytes are read as the operand has, with
     /// zeros above.
     pub(crate) fn vector_operand(&mut self, i: &Insn, n: usize, ty: Type) -> Operand {
+        if self.wide.is_some() {
+            return self.evex_operand(i, n, ty);
+        }
         if let Some((Kind::W | Kind::M | Kind::Q, _)) = typed(i, n)
             && i.memory.is_some()
         {
@@ -132,8 +136,21 @@ impl Translator<'_, '_> {
 
     /// The memory operand as a vector, which must be aligned or need not.
     pub(crate) fn vector_from_memory(&mut self, i: &Insn, n: usize, aligned: bool) -> Operand {
+        if self.wide.is_some() {
+            return self.evex_operand(i, n, Self::vector_type(i));
+        }
         let size = Self::size(i, n);
-        let (base, offset) = self.address(i, size);
+        let at = self.address(i, size);
+        self.vector_at_address(size, at, aligned)
+    }
+
+    /// A vector of as many bytes of memory.
+    pub(crate) fn vector_at_address(
+        &mut self,
+        size: u8,
+        (base, offset): (Operand, i64),
+        aligned: bool,
+    ) -> Operand {
         let access = |mem: MemOp| if aligned { mem.aligned() } else { mem };
         match size {
             32 => self.b.vload(Type::V256, access(MemOp::V256), base, offset),
@@ -167,6 +184,9 @@ impl Translator<'_, '_> {
 
     /// Writes a vector of a type to operand `n`, a register or all of its memory.
     pub(crate) fn put_vector(&mut self, i: &Insn, n: usize, ty: Type, value: Operand) {
+        if self.wide.is_some() {
+            return self.keep_result(i, n, ty, value);
+        }
         if i.memory.is_some() && matches!(typed(i, n), Some((Kind::W | Kind::M | Kind::Q, _))) {
             let (base, offset) = self.address(i, Self::size(i, n));
             return self.b.vstore(ty, MemOp::vector(ty), base, offset, value);
@@ -266,12 +286,25 @@ impl Translator<'_, '_> {
     /// Computes what may raise exceptions of SSE: where some are unmasked, they come before the result
     /// is written.
     pub(crate) fn exactly(&mut self, compute: impl FnOnce(&mut Self) -> Operand) -> Operand {
-        if self.flags & mode::SSE_EXACT == 0 {
+        let fixed = self.fixed_rounding;
+        if self.flags & mode::SSE_EXACT == 0 && fixed.is_none() {
             return compute(self);
         }
-        self.call_effect(HelperIndex::SimdBegin, &[]);
+        let (first, last) = self.ends();
+        match fixed {
+            Some(rounding) if first => {
+                let rounding = self.b.imm(rounding.into());
+                self.call_effect(HelperIndex::RoundingBegin, &[rounding]);
+            }
+            None if first => self.call_effect(HelperIndex::SimdBegin, &[]),
+            _ => {}
+        }
         let value = compute(self);
-        self.call_effect(HelperIndex::SimdEnd, &[]);
+        match fixed {
+            Some(_) if last => self.call_effect(HelperIndex::RoundingEnd, &[]),
+            None if last => self.call_effect(HelperIndex::SimdEnd, &[]),
+            _ => {}
+        }
         value
     }
 

@@ -104,7 +104,8 @@ impl SimdFloat for Translator<'_, '_> {
     }
 
     fn shufpd(&mut self, i: &Insn) {
-        self.binary_vector(i, |t, ty, a, b| t.b.vbyte(K::VPickOne, ty, i.byte(), a, b));
+        let byte = self.byte_of_piece(i, 4);
+        self.binary_vector(i, |t, ty, a, b| t.b.vbyte(K::VPickOne, ty, byte, a, b));
     }
 
     fn blendps(&mut self, i: &Insn) {
@@ -138,7 +139,8 @@ impl SimdFloat for Translator<'_, '_> {
     }
 
     fn vpermilpd(&mut self, i: &Insn) {
-        self.unary_vector(i, |t, ty, a| t.b.vbyte(K::VPickOne, ty, i.byte(), a, a));
+        let byte = self.byte_of_piece(i, 4);
+        self.unary_vector(i, |t, ty, a| t.b.vbyte(K::VPickOne, ty, byte, a, a));
     }
 
     fn vpermilps_by(&mut self, i: &Insn) {

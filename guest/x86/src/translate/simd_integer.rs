@@ -2,8 +2,8 @@
 
 use super::Translator;
 use super::simd::shapes;
-use crate::decode::Insn;
 use crate::decode::traits::SimdInteger;
+use crate::decode::{Encoding, Insn};
 use crate::state::eflags;
 use Lane::{B8, B16, B32, B64};
 use ir::{Cond, Lane, OpKind as K, Operand, Type};
@@ -94,6 +94,18 @@ impl SimdInteger for Translator<'_, '_> {
         vpsrlvd shift_each(K::VShr, B32);
         vpsrlvq shift_each(K::VShr, B64);
         vpsravd shift_each(K::VSar, B32);
+        vpsllvw shift_each(K::VShl, B16);
+        vpsrlvw shift_each(K::VShr, B16);
+        vpsravw shift_each(K::VSar, B16);
+        vpsravq shift_each(K::VSar, B64);
+        psraq shift_lanes(K::VSarBy, B64);
+        psraq_by shift_constant(K::VSarBy, B64);
+        pminsq lanes(K::VMin, B64);
+        pminuq lanes(K::VMinU, B64);
+        pmaxsq lanes(K::VMax, B64);
+        pmaxuq lanes(K::VMaxU, B64);
+        pmullq lanes(K::VMul, B64);
+        pabsq absolute(B64);
         pshufd picked(K::VPick);
         pshuflw picked(K::VPickLow);
         pshufhw picked(K::VPickHigh);
@@ -298,9 +310,9 @@ impl SimdInteger for Translator<'_, '_> {
 }
 
 impl Translator<'_, '_> {
-    /// Whether VEX asks for a general register of 64 bits where there is none.
+    /// Whether VEX asks for a general register of 64 bits where there is none; EVEX does not mean it.
     fn is_wide_outside(i: &Insn) -> bool {
-        Self::is_vex(i) && i.w && !i.is_long()
+        i.encoding == Encoding::Vex && i.w && !i.is_long()
     }
 
     fn lanes(&mut self, i: &Insn, kind: K, lane: Lane) {
@@ -531,7 +543,7 @@ impl Translator<'_, '_> {
             return;
         }
         let ty = Self::vector_type(i);
-        let value = if i.memory.is_some() && matches!(lane, B8 | B16) {
+        let value = if i.memory.is_some() && matches!(lane, B8 | B16) && i.mask == 0 {
             self.read(i, 1)
         } else {
             let a = self.vector_operand(i, 1, Type::V128);

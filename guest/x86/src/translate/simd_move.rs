@@ -250,14 +250,13 @@ impl Translator<'_, '_> {
         let ty = Self::vector_type(i);
         let value = self.vector_operand(i, 1, ty);
         match i.memory {
-            Some(_) => {
+            Some(_) if self.wide.is_none() => {
                 let (base, offset) = self.address(i, Self::size(i, 0));
                 let mem = MemOp::vector(ty);
                 let mem = if aligned { mem.aligned() } else { mem };
                 self.b.vstore(ty, mem, base, offset, value);
             }
-            None if Self::is_vex(i) => self.put_whole(i.rm, ty, value),
-            None => self.b.vput(ty, super::simd::vector_at(i.rm), value),
+            _ => self.put_vector(i, 0, ty, value),
         }
     }
 
@@ -271,6 +270,9 @@ impl Translator<'_, '_> {
     }
 
     fn store_part(&mut self, i: &Insn, part: u16, a: Operand) {
+        if i.mask != 0 {
+            return self.put_vector(i, 0, Type::V128, a);
+        }
         let size = Self::size(i, 0);
         let (ty, lane) = float_type(size);
         let (base, offset) = self.address(i, size);

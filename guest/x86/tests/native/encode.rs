@@ -70,7 +70,38 @@ fn attempt(random: &mut Random<'_>, entry: &Entry, width: Width) -> Option<Vec<u
         out.push(w << 7 | (!vvvv & 15) << 3 | l << 2 | pp);
         out.push(opcode);
     } else if map.starts_with("evex") {
-        return None;
+        let m = match map {
+            "evex.0f" => 1,
+            "evex.0f38" => 2,
+            "evex.0f3a" => 3,
+            "evex.map5" => 5,
+            _ => 6,
+        };
+        let (r, x, b) = if long { (r, x, b) } else { (0, 0, 0) };
+        let mut high = || if long { random.below(2) as u8 } else { 0 };
+        let (r2, v2) = (high(), high());
+        let has = |attrs: &[Attr]| attrs.iter().any(|attr| entry.has(*attr));
+        let may_b = match in_memory {
+            true => has(&[Attr::Bcst16, Attr::Bcst32, Attr::Bcst64]),
+            false => has(&[Attr::Round, Attr::Sae]),
+        };
+        let to_mask = matches!(entry.operands.first(), Some(Operand::Typed(Kind::KG, _)));
+        let (r, r2) = if to_mask { (0, 0) } else { (r, r2) };
+        let (vvvv, v2) = if uses_vvvv(entry) { (vvvv, v2) } else { (0, 0) };
+        let vsib = entry.operands.iter().any(Operand::is_vsib);
+        let v2 = if vsib && long { random.below(2) as u8 } else { v2 };
+        let bit = u8::from(may_b && random.percent(40));
+        let l = if bit == 1 && !in_memory { random.below(4) as u8 } else { l };
+        let masked = has(&[Attr::Mask, Attr::Zero]) && (vsib || random.percent(60));
+        let aaa = if masked { 1 + random.below(7) as u8 } else { 0 };
+        let store = in_memory && entry.operands.first().is_some_and(Operand::is_memory);
+        let z = u8::from(masked && has(&[Attr::Zero]) && !store && random.percent(40));
+        out.push(0x62);
+        let p0 = (!r & 1) << 7 | (!x & 1) << 6 | (!b & 1) << 5 | (!r2 & 1) << 4 | m;
+        out.push(p0);
+        out.push(w << 7 | (!vvvv & 15) << 3 | 4 | prefix);
+        out.push(z << 7 | l << 5 | bit << 4 | (!v2 & 1) << 3 | aaa);
+        out.push(opcode);
     } else {
         match prefix {
             1 => out.push(0x66),
