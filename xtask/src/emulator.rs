@@ -15,15 +15,38 @@ pub struct Emulator {
     program: PathBuf,
 }
 
-/// Builds the binary in release: where it is.
+/// Builds the binary as it is handed out: in release, and without shared libraries, so that it runs on any
+/// host and in any folder that is somebody's root, and starts at once. Where it is.
 ///
 /// # Errors
 /// When the build fails.
 pub fn build() -> Result<PathBuf> {
+    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let mut flags = vec!["-Ctarget-feature=+crt-static"];
+    if libc_takes_packed_relocations() {
+        flags.push("-Clink-arg=-Wl,-z,pack-relative-relocs");
+    }
     let mut cargo = Command::new("cargo");
-    cargo.current_dir(tools::root()).args(["build", "--release", "--quiet", "-p", "tinamou"]);
-    tools::call(&mut cargo)?;
-    Ok(tools::target().join("release/tinamou"))
+    // With a target named, the flags are not those of build scripts and procedural macros.
+    cargo.current_dir(tools::root()).args(["build", "--release", "--quiet", "--target", &host]);
+    tools::call(cargo.args(["-p", "tinamou"]).env("RUSTFLAGS", flags.join(" ")))?;
+    Ok(tools::target().join(host).join("release/tinamou"))
+}
+
+/// Whether a program without shared libraries finds its own packed relocations: from glibc 2.36 on.
+fn libc_takes_packed_relocations() -> bool {
+    let said = tools::text(Command::new("getconf").arg("GNU_LIBC_VERSION")).unwrap_or_default();
+    let version = said.trim().strip_prefix("glibc 2.").and_then(|minor| minor.parse().ok());
+    version.is_some_and(|minor: u32| minor >= 36)
+}
+
+/// `cargo xtask build`.
+///
+/// # Errors
+/// When the build fails.
+pub fn run(_: &[String]) -> Result<()> {
+    println!("{}", build()?.display());
+    Ok(())
 }
 
 impl Emulator {

@@ -46,6 +46,12 @@ const TASKS: &[Task] = &[
         run: test::run,
     },
     Task {
+        name: "build",
+        usage: "",
+        about: "build the binary without shared libraries, and say where it is",
+        run: emulator::run,
+    },
+    Task {
         name: "tidy",
         usage: "",
         about: "check layers, unsafe code, documents and forbidden text",

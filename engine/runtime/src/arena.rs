@@ -11,7 +11,12 @@ pub(crate) struct Arena {
     write: NonNull<u8>,
     execute: NonNull<u8>,
     len: usize,
+    /// The bytes before this have memory behind them.
+    backed: usize,
 }
+
+/// Bytes that get memory at a time: one call costs less than a fault for each page.
+const STEP: usize = 128 << 10;
 
 // SAFETY: the mappings belong to the arena until it is dropped. Writes go through `&mut self` or
 // are atomic.
@@ -50,7 +55,7 @@ impl Arena {
         if let Some(error) = failed {
             return Err(error);
         }
-        Ok(Self { write: write?, execute: execute?, len })
+        Ok(Self { write: write?, execute: execute?, len, backed: 0 })
     }
 
     /// Maps `len` bytes that belong to this process alone: a fork copies them.
@@ -63,14 +68,16 @@ impl Arena {
         // SAFETY: a mapping at an address of the kernel's choice aliases nothing.
         let at = unsafe { libc::mmap(std::ptr::null_mut(), len, rights, flags, -1, 0) };
         match NonNull::new(at.cast::<u8>()) {
-            Some(both) if at != libc::MAP_FAILED => Ok(Self { write: both, execute: both, len }),
+            Some(both) if at != libc::MAP_FAILED => {
+                Ok(Self { write: both, execute: both, len, backed: 0 })
+            }
             _ => Err(io::Error::last_os_error()),
         }
     }
 
     /// No memory at all, for hosts without generated code.
     pub(crate) fn empty() -> Self {
-        Self { write: NonNull::dangling(), execute: NonNull::dangling(), len: 0 }
+        Self { write: NonNull::dangling(), execute: NonNull::dangling(), len: 0, backed: 0 }
     }
 
     /// Bytes in all.
@@ -86,10 +93,24 @@ impl Arena {
     /// Writes code that nothing executes yet.
     pub(crate) fn write(&mut self, offset: usize, code: &[u8]) {
         assert!(offset + code.len() <= self.len, "the caller allocated the range");
+        if offset + code.len() > self.backed {
+            self.back(offset + code.len());
+        }
         // SAFETY: inside the mapping, as just checked.
         let to = unsafe { self.write.as_ptr().add(offset) };
         // SAFETY: `to` has room for the code, and nothing else refers to the writable mapping.
         unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), to, code.len()) };
+    }
+
+    /// Gives memory to the bytes before `end`, and to some more. Where the host does not know how to,
+    /// each page gets its own when it is written.
+    fn back(&mut self, end: usize) {
+        let (from, to) = (self.backed, end.next_multiple_of(STEP).min(self.len));
+        // SAFETY: inside the mapping.
+        let at = unsafe { self.write.as_ptr().add(from) };
+        // SAFETY: gives pages to the mapping, and changes none.
+        unsafe { libc::madvise(at.cast(), to - from, libc::MADV_POPULATE_WRITE) };
+        self.backed = to;
     }
 
     /// Writes the byte at host address `at`, which others may be reading.
