@@ -124,6 +124,8 @@ pub struct VectorConsts {
     pub iota: [[u8; 32]; 4],
     /// By lane width from 16 bits up: the places of the low halves of lanes within 128 bits.
     pub narrow: [[u8; 32]; 3],
+    /// By n: the places of bytes of 32-bit lanes that are rotated to the left by n + 1 bytes.
+    pub rotate: [[u8; 32]; 3],
     /// What makes indexes of bytes beyond 15 negative, when added with saturation.
     pub index_bias: [u8; 32],
     /// Sixteen in each byte.
@@ -175,6 +177,8 @@ impl Default for VectorConsts {
             low_half: [splat(2, 0xff), splat(4, 0xffff), splat(8, 0xffff_ffff)],
             iota: [1, 2, 4, 8].map(iota),
             narrow: [2, 4, 8].map(narrow),
+            rotate: [1, 2, 3]
+                .map(|n| std::array::from_fn(|i| (i % 16 / 4 * 4 + (i + 4 - n) % 4) as u8)),
             index_bias: [0x70; 32],
             sixteen: [16; 32],
             count: [1, 2, 4, 8].map(|size| splat(size, 8 * size as u64 - 1)),

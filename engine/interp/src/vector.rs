@@ -218,6 +218,10 @@ fn evaluate(op: &Op, [a, b]: [u64; 2], [x, y, z]: [&VectorBytes; 3]) -> VectorBy
         OpKind::VShlBy | OpKind::VShrBy | OpKind::VSarBy => {
             each(op, |i| binary(op.kind, lane, get(x, lane, i), b))
         }
+        OpKind::VRotate => each(op, |i| {
+            let (a, count) = (get(x, lane, i), u32::from(op.lane_aux()));
+            a << count | a.checked_shr(lane.bits() - count).unwrap_or(0)
+        }),
         kind => each(op, |i| binary(kind, lane, get(x, lane, i), get(y, lane, i))),
     }
 }

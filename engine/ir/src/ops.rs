@@ -322,6 +322,8 @@ operations! {
     VShrBy "vshrby" 2 NONE SCALAR;
     /// a >> (integer b mod width), sign shifted in
     VSarBy "vsarby" 2 NONE SCALAR;
+    /// Rotated to the left by the constant above the lane width.
+    VRotate "vrotate" 1 NONE ROTATE;
     /// Signed minimum.
     VMin "vmin" 2 NONE BINARY;
     /// Signed maximum.

@@ -439,6 +439,7 @@ fn vector_problem(op: &Op) -> Option<&'static str> {
         Aux::Index | Aux::FloatIndex if usize::from(op.lane_aux()) >= lanes => {
             Some("lane does not exist")
         }
+        Aux::Count if u32::from(op.lane_aux()) >= op.lane().bits() => Some("lane has fewer bits"),
         _ => None,
     }
 }

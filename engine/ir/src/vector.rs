@@ -82,6 +82,8 @@ pub enum Aux {
     Byte,
     /// A lane's number above that.
     Index,
+    /// A number of bits above that, fewer than a lane has.
+    Count,
     /// Only above that: 0 for the low half, 1 for the high one.
     WhichHalf,
     /// A [`Cond`] above that.
@@ -170,6 +172,8 @@ impl Form {
         Self::new(Slot::Vector, Slot::Vector, Slot::Vector, Slot::None, Aux::Cond);
     pub(crate) const BLEND: Self =
         Self::new(Slot::Vector, Slot::Vector, Slot::Vector, Slot::Vector, Aux::None);
+    pub(crate) const ROTATE: Self =
+        Self::new(Slot::Vector, Slot::Vector, Slot::None, Slot::None, Aux::Count);
     pub(crate) const IOTA: Self =
         Self::new(Slot::Vector, Slot::None, Slot::None, Slot::None, Aux::Lanes);
     pub(crate) const WIDEN: Self =
@@ -245,7 +249,9 @@ impl Aux {
             | Self::Floats
             | Self::Doubles => lane().to_owned(),
             Self::WhichHalf | Self::Byte => format!("_{more}"),
-            Self::Index | Self::FloatIndex | Self::Negate => format!("{}_{more}", lane()),
+            Self::Index | Self::Count | Self::FloatIndex | Self::Negate => {
+                format!("{}_{more}", lane())
+            }
             Self::FloatCond => format!("{}_{}", lane(), FpCond::from_code(more).name()),
             Self::Rounding | Self::DoublesRounding => {
                 format!("{}_{}", lane(), Rounding::from_code(more).name())
@@ -284,7 +290,9 @@ impl Aux {
                 Some(rounding) => code!(Rounding, rounding)? | EXACTLY,
                 None => code!(Rounding, more)?,
             },
-            Self::Index | Self::FloatIndex | Self::Negate => more.parse::<u8>().ok()?.into(),
+            Self::Index | Self::Count | Self::FloatIndex | Self::Negate => {
+                more.parse::<u8>().ok()?.into()
+            }
             Self::Cond => code!(Cond, more)?,
         };
         let lane = code!(Lane, lane)?;

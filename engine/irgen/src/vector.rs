@@ -151,6 +151,7 @@ impl Maker<'_, '_> {
                 let modes = [Rounding::Current, Rounding::TowardZero];
                 lane.with(self.random.pick(&modes) as u16)
             }
+            Aux::Count => lane.with(self.random.below(lane.bits().into()) as u16),
             Aux::Index | Aux::FloatIndex => lane.with(self.random.below(lanes) as u16),
             Aux::Cond => lane.with(self.random.pick(Cond::ALL) as u16),
         };

@@ -35,6 +35,11 @@ fn so_does_code_that_was_not_optimised() {
 }
 
 #[test]
+fn so_does_code_for_hosts_without_avx512() {
+    compare(0..1000, Options { interpret: false, avx512: false, ..Options::default() });
+}
+
+#[test]
 fn a_processor_that_interprets_does_the_same() {
     compare(0..300, Options { interpret: true, ..Options::default() });
 }

@@ -2,7 +2,7 @@
 
 use crate::forward::Rotation;
 use crate::vectors::{Overwritten, place};
-use ir::{Const, Effects, Op, OpKind, Operand, Temp, Type, Unit, Value};
+use ir::{Const, Effects, Lane, Op, OpKind, Operand, Temp, Type, Unit, Value};
 
 /// All bits.
 const ALL: u8 = 64;
@@ -152,10 +152,15 @@ impl Backward {
     /// The rotation in place of what joins two shifts, if nobody else wants these.
     fn rotate(&mut self, unit: &mut Unit, op: Op, bits: u8, rotation: &Rotation) -> Op {
         let free = |operand| operand == op.dst || self.wanted(operand) == 0;
+        let Rotation { of, count, ty, width, extended, .. } = *rotation;
+        if ty.is_vector() && (free(op.a) || free(op.b)) {
+            let aux =
+                Lane::of_bits(width.into()).map_or(0, |lane| lane.with((width - count).into()));
+            return Op { kind: OpKind::VRotate, ty, aux, a: of, b: Operand::NONE, ..op };
+        }
         if !free(op.a) || !free(op.b) {
             return op;
         }
-        let Rotation { of, count, ty, extended, .. } = *rotation;
         unit.consts.push(u64::from(count));
         let count = Const(unit.consts.len() as u32 - 1).into();
         let none = Operand::NONE;

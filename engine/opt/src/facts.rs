@@ -29,6 +29,8 @@ pub(crate) struct Shift {
     /// `Shl`, `Shr` or `Sar`.
     pub(crate) kind: OpKind,
     pub(crate) ty: Type,
+    /// Bits of the value, or of a lane of a vector.
+    pub(crate) width: u8,
     pub(crate) count: u8,
     /// Whether a 32-bit result was sign-extended afterwards.
     pub(crate) extended: bool,

@@ -14,6 +14,8 @@ pub(crate) struct Rotation {
     /// To the right, by how much.
     pub(crate) count: u8,
     pub(crate) ty: Type,
+    /// Bits of the value, or of a lane of a vector.
+    pub(crate) width: u8,
     /// Whether the result of a 32-bit rotation is sign-extended.
     pub(crate) extended: bool,
 }
@@ -148,6 +150,15 @@ impl Forward {
                 }
             }
             OpKind::VPut => self.vectors.put(vector_place(unit, op), op.b),
+            OpKind::VShlBy | OpKind::VShrBy => {
+                if let Some(shift) = self.vector_shift(unit, op) {
+                    known.origin = Origin::Shift(shift);
+                }
+            }
+            OpKind::VOr | OpKind::VXor => {
+                let (a, b) = (self.fact(unit, op.a), self.fact(unit, op.b));
+                self.rotations.extend(self.rotation(op, a, b, at));
+            }
             OpKind::VCopyIn | OpKind::VCopySomeIn => self.vectors.forget(),
             OpKind::ExitIndirect if matches!(op.a.value(), Value::Const(_)) => {
                 op.kind = OpKind::Exit;
@@ -295,7 +306,9 @@ impl Forward {
     fn shifted(&self, op: &mut Op, a: Fact, count: u8, known: Fact) -> Fact {
         let (ty, wide) = (op.ty, op.ty == Type::I64);
         let count = count & if wide { 63 } else { 31 };
-        let left = Shift { kind: OpKind::Shl, ty, count, extended: false, of: self.source(op.a) };
+        let width = if wide { 64 } else { 32 };
+        let (of, extended) = (self.source(op.a), false);
+        let left = Shift { kind: OpKind::Shl, ty, width, count, extended, of };
         if let (Origin::Shift(first), OpKind::Shr | OpKind::Sar) = (a.origin, op.kind)
             && wide
             && (first.kind, first.ty, first.count) == (OpKind::Shl, ty, count)
@@ -309,25 +322,35 @@ impl Forward {
         Fact { origin: Origin::Shift(Shift { kind: op.kind, ..left }), ..known }
     }
 
+    /// A shift of the lanes of a vector by a constant.
+    fn vector_shift(&self, unit: &Unit, op: &Op) -> Option<Shift> {
+        let kind = if op.kind == OpKind::VShlBy { OpKind::Shl } else { OpKind::Shr };
+        let width = op.lane().bits() as u8;
+        let count = unit.as_const(op.b)? as u8 & (width - 1);
+        Some(Shift { kind, ty: op.ty, width, count, extended: false, of: self.source(op.a) })
+    }
+
     /// The rotation that an operation joins of two shifts.
     fn rotation(&self, op: &Op, a: Fact, b: Fact, at: usize) -> Option<Rotation> {
+        use OpKind as K;
         let (Origin::Shift(x), Origin::Shift(y)) = (a.origin, b.origin) else { return None };
-        let joins = matches!(op.kind, OpKind::Or | OpKind::Xor | OpKind::Add);
+        let joins = matches!(op.kind, K::Or | K::Xor | K::Add | K::VOr | K::VXor);
         let (right, left) = if x.kind == OpKind::Shr { (x, y) } else { (y, x) };
-        let width = if right.ty == Type::I32 { 32 } else { 64 };
+        let width = right.width;
         let fits = joins
             && (right.kind, left.kind) == (OpKind::Shr, OpKind::Shl)
-            && right.ty == left.ty
+            && (right.ty, right.width) == (left.ty, left.width)
             && right.of == left.of
             && right.count != 0
             && right.count + left.count == width
-            && (op.ty == Type::I64 || width == 32)
+            && (op.ty == right.ty || op.ty == Type::I64)
             && self.is_current(right.of);
         fits.then_some(Rotation {
             at,
             of: right.of.operand,
             count: right.count,
             ty: right.ty,
+            width,
             extended: left.extended && op.ty == Type::I64,
         })
     }

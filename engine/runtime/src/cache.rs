@@ -182,6 +182,8 @@ pub struct Options {
     pub interpret: bool,
     /// Optimise units before they are compiled.
     pub optimise: bool,
+    /// Use the host's AVX-512.
+    pub avx512: bool,
 }
 
 impl Default for Options {
@@ -193,6 +195,7 @@ impl Default for Options {
             perf_map: false,
             interpret: codegen::x86_64::host_supported().is_err(),
             optimise: true,
+            avx512: codegen::x86_64::host_has_avx512(),
         }
     }
 }
@@ -497,6 +500,7 @@ impl CodeCache {
                 thunks: tables.thunks,
                 unit: tables.units.len() as u64,
                 no_chain: self.options.no_chain || unit.flags & crate::vcpu::SINGLE_STEP != 0,
+                avx512: self.options.avx512,
                 memory: match &self.pages {
                     None => codegen::Memory::Tlb,
                     Some(pages) if pages.base == 0 => codegen::Memory::Direct,

@@ -236,6 +236,7 @@ fn render(text: &str) -> String {
         thunks,
         unit: 0,
         no_chain: false,
+        avx512: false,
         memory: Memory::Tlb,
         compared: None,
     };

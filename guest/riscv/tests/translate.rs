@@ -139,9 +139,13 @@ fn code_that_cannot_be_fetched_faults_only_when_it_is_reached() {
 #[test]
 fn units_are_limited() {
     let hart = hart(Xlen::Rv64, &[]);
-    let unit = translate(&hart, PC, ALL_ON, &[0x13; 100]);
-    assert_eq!(unit.insns, 64);
-    assert_eq!(unit.as_const(unit.ops.last().unwrap().a), Some(PC + 256));
+    let straight = translate(&hart, PC, ALL_ON, &[0x13; 300]);
+    assert_eq!(straight.insns, 256);
+    assert_eq!(straight.as_const(straight.ops.last().unwrap().a), Some(PC + 1024));
+    let mut code = [0x13; 300];
+    code[1] = 0x7eb5_1e63; // bne a0, a1, 2044
+    let branching = translate(&hart, PC, ALL_ON, &code);
+    assert_eq!(branching.insns, 64);
 }
 
 #[test]

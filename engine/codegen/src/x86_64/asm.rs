@@ -152,6 +152,21 @@ pub enum Map {
     M0F3A = 3,
 }
 
+/// An EVEX instruction, but for its opcode and operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evex {
+    /// Mandatory prefix.
+    pub pp: Pp,
+    /// Opcode map.
+    pub map: Map,
+    /// The W bit.
+    pub w: bool,
+    /// 0 for 128 bits, 1 for 256, 2 for 512.
+    pub length: u8,
+    /// Opmask register, 0 for none.
+    pub mask: u8,
+}
+
 /// A VEX instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vex {
@@ -205,6 +220,11 @@ impl Asm {
 
     /// ModRM, SIB and displacement for register field `reg`.
     fn modrm(&mut self, reg: u8, rm: Rm) {
+        self.modrm_with(reg, rm, true);
+    }
+
+    /// With `short`, displacements may be a byte: EVEX instructions count those in their own operands.
+    fn modrm_with(&mut self, reg: u8, rm: Rm, short: bool) {
         let reg = (reg & 7) << 3;
         match rm {
             Rm::Reg(r) => self.byte(0xc0 | reg | (r & 7)),
@@ -212,7 +232,7 @@ impl Asm {
                 let base_low = base.0 & 7;
                 let mode = match disp {
                     0 if base_low != 5 => 0x00,
-                    -128..=127 => 0x40,
+                    -128..=127 if short => 0x40,
                     _ => 0x80,
                 };
                 match index {
@@ -525,6 +545,12 @@ impl Asm {
         self.hole()
     }
 
+    /// jcc where the condition does not hold
+    pub fn jcc_not(&mut self, cc: Cc) -> Patch {
+        self.code.extend_from_slice(&[0x0f, 0x80 | cc as u8 ^ 1]);
+        self.hole()
+    }
+
     /// jmp to a place that [`Asm::bind`] names later
     pub fn jmp(&mut self) -> Patch {
         self.byte(0xe9);
@@ -600,6 +626,20 @@ impl Asm {
         }
         self.byte(opcode);
         self.modrm(reg, rm);
+    }
+
+    /// An EVEX instruction; what its opmask leaves out stays as it is.
+    fn evex(&mut self, insn: Evex, opcode: u8, reg: u8, vvvv: u8, rm: Rm) {
+        let Evex { pp, map, w, length, mask } = insn;
+        self.segment(rm);
+        let (x, b) = Self::xb(rm);
+        let r = reg >> 3;
+        self.byte(0x62);
+        self.byte((r ^ 1) << 7 | (x ^ 1) << 6 | (b ^ 1) << 5 | 1 << 4 | map as u8);
+        self.byte(u8::from(w) << 7 | (!vvvv & 15) << 3 | 1 << 2 | pp as u8);
+        self.byte(length << 5 | 1 << 3 | mask);
+        self.byte(opcode);
+        self.modrm_with(reg, rm, false);
     }
 
     /// shlx (66), shrx (F2), sarx (F3): dst = src shifted by count
@@ -715,6 +755,33 @@ impl Asm {
     /// A vector instruction d = a op b.
     pub fn v(&mut self, wide: bool, insn: Vex, d: Xmm, a: Xmm, b: impl Into<Rm>) {
         self.vector(wide, insn, d.0, a.0, b.into());
+    }
+
+    /// vprold or, with `double`, vprolq: lanes rotated to the left by a constant (AVX-512)
+    pub fn vprol(&mut self, wide: bool, double: bool, d: Xmm, a: Xmm, count: u8) {
+        let length = u8::from(wide);
+        let insn = Evex { pp: Pp::P66, map: Map::M0F, w: double, length, mask: 0 };
+        self.evex(insn, 0x72, 1, d.0, a.into());
+        self.byte(count);
+    }
+
+    /// vmovdqu64 zmm, [mem] or, with `store`, the other way (AVX-512)
+    pub fn vmov512(&mut self, store: bool, reg: Xmm, mem: Mem) {
+        let insn = Evex { pp: Pp::F3, map: Map::M0F, w: true, length: 2, mask: 0 };
+        self.evex(insn, if store { 0x7f } else { 0x6f }, reg.0, 0, mem.into());
+    }
+
+    /// vmovdqu8 xmm or ymm, [mem], for bytes that k1 has, or, with `store`, the other way (AVX-512)
+    pub fn vmov_masked(&mut self, wide: bool, store: bool, reg: Xmm, mem: Mem) {
+        let insn = Evex { pp: Pp::F2, map: Map::M0F, w: false, length: u8::from(wide), mask: 1 };
+        self.evex(insn, if store { 0x7f } else { 0x6f }, reg.0, 0, mem.into());
+    }
+
+    /// k1 = as many ones as the count says, from `ones` in memory; the count is lost (AVX-512)
+    pub fn mask_of(&mut self, count: Gpr, ones: Mem) {
+        // bzhi, kmovq
+        self.vex(Pp::None, Map::M0F38, true, 0xf5, count.0, count.0, ones.into());
+        self.vex(Pp::F2, Map::M0F, true, 0x92, 1, 0, Rm::Reg(count.0));
     }
 
     /// vmovdqu xmm or ymm, [mem]

@@ -26,8 +26,6 @@ pub(super) enum Tail {
     /// A conditional exit: registers to write back, then the exit proper.
     /// With `flags`, the mode's flags change on the way.
     Exit { from: Patch, write_back: WriteBack, pc: u64, flags: Option<u32> },
-    /// A conditional jump back to the top of a loop: registers to write back that are not held.
-    Again { from: Patch, write_back: WriteBack, held: WriteBack },
     /// A loop that is wanted elsewhere: held registers to write back, then the record.
     Interrupted { from: Patch, held: WriteBack, record: ExitRecord },
     /// The end of an exit: back to the runtime with the record. With `patchable`, the one jump
@@ -671,7 +669,9 @@ impl<'a> Generator<'a> {
             self.unit.as_const(target) == Some(self.unit.pc) && flags == self.unit.flags
         };
         let ops = &self.unit.ops;
+        // What is compared at the top is compared at each turn.
         if self.target.no_chain
+            || self.target.compared.is_some()
             || !ops.iter().any(&mut back)
             || ops.iter().any(|op| matches!(op.kind, OpKind::Call | OpKind::Leaf))
         {
@@ -757,11 +757,21 @@ impl<'a> Generator<'a> {
             }
             Some(imm) => self.asm.alu_imm(Alu::Cmp, w, ra.into(), imm),
             None => {
-                let rb = self.int(b)?;
-                self.asm.alu(Alu::Cmp, w, ra, rb.into());
+                let rb = match self.not_held(b) {
+                    Some(mem) => mem.into(),
+                    None => self.int(b)?.into(),
+                };
+                self.asm.alu(Alu::Cmp, w, ra, rb);
             }
         }
         Ok(condition_code(cond))
+    }
+
+    /// Where a loop that has no register for a guest register reads it at each turn.
+    fn not_held(&self, operand: Operand) -> Option<Mem> {
+        let Value::Reg(r) = operand.value() else { return None };
+        let in_memory = self.alloc.guest(r.0) == GuestPlace::Memory;
+        (self.loop_head.is_some() && in_memory).then(|| self.state_of(r.0))
     }
 
     pub(super) fn record(&self, kind: RecordKind, pc: u64) -> ExitRecord {
@@ -777,13 +787,16 @@ impl<'a> Generator<'a> {
     fn exit_if(&mut self, op: &Op) -> Result<(), CompileError> {
         let pc = self.unit.as_const(op.c).unwrap_or(0);
         let cc = self.compare(op)?;
-        let taken = self.asm.jcc(cc);
-        let write_back = self.alloc.dirty();
         if self.is_loop(pc) {
-            let (held, write_back) = self.alloc.part(write_back);
-            self.tails.push(Tail::Again { from: taken, write_back, held });
+            // The way back is the likely one: it is in line, and jumps once.
+            let (held, write_back) = self.alloc.part(self.alloc.dirty());
+            let past = self.asm.jcc_not(cc);
+            self.again(write_back, held);
+            self.asm.bind(past);
             return Ok(());
         }
+        let taken = self.asm.jcc(cc);
+        let write_back = self.alloc.dirty();
         self.tails.push(Tail::Exit { from: taken, write_back, pc, flags: None });
         Ok(())
     }
@@ -935,10 +948,6 @@ impl<'a> Generator<'a> {
                     self.store_flags(flags);
                 }
                 self.exit(pc);
-            }
-            Tail::Again { from, write_back, held } => {
-                self.asm.bind(from);
-                self.again(write_back, held);
             }
             Tail::Interrupted { from, held, record } => {
                 self.asm.bind(from);

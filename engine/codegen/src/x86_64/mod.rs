@@ -40,6 +40,18 @@ pub const POOL: [u8; 5] = [RDX.0, R8.0, R9.0, R10.0, R11.0];
 /// Vector registers shared by floating-point values; 0 and 1 are scratch.
 pub const FLOAT_POOL: [u8; 14] = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
+/// Whether this host has AVX-512 with its vector lengths, bytes and words, which generated code uses
+/// where it is told of them.
+pub fn host_has_avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("avx512bw")
+            && std::arch::is_x86_feature_detected!("avx512vl")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Whether this host has what generated code uses; if not, the name of what is missing.
 ///
 /// # Errors

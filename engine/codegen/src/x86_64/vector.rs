@@ -204,6 +204,7 @@ impl Generator<'_> {
             K::VFromBits => self.vector_from_bits(op),
             K::VBelow => self.vector_below(op),
             K::VShlBy | K::VShrBy | K::VSarBy => self.vector_shift_by(op),
+            K::VRotate => self.vector_rotate(op),
             K::VSplatF => self.vector_splat_float(op),
             K::VExtractF => self.vector_extract_float(op),
             K::VInsertF => self.vector_insert_float(op),
@@ -745,6 +746,27 @@ impl Generator<'_> {
                 self.extend_sign(op, d, X1, lane);
             }
             _ => self.v(op, shift.by_register(lane), d, a, X0),
+        }
+        Ok(())
+    }
+
+    /// To the left by a constant: one instruction where the host has it, and where whole bytes change
+    /// their places.
+    fn vector_rotate(&mut self, op: &Op) -> Result<(), CompileError> {
+        let (lane, count) = (op.lane(), op.lane_aux() as u8);
+        let a = self.vector(op.a)?;
+        let d = self.define_vector(op, Some(op.a))?;
+        if count == 0 {
+            self.vector_move(op, d, a);
+        } else if self.target.avx512 && lane.bits() >= 32 {
+            self.asm.vprol(wide(op), lane == Lane::B64, d, a, count);
+        } else if lane == Lane::B32 && count.is_multiple_of(8) {
+            let places = row(offset_of!(VectorConsts, rotate), usize::from(count / 8) - 1);
+            self.v(op, PSHUFB, d, a, places);
+        } else {
+            self.shift_constant(op, Shift::Right, lane, (X0, a), lane.bits() as u8 - count);
+            self.shift_constant(op, Shift::Left, lane, (d, a), count);
+            self.v(op, POR, d, d, X0);
         }
         Ok(())
     }

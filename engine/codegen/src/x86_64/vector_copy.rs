@@ -5,7 +5,7 @@ use super::asm::gpr::{RAX, RBP, RCX};
 use super::asm::{Alu, Cc, Gpr, Mem, Width, Xmm};
 use super::lower::Generator;
 use super::memory::Reach;
-use super::thunks::{core_disp, state_mem};
+use super::thunks::{core_disp, core_mem, state_mem};
 use super::vector::{PBLENDVB, constant_at, m0f, m3a};
 use crate::CompileError;
 use crate::layout::{Loc, Site, SiteKind, VectorConsts};
@@ -40,6 +40,12 @@ impl Generator<'_> {
                     self.asm.vload(left == 8, X0, from);
                     self.asm.vstore(left == 8, to, X0);
                     left
+                }
+                // Parts of what is stored as a whole can be read at once, not the other way round.
+                left if left >= 64 && !write && self.target.avx512 => {
+                    self.asm.vmov512(false, X0, from);
+                    self.asm.vmov512(true, X0, to);
+                    64
                 }
                 left => {
                     let wide = left >= 32;
@@ -93,7 +99,9 @@ impl Generator<'_> {
         let next = self.asm.jmp();
         self.asm.bind_to(next, again);
         self.asm.bind(part);
-        if write {
+        if self.target.avx512 {
+            self.copy_part((from, to), step == 32, write);
+        } else if write {
             self.store_part((from, to), step);
         } else {
             self.load_part((from, to), step == 32);
@@ -111,6 +119,21 @@ impl Generator<'_> {
     fn advance(&mut self, (from, to): (Gpr, Gpr), by: i32) {
         self.asm.alu_imm(Alu::Add, Width::W64, from.into(), by);
         self.asm.alu_imm(Alu::Add, Width::W64, to.into(), by);
+    }
+
+    /// The first eax bytes of a vector and not one more, in a host with masks.
+    fn copy_part(&mut self, (from, to): (Gpr, Gpr), wide: bool, write: bool) {
+        let (source, target) = self.copied((from, to));
+        self.asm.mask_of(RAX, core_mem(constant_at(offset_of!(VectorConsts, window))));
+        if write {
+            self.asm.vector_load(wide, X0, source);
+            self.asm.vmov_masked(wide, true, X0, target);
+        } else {
+            // All of it is stored, so that it can be read at once.
+            self.asm.vector_load(wide, X0, target);
+            self.asm.vmov_masked(wide, false, X0, source);
+            self.asm.vector_store(wide, target, X0);
+        }
     }
 
     /// The first eax bytes of a vector; the others of the destination stay as they are.

@@ -43,6 +43,10 @@ impl Generator<'_> {
                 wanted.push(place);
             }
         }
+        if wanted.len() > hosts.len() {
+            // The loop's own values need the registers more.
+            return;
+        }
         for (at, ty) in wanted {
             let Some(host) = self.alloc.hold_place(hosts) else { return };
             let host = Xmm(host);

@@ -54,7 +54,10 @@ const PAGE: u64 = 4096;
 /// Bytes that a branch may skip without leaving its unit.
 const MAX_SKIP: u64 = 64;
 /// Operations after which a unit ends although it could go on.
-const MAX_OPS: usize = 512;
+const MAX_OPS: usize = 1024;
+/// How many times as long units may be that nothing leaves before their end: all of them is executed,
+/// and a loop that is one unit holds registers.
+const STRAIGHT: u32 = 4;
 
 /// Appends IR for the instructions from `mode.pc` on, `max_insns` at most.
 ///
@@ -72,7 +75,7 @@ pub fn translate_unit(
     let mut count = 0;
     while !t.ended {
         t.arrive();
-        let full = count >= max_insns.max(1) || t.b.unit().ops.len() >= MAX_OPS;
+        let full = count >= t.limit(max_insns) || t.b.unit().ops.len() >= MAX_OPS;
         if full || count > 0 && t.next / PAGE != mode.pc / PAGE {
             t.exit(t.next, Hint::Jump);
             break;
@@ -106,6 +109,8 @@ pub(crate) struct Translator<'t, 'u> {
     insn: u32,
     /// Whether the unit has its final exit.
     ended: bool,
+    /// Whether a branch may leave it before, or skip a part.
+    branches: bool,
     /// Whether the state has left the mode behind with this instruction: it marked a register file
     /// dirty, or knows now what `vtype` is.
     marked: bool,
@@ -135,10 +140,20 @@ impl<'t, 'u> Translator<'t, 'u> {
             next: mode.pc,
             insn: 0,
             ended: false,
+            branches: false,
             marked: false,
             boxed: 0,
             boxed_half: 0,
             skips: Vec::new(),
+        }
+    }
+
+    /// How many instructions the unit may have.
+    fn limit(&self, max_insns: u32) -> u32 {
+        match max_insns {
+            0 | 1 => 1,
+            _ if self.branches => max_insns,
+            _ => STRAIGHT * max_insns,
         }
     }
 

@@ -245,6 +245,7 @@ impl Translator<'_, '_> {
             }
             return;
         }
+        self.branches = true;
         if self.is_skip(target) {
             return self.skip_if(cond, x, y, target);
         }
