@@ -132,6 +132,12 @@ const ALL: &[Method] = &[
         encoder.finish().unwrap();
         packed
     }),
+    (0x8000_0008, |bytes| {
+        let options = lzma_rust2::XzOptions::with_preset(6);
+        let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }),
     (0x8000_0004, |bytes| {
         let literal = |part: &[u8]| [&[0x7f + part.len() as u8][..], part].concat();
         bytes.chunks(128).flat_map(literal).collect()

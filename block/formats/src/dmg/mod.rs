@@ -4,8 +4,8 @@
 //!
 //! Layout: runs of packed sectors; a property list whose `blkx` entries are, in base64, tables of
 //! these runs; a trailer of 512 bytes that says where the list is.
-//! Runs: zeroes, plain, ADC, zlib, bzip2. Not supported: lzfse and lzma runs, which cannot be read
-//! while the rest of their image can, lists in a resource fork, images of several files, encryption.
+//! Runs: zeroes, plain, ADC, zlib, bzip2, lzma (an xz stream each). Not supported: lzfse runs, which
+//! cannot be read while the rest of their image can, lists in a resource fork, images of several files, encryption.
 
 mod adc;
 mod plist;
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use bzip2::read::BzDecoder;
 use flate2::read::ZlibDecoder;
 use graph::{Node, NodeInfo, OpenError, SECTOR};
+use lzma_rust2::XzReader;
 
 use crate::blocks::codec::{Fields, be32, be64, damaged, read_padded};
 use crate::blocks::{BlockMap, Blocks, Piece, Place, Tables, Unpack};
@@ -30,6 +31,9 @@ const MOST_LIST: u64 = 64 << 20;
 
 /// Largest packed run, before and after unpacking.
 const MOST_RUN: u64 = 64 << 20;
+
+/// Most memory that unpacking an lzma run may take, in KiB: a window of 64 MiB needs little more.
+const MOST_WINDOW: u32 = 80 << 10;
 
 mod at {
     //! Offsets in the trailer.
@@ -71,6 +75,7 @@ enum Kind {
     Adc,
     Zlib,
     Bzip2,
+    Lzma,
     /// Packed in a way that we have no reader for.
     Foreign(&'static str),
 }
@@ -135,7 +140,7 @@ fn read_table(
             0x8000_0005 => Kind::Zlib,
             0x8000_0006 => Kind::Bzip2,
             0x8000_0007 => Kind::Foreign("lzfse"),
-            0x8000_0008 => Kind::Foreign("lzma"),
+            0x8000_0008 => Kind::Lzma,
             // A comment, the end of the table, or what no reader knows.
             _ => continue,
         };
@@ -221,6 +226,12 @@ impl Unpack for Runs {
             Kind::Adc => content = adc::unpack(&packed, len).map_err(bad)?,
             Kind::Bzip2 => {
                 BzDecoder::new(&packed[..]).take(run.len).read_to_end(&mut content).map_err(bad)?;
+            }
+            Kind::Lzma => {
+                XzReader::new_mem_limit(&packed[..], false, MOST_WINDOW)
+                    .take(run.len)
+                    .read_to_end(&mut content)
+                    .map_err(bad)?;
             }
             _ => {
                 ZlibDecoder::new(&packed[..])
