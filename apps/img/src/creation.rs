@@ -120,7 +120,8 @@ impl Creation {
     pub fn announcement(&self, filename: &str) -> String {
         let mut text = format!("Formatting '{filename}', fmt={}", self.format.name());
         for (name, value) in self.options.shown() {
-            text.push_str(&format!(" {name}={value}"));
+            // As the option would be written.
+            text.push_str(&format!(" {name}={}", value.replace(',', ",,")));
         }
         text
     }

@@ -12,6 +12,7 @@ use protocols::{Access, CacheMode, Driver, FileOptions, Locking, Null};
 
 use crate::format::{Format, OpenRequest, Purpose, Reference, format_named};
 use crate::gate::{Gate, Reason};
+use crate::image::described_in_json;
 use crate::keys::{Keys, Style};
 use crate::recipe::{How, ImageRecipe, Kept, NodeRecipe};
 use crate::{Raw, folder, probe, remote};
@@ -181,13 +182,25 @@ pub(crate) struct Opener<'a> {
     found_out: bool,
     /// What the kernel was found not to have.
     refused: Vec<Aio>,
+    /// Who described what is opened now.
+    by: By,
+}
+
+/// Who describes a node by its options.
+#[derive(Clone, Copy)]
+struct By {
+    /// The user, or an image that names its backing file.
+    reason: Reason,
+    /// Images above it in its chain.
+    depth: u32,
 }
 
 impl<'a> Opener<'a> {
     /// An opener of nodes that come into `graph`.
     pub fn new(gate: &'a dyn Gate, graph: &'a Arc<Graph>, secrets: &'a dyn Secrets) -> Self {
         let (warnings, guessed, found_out, refused) = Default::default();
-        Self { gate, graph, secrets, warnings, guessed, found_out, refused }
+        let by = By { reason: Reason::Named, depth: 0 };
+        Self { gate, graph, secrets, warnings, guessed, found_out, refused, by }
     }
 
     /// Opens the node that `keys` describe; `driver` must be among them.
@@ -289,12 +302,19 @@ impl<'a> Opener<'a> {
         if let Some(format) = format_named(driver) {
             return self.format(format, keys, common, name);
         }
+        if self.by.reason != Reason::Named {
+            check_named_by_image(driver)?;
+        }
         if let Some(made) = self.filter(driver, &mut keys, common, name)? {
             return Ok(made);
         }
         match driver {
             driver if remote::is_driver(driver) => {
-                let node = remote::open(driver, keys, common, self.gate, self.secrets)?;
+                // An image names an address and nothing else, no credentials.
+                let of_user = self.by.reason == Reason::Named;
+                let secrets = if of_user { self.secrets } else { &graph::NoSecrets };
+                let node =
+                    remote::open(driver, keys, common, (self.gate, self.by.reason), secrets)?;
                 Ok(Made::protocol(node))
             }
             "vvfat" => {
@@ -343,7 +363,7 @@ impl<'a> Opener<'a> {
         keys.finish("file")?;
         let aio = self.possible(aio);
         let options = FileOptions { locking, aio, ..file_options(named, common) };
-        self.gate.open(&options, Reason::Named)
+        self.gate.open(&options, self.by.reason)
     }
 
     /// What the kernel has of that way to carry out requests; says once if that is threads.
@@ -448,7 +468,8 @@ impl<'a> Opener<'a> {
             replaced.push(role);
             children.extend(member.map(|member| (role, member)));
         }
-        self.follow(format, &*file.node(), &filename, common, &replaced, 0, &mut children)?;
+        let depth = self.by.depth;
+        self.follow(format, &*file.node(), &filename, common, &replaced, depth, &mut children)?;
         self.edges(format, &above, &file, filename, children)
     }
 
@@ -555,6 +576,12 @@ impl<'a> Opener<'a> {
         common: &Inherited,
         depth: u32,
     ) -> Result<Arc<Member>, OpenError> {
+        if let Some(json) = path.strip_prefix("json:") {
+            let before = std::mem::replace(&mut self.by, By { reason: Reason::Backing, depth });
+            let opened = self.described_by_image(json, format, common);
+            self.by = before;
+            return opened;
+        }
         // Whoever writes into it, as a commit does, needs to be able to.
         let below = Inherited { read_only: true, auto_read_only: true, ..common.below() };
         let named = FileOptions { aio: self.possible(below.aio), ..FileOptions::named(path) };
@@ -607,6 +634,41 @@ impl<'a> Opener<'a> {
         Ok(self.add(name, made, options, described))
     }
 
+    /// Opens the backing file that an image describes by its options. It cannot say by which rules, and it
+    /// cannot name nodes that are there: only files and servers, which the gate may refuse.
+    fn described_by_image(
+        &mut self,
+        json: &str,
+        format: Option<&str>,
+        common: &Inherited,
+    ) -> Result<Arc<Member>, OpenError> {
+        let mut pairs = described_in_json(json)?;
+        let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+        pairs.retain(|(key, _)| !RULES.contains(&&*last(key)));
+        let names = |(key, value): &&(String, String)| {
+            ["backing", "data-file", "file"].contains(&&*last(key)) && !value.is_empty()
+        };
+        if let Some((key, _)) = pairs.iter().find(names) {
+            let text = format!("An image cannot name a node of ours as '{key}' of a backing file");
+            return Err(OpenError::Option(text));
+        }
+        let mut keys = Keys::new(pairs, Style::Drive);
+        let driver = match (format, keys.take("driver")) {
+            (Some(format), _) => format.to_owned(),
+            (None, Some(driver)) => driver,
+            (None, None) => {
+                let file = self.child(&mut keys, "file", common)?;
+                let node = file.node();
+                let driver = self.probe(&*node, &node.info().filename)?.to_owned();
+                let rest = keys.pairs().into_iter();
+                let named = ("file".to_owned(), file.name().to_owned());
+                keys = Keys::new(rest.chain([named]), Style::Drive);
+                return self.node_of(&driver, keys, common, false);
+            }
+        };
+        self.node_of(&driver, keys, common, false)
+    }
+
     /// The format that the content of `file` suggests.
     pub fn probe(&self, file: &dyn Node, path: &str) -> Result<&'static str, OpenError> {
         let mut start = vec![0; file.size().min(probe::PROBE_BYTES as u64) as usize];
@@ -616,6 +678,21 @@ impl<'a> Opener<'a> {
         })?;
         Ok(probe::format_of(&start, path))
     }
+}
+
+/// Options that say by which rules a node is opened, not what it is.
+const RULES: &[&str] = &["node-name", "read-only", "auto-read-only", "force-share", "locking"];
+
+/// Refuses drivers that an image cannot have opened: those that ask no gate.
+fn check_named_by_image(driver: &str) -> Result<(), OpenError> {
+    let allowed = Driver::named(driver).is_some()
+        || remote::is_driver(driver)
+        || ["null-co", "null-aio"].contains(&driver);
+    if allowed {
+        return Ok(());
+    }
+    let text = format!("An image cannot have a node with the driver '{driver}' opened");
+    Err(OpenError::Option(text))
 }
 
 /// How a file is opened.
@@ -708,6 +785,9 @@ pub fn beside(image: &str, name: &str) -> String {
 
 /// The place of a backing file, if it is one that we open.
 pub(crate) fn backing_path(image: &str, name: &str) -> Result<String, OpenError> {
+    if name.starts_with("json:") {
+        return Ok(name.to_owned());
+    }
     if !remote::is_remote_name(name) {
         check_protocol(name)?;
     }

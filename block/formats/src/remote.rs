@@ -86,12 +86,12 @@ pub(crate) fn open(
     driver: &str,
     mut keys: Keys,
     common: &Inherited,
-    gate: &dyn Gate,
+    (gate, reason): (&dyn Gate, Reason),
     secrets: &dyn Secrets,
 ) -> Result<Arc<dyn Node>, OpenError> {
     let place = place(driver, &mut keys, common, secrets)?;
     keys.finish(driver)?;
-    gate.connect(&place, Reason::Named)
+    gate.connect(&place, reason)
 }
 
 /// Connects to the backing file that an image names, if its name is that of a server: what the gate

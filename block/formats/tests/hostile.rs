@@ -191,3 +191,30 @@ fn a_dirty_image_is_repaired_when_opened_for_writing() {
     must("qemu-img", &["check", "-f", "qcow2", &path]);
     assert_eq!(std::fs::read(&path).unwrap()[79], 0);
 }
+
+/// What an image says of its backing file opens files and nothing else, and comes to an end.
+#[test]
+fn backing_files_that_images_describe_are_files_by_the_rules_of_their_user() {
+    let folder = Folder::new("described");
+    let path = folder.path("image.qcow2");
+    let itself = format!(r#"{{"driver":"qcow2","file":{{"filename":"{path}"}}}}"#);
+    let cases = [
+        (&*itself, "does the chain loop?"),
+        (r#"{"driver":"raw","file":{"driver":"vvfat","dir":"/"}}"#, "driver 'vvfat'"),
+        (r#"{"file":{"driver":"quorum","children":["a"],"vote-threshold":1}}"#, "driver 'quorum'"),
+        (r#"{"driver":"raw","file":"disk"}"#, "a node of ours as 'file'"),
+        (r#"{"file":{"filename":"/nonexistent"}}"#, "No such file"),
+        (r#"[]"#, "JSON"),
+    ];
+    for (description, said) in cases {
+        let backing = format!("json:{description}");
+        let create = ["create", "-q", "-u", "-f", "qcow2", "-b", &backing, "-F", "raw"];
+        // What loops has to be what it says it is.
+        let format = if description == itself { "qcow2" } else { "raw" };
+        let create = [&create[..8], &[format, &path, "1M"]].concat();
+        must("qemu-img", &create);
+        let opened = try_open_options(&format!("driver=qcow2,file.filename={path}"), false);
+        let error = opened.err().expect(description).to_string();
+        assert!(error.contains(said), "{description}: {error}");
+    }
+}
