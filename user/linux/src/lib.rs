@@ -26,5 +26,6 @@ mod start;
 mod strace;
 mod sys;
 mod thread;
+mod vdso;
 
 pub use start::run;

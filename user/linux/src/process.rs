@@ -28,6 +28,10 @@ pub struct Process {
     pub called: OsString,
     /// Where the return from signal handlers lies.
     pub trampoline: u64,
+    /// Where the system's shared object lies.
+    pub vdso: u64,
+    /// Where its entry to the system lies, if it has one.
+    pub sysinfo: u64,
     /// What the program was started with.
     pub started: Started,
     /// Asynchronous input and output.
@@ -68,6 +72,8 @@ impl Process {
             emulator: None,
             called: OsString::new(),
             trampoline: 0,
+            vdso: 0,
+            sysinfo: 0,
             started: Started::default(),
             contexts: Contexts::default(),
             threads: AtomicU32::new(1),

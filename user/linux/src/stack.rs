@@ -30,6 +30,7 @@ pub mod at {
     pub const RANDOM: u64 = 25;
     pub const HWCAP2: u64 = 26;
     pub const EXECFN: u64 = 31;
+    pub const SYSINFO: u64 = 32;
     pub const SYSINFO_EHDR: u64 = 33;
 }
 
@@ -49,8 +50,8 @@ pub struct Contents<'a> {
     pub ids: [u64; 4],
     /// Whether the program has more rights than its user.
     pub secure: bool,
-    /// Where the system's shared object lies, if there is one.
-    pub vdso: u64,
+    /// Where the system's shared object has its entry, if it has one, and where it lies.
+    pub vdso: [u64; 2],
 }
 
 /// A stack that was filled.
@@ -147,11 +148,13 @@ pub fn fill(
         (at::HWCAP2, contents.hwcap[1]),
         (at::SECURE, contents.secure.into()),
         (at::EXECFN, executable),
-        (at::SYSINFO_EHDR, contents.vdso),
+        (at::SYSINFO, contents.vdso[0]),
+        (at::SYSINFO_EHDR, contents.vdso[1]),
         (at::PLATFORM, platform),
     ];
     vector.retain(|(kind, value)| {
-        *value != 0 || ![at::SYSINFO_EHDR, at::PLATFORM, at::HWCAP2].contains(kind)
+        let optional = [at::SYSINFO, at::SYSINFO_EHDR, at::PLATFORM, at::HWCAP2];
+        *value != 0 || !optional.contains(kind)
     });
     vector.push((at::NULL, 0));
     let word = |value: u64| value.to_le_bytes()[..abi.word() as usize].to_vec();

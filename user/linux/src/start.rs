@@ -9,7 +9,7 @@ use crate::map::Kind;
 use crate::options::{self, Name, Options, Stop};
 use crate::process::{Process, Started};
 use crate::signal;
-use crate::space::{PAGE, prot};
+use crate::space::prot;
 use crate::stack::{self, Contents};
 use crate::sys;
 use crate::thread::Thread;
@@ -167,7 +167,7 @@ fn begin(abi: &'static Abi, mut process: Process) -> Result<Thread, Problem> {
     let whole = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
     let prefix = process.options.prefix.as_ref().map(PathBuf::from);
     let stack = stack::allocate(&process.space, process.options.stack_size, false)?;
-    process.trampoline = trampoline(&process, abi)?;
+    offer(&mut process, abi)?;
     let opened = process.options.opened;
     let loaded = load::load(&process.space, abi, (&whole, opened), prefix.as_deref());
     let loaded = loaded.map_err(Problem::Load)?;
@@ -188,7 +188,7 @@ fn begin(abi: &'static Abi, mut process: Process) -> Result<Thread, Problem> {
         ids: [libc::SYS_getuid, libc::SYS_geteuid, libc::SYS_getgid, libc::SYS_getegid]
             .map(|number| sys::call(number, [0; 6]).unwrap_or(0)),
         secure: false,
-        vdso: 0,
+        vdso: [process.sysinfo, process.vdso],
     };
     let filled = stack::fill(&process.space, abi, stack, &loaded, &contents)?;
     let command_line = arguments.iter().flat_map(|word| [&word[..], &[0]].concat()).collect();
@@ -201,13 +201,21 @@ fn begin(abi: &'static Abi, mut process: Process) -> Result<Thread, Problem> {
     Ok(Thread::first(process, cpu))
 }
 
-/// The page with the return from signal handlers.
-fn trampoline(process: &Process, abi: &Abi) -> Result<u64, Errno> {
+/// Puts the system's shared object into memory.
+fn offer(process: &mut Process, abi: &Abi) -> Result<(), Errno> {
+    const ENTRY: &str = "__kernel_vsyscall";
+    let library = (abi.vdso)();
+    let built = library.build();
+    let len = built.image.len() as u64;
     let space = &process.space;
-    let at = space.allocate(0, PAGE, prot::READ | prot::WRITE, Kind::Vdso)?;
-    space.write_bytes(at, abi.trampoline)?;
-    space.mprotect(at, PAGE, (prot::READ | prot::EXEC).into())?;
-    Ok(at)
+    let at = space.allocate(0, len, prot::READ | prot::WRITE, Kind::Vdso)?;
+    space.write_bytes(at, &built.image)?;
+    space.mprotect(at, len, (prot::READ | prot::EXEC).into())?;
+    let entry = library.functions.iter().position(|function| function.name == Some(ENTRY));
+    process.vdso = at;
+    process.trampoline = at + built.places.first().copied().unwrap_or(0);
+    process.sysinfo = entry.map_or(0, |entry| at + built.places[entry]);
+    Ok(())
 }
 
 /// Sixteen random bytes, or those that follow from the user's seed.

@@ -29,6 +29,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("what_cannot_be_run_is_told", refusals),
     ("programs_of_32_bits_run_in_a_window", narrow),
     ("programs_of_x86_64_do_what_they_do_natively", native),
+    ("frames_of_signal_handlers_are_unwound", unwinding),
     ("debuggers_see_and_steer_programs", debugger::sessions),
     ("a_debugger_interrupts_a_program_in_a_system_call", debugger::interrupt),
     ("a_debugger_comes_to_a_program_that_runs", debugger::late),
@@ -289,6 +290,33 @@ fn wide_vectors(bench: &Bench) -> Result<(), String> {
     let expected = expected.map_err(|error| error.to_string())?;
     let found = bench.run("x86_64", &["./avx512"])?;
     same(&expected, &found.out).map_err(|problem| format!("{problem}\n{}", found.err))
+}
+
+/// The system's shared object: found, called, and unwound through; static and dynamic.
+fn unwinding(bench: &Bench) -> Result<(), String> {
+    const FLAGS: &[&str] = &["-g", "-fexceptions", "-fasynchronous-unwind-tables"];
+    const EXPECTED: &str = "clock 1\ncpu 1\nbacktrace 1 1\ncleaned\ncancelled 1\n";
+    let source = folder().with_file_name("unwinding.c");
+    let check = |isa: &str, words: &[&str], more: &str| {
+        let ended = bench.run(isa, words)?;
+        same(&[EXPECTED, more].concat(), &ended.out)
+            .map_err(|problem| format!("{words:?}: {problem}\n{}", ended.err))
+    };
+    let program = bench.compile(&source, "unwinding", &[FLAGS, &["-static"]].concat())?;
+    check("riscv64", &[&program], "")?;
+    let program = bench.compile(&source, "unwinding-dynamic", FLAGS)?;
+    check("riscv64", &["-L", SYSROOT, &program], "")?;
+    if std::env::consts::ARCH == "x86_64" {
+        compile_native(bench, &source, "unwinding-x86_64", FLAGS)?;
+        check("x86_64", &["./unwinding-x86_64"], "old page 1 1 1\n")?;
+        let flags =
+            ["-m32", "-nostdlib", "-ffreestanding", "-fno-pic", "-no-pie", "-fno-stack-protector"];
+        compile_native(bench, &folder().join("i386/vdso.c"), "vdso", &flags)?;
+        let ended = bench.run("i386", &["./vdso"])?;
+        same("hello\nold\nnew\nclock\ntime\n", &ended.out)?;
+        same("Some(7)", &format!("{:?}", ended.code))?;
+    }
+    Ok(())
 }
 
 /// A program without a C library: system calls by `int $0x80`, handlers with both kinds of frames,

@@ -4,15 +4,19 @@
 pub mod generic;
 pub mod riscv;
 mod riscv_debug;
+mod riscv_vdso;
 pub mod x86;
 mod x86_debug;
 mod x86_frame;
 mod x86_numbers;
+mod x86_vdso;
 
 use crate::calls::Entry;
 use crate::errno::Errno;
 use crate::options::Options;
 use crate::space::Space;
+use crate::thread::Thread;
+use crate::vdso::Library;
 use cpu::{Exit, VirtualCpu};
 use elf::program::Flavour;
 use isa::{Event, UserGuest};
@@ -39,8 +43,10 @@ pub struct Abi {
     pub numbers: &'static [(u32, &'static str)],
     /// Calls that no other architecture has.
     pub own: &'static [Entry],
-    /// Code of the page that the system offers: it begins with the return from signal handlers.
-    pub trampoline: &'static [u8],
+    /// The shared object that the system offers; its first function is the return from signal handlers.
+    pub vdso: fn() -> Library,
+    /// Serves what is a fault elsewhere; whether it did.
+    pub rescue: fn(&mut Thread, &Event) -> bool,
     /// `AT_PLATFORM`.
     pub platform: Option<&'static str>,
     /// The instruction that debuggers put into code, of this length where there are several.

@@ -3,7 +3,7 @@
 //! Sources: RISC-V ELF psABI; Linux, `Documentation/arch/riscv` and the exported headers
 //! `asm/sigcontext.h`, `asm/ucontext.h`, `asm/ptrace.h`, `asm/hwprobe.h`.
 
-use super::{Abi, Call, Frame, Machine, Processor, Return, generic, riscv_debug};
+use super::{Abi, Call, Frame, Machine, Processor, Return, generic, riscv_debug, riscv_vdso};
 use crate::calls::Entry;
 use crate::calls::Run::Own;
 use crate::errno::{Done, Errno};
@@ -15,9 +15,6 @@ use isa::Event;
 use riscv::{Config, Feature, Riscv, State, Xlen, model};
 use runtime::{Kicker, ProcessMemory, Vcpu, Width};
 use std::sync::Arc;
-
-/// `li a7, 139; ecall`: the return from handlers, as unwinders look for it.
-const TRAMPOLINE: &[u8] = &[0x93, 0x08, 0xb0, 0x08, 0x73, 0x00, 0x00, 0x00];
 
 /// `riscv64`.
 pub static RISCV64: Abi = WIDE;
@@ -31,7 +28,8 @@ const WIDE: Abi = Abi {
     release: [4, 15, 0],
     numbers: generic::NUMBERS_64,
     own: CALLS,
-    trampoline: TRAMPOLINE,
+    vdso: riscv_vdso::wide,
+    rescue: |_, _| false,
     platform: None,
     breakpoint: riscv_debug::breakpoint,
     breakpoint_length: 0,
@@ -51,6 +49,7 @@ pub static RISCV32: Abi = Abi {
     uname: "riscv32",
     release: [5, 4, 0],
     numbers: generic::NUMBERS_32,
+    vdso: riscv_vdso::narrow,
     machine_for: |options| make(options, Xlen::Rv32),
     models: || models("riscv32"),
     ..WIDE

@@ -5,7 +5,7 @@
 //! set_thread_area(2), modify_ldt(2).
 
 use super::x86_frame::{Narrow, Wide};
-use super::{Abi, Call, Frame, Machine, Processor, Return, x86_debug, x86_numbers};
+use super::{Abi, Call, Frame, Machine, Processor, Return, x86_debug, x86_numbers, x86_vdso};
 use crate::calls::Entry;
 use crate::calls::Run::Own;
 use crate::errno::{Done, Errno};
@@ -20,14 +20,6 @@ use std::sync::Arc;
 use x86::state::{gpr, seg};
 use x86::{Config, Feature, State, TLS_FIRST, Wiring, X86, model};
 
-/// `mov $15, %eax; syscall`: programs bring their own; and for those who look.
-const TRAMPOLINE_64: &[u8] = &[0xb8, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05];
-/// `pop %eax; mov $119, %eax; int $0x80; nop`, and behind it `mov $173, %eax; int $0x80`.
-const TRAMPOLINE_32: &[u8] =
-    &[0x58, 0xb8, 0x77, 0x00, 0x00, 0x00, 0xcd, 0x80, 0xb8, 0xad, 0x00, 0x00, 0x00, 0xcd, 0x80];
-/// Where the second return is in the trampoline.
-const RT_RETURN_32: u64 = 8;
-
 /// `x86_64`.
 pub static X86_64: Abi = LONG;
 
@@ -40,7 +32,8 @@ const LONG: Abi = Abi {
     release: [3, 2, 0],
     numbers: x86_numbers::NUMBERS_64,
     own: CALLS,
-    trampoline: TRAMPOLINE_64,
+    vdso: x86_vdso::wide,
+    rescue: x86_vdso::old_call,
     platform: Some("x86_64"),
     breakpoint: |_| &[0xcc],
     breakpoint_length: 1,
@@ -60,7 +53,8 @@ pub static I386: Abi = Abi {
     bits: 32,
     uname: "i686",
     numbers: x86_numbers::NUMBERS_32,
-    trampoline: TRAMPOLINE_32,
+    vdso: x86_vdso::narrow,
+    rescue: |_, _| false,
     platform: Some("i686"),
     tls_first: true,
     stat: crate::layout::i386_stat64,
@@ -303,7 +297,8 @@ impl Processor for Cpu {
             self.handler(frame, at);
             return Ok(());
         }
-        let (at, info, context) = Narrow::write(self.state(), space, frame, RT_RETURN_32)?;
+        let (at, info, context) =
+            Narrow::write(self.state(), space, frame, x86_vdso::RT_RETURN_32)?;
         self.set(gpr::RAX, signal);
         self.set(gpr::RDX, info);
         self.set(gpr::RCX, context);
@@ -329,6 +324,11 @@ impl Processor for Cpu {
 fn cpu(thread: &mut Thread) -> Result<&mut Cpu, Errno> {
     let any: &mut dyn Any = &mut *thread.cpu;
     any.downcast_mut().ok_or(Errno::ENOSYS)
+}
+
+/// General registers of a thread.
+pub fn registers<const N: usize>(thread: &mut Thread, numbers: [u8; N]) -> Option<[u64; N]> {
+    cpu(thread).ok().map(|cpu| numbers.map(|number| cpu.get(number)))
 }
 
 /// `sigreturn`: from a frame without `siginfo_t`.

@@ -71,6 +71,9 @@ impl Thread {
 
     /// The program did what a signal answers.
     pub fn fault(&mut self, event: &Event) {
+        if (self.process.abi.rescue)(self, event) {
+            return;
+        }
         let Some(info) = fault_info(event, self.cpu.pc()) else { return };
         let Some(info) = self.debug_signal(info) else { return };
         let signal = info.signal();
