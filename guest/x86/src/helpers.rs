@@ -111,9 +111,8 @@ isa::helpers! { X86;
     MaskedRead "masked_read" wide::masked_read;
     /// Writes lanes by an opmask (address, bits, bytes of a lane).
     MaskedWrite "masked_write" wide::masked_write;
-    /// An instruction of a table (what, which registers, opmask): bits for an opmask or a masked write.
-    Wide "wide" wide::wide, quiet: true;
-    /// The same of floating-point numbers.
+    /// A floating-point instruction of a table (what, which registers, opmask): bits for an opmask or a masked
+    /// write.
     WideFloats "wide_floats" wide::wide_floats, float: true;
     /// Gathers and scatters (base, how, whether it scatters).
     GatherMasked "gather_masked" wide::gather;
@@ -150,6 +149,12 @@ isa::helpers! { X86;
 }
 
 isa::leaves! { State;
+    // AVX-512: helpers_wide.rs.
+    /// An instruction of a table (what, which registers, opmask): bits for an opmask or a masked write.
+    Wide wide::wide;
+    /// Clears all above 256 bits of vector registers (how many).
+    ClearUpperHalves wide::clear_upper_halves;
+
     // The x87: helpers_x87.rs.
     /// `fld` of memory (format, low half, high half).
     X87Load x87::load;

@@ -302,5 +302,6 @@ pub fn xrstor(cpu: &mut Cpu<'_, X86>, [at, size, _]: [u64; 3]) -> Result64 {
             from += len;
         }
     }
+    cpu.state.note_vectors();
     Ok(0)
 }

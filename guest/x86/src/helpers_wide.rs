@@ -5,8 +5,8 @@ use crate::X86;
 use crate::helpers_integer::mmu;
 use crate::helpers_simd::{BEFORE, FLAGS, KEPT, env_of, mxcsr_flags};
 use crate::simd::wide::{self as lanes, Bytes, Form, Sources, lane, set_lane};
-use crate::simd::wide_floats;
-use crate::state::{SPARE_AT, ZMM_BYTES};
+use crate::simd::wide_floats::{self, Floats};
+use crate::state::{SPARE_AT, State, ZMM_BYTES};
 use crate::trap::{Exception, Trap};
 use ir::MemOp;
 use isa::{Access, Cpu};
@@ -87,7 +87,7 @@ pub fn masked_write(cpu: &mut Cpu<'_, X86>, [address, bits, how]: [u64; 3]) -> R
         return Err(Trap::protection(0));
     }
     let set = mmu(cpu.state);
-    let value = bytes(cpu, SPARE_AT);
+    let value = bytes(cpu.state, SPARE_AT);
     let chosen = || (0..64usize).filter(|n| bits >> n & 1 != 0);
     let at = |n: usize| address.wrapping_add((n * size) as u64);
     // Nothing is written before a fault.
@@ -101,8 +101,10 @@ pub fn masked_write(cpu: &mut Cpu<'_, X86>, [address, bits, how]: [u64; 3]) -> R
 }
 
 /// 64 bytes of the region.
-fn bytes(cpu: &Cpu<'_, X86>, at: usize) -> Bytes {
-    std::array::from_fn(|i| cpu.state.vectors.0[at + i])
+fn bytes(state: &State, at: usize) -> Bytes {
+    let mut bytes = [0; ZMM_BYTES];
+    bytes.copy_from_slice(&state.vectors.0[at..at + ZMM_BYTES]);
+    bytes
 }
 
 /// What an instruction of the table is called with.
@@ -117,7 +119,7 @@ struct Called {
 impl Called {
     /// What: number in the table, immediate, rounding mode, bytes of lanes, lanes, bytes of vectors, flags,
     /// bytes of a lane that is broadcast. Which: destination, sources, bytes of a source's lane.
-    fn new(cpu: &Cpu<'_, X86>, [what, which, mask]: [u64; 3]) -> Option<Self> {
+    fn new(state: &State, [what, which, mask]: [u64; 3]) -> Option<Self> {
         let [index, imm, rounding, element, count, vl, flags, broadcast] = what.to_le_bytes();
         let [to, a, b, from, ..] = which.to_le_bytes();
         let at = |number: u8| match number {
@@ -126,7 +128,7 @@ impl Called {
         };
         let (element, vl) = (usize::from(element).max(1), usize::from(vl).clamp(16, 64));
         let count = usize::from(count).clamp(1, 64);
-        let (mut first, mut second) = (bytes(cpu, at(a)), bytes(cpu, at(b)));
+        let (mut first, mut second) = (bytes(state, at(a)), bytes(state, at(b)));
         if broadcast != 0 {
             let size = usize::from(broadcast);
             let one = second;
@@ -137,7 +139,7 @@ impl Called {
         let sources = Sources {
             a: first,
             b: second,
-            c: bytes(cpu, at(to)),
+            c: bytes(state, at(to)),
             imm,
             element,
             lanes: count,
@@ -150,10 +152,10 @@ impl Called {
     }
 
     /// Writes the lanes of the mask; for what goes to memory, the mask is the answer.
-    fn finish(&self, cpu: &mut Cpu<'_, X86>, value: &Bytes, mask: u64) -> u64 {
+    fn finish(&self, state: &mut State, value: &Bytes, mask: u64) -> u64 {
         let s = &self.sources;
         if self.flags & STORES != 0 {
-            cpu.state.vectors.0[SPARE_AT..SPARE_AT + ZMM_BYTES].copy_from_slice(value);
+            state.vectors.0[SPARE_AT..SPARE_AT + ZMM_BYTES].copy_from_slice(value);
             return mask;
         }
         let mut out = [0; ZMM_BYTES];
@@ -168,8 +170,17 @@ impl Called {
             };
             set_lane(&mut out, s.element, n, one);
         }
-        cpu.state.vectors.0[self.to..self.to + ZMM_BYTES].copy_from_slice(&out);
+        state.vectors.0[self.to..self.to + ZMM_BYTES].copy_from_slice(&out);
         0
+    }
+}
+
+impl Called {
+    fn finish_floats(&self, state: &mut State, form: Floats, value: &Bytes, bits: u64) -> u64 {
+        match form {
+            Floats::Class => bits,
+            _ => self.finish(state, value, self.sources.mask),
+        }
     }
 }
 
@@ -182,21 +193,33 @@ const SCALAR: u8 = 16;
 
 /// An instruction of the table (what, which registers, opmask): the bits for an opmask, or those of the
 /// lanes that go to memory.
-pub fn wide(cpu: &mut Cpu<'_, X86>, args: [u64; 3]) -> Result64 {
-    let Some(called) = Called::new(cpu, args) else { return Ok(0) };
+pub fn wide(state: &mut State, args: [u64; 3]) -> u64 {
+    let Some(called) = Called::new(state, args) else { return 0 };
     match called.form {
         Form::Bits(f) => {
             let twice = called.sources.mask | called.sources.mask << 32;
             let narrow = called.sources.lanes < 64;
-            let mask = if narrow { twice } else { called.sources.mask };
-            Ok(f(&called.sources) & mask)
+            f(&called.sources) & if narrow { twice } else { called.sources.mask }
         }
-        Form::Float(_) => wide_floats(cpu, args),
+        Form::Float(form) => {
+            // Those that raise nothing.
+            let mut env = env_of(state.mxcsr);
+            let (value, bits) = wide_floats::compute(form, &called.sources, &mut env);
+            called.finish_floats(state, form, &value, bits)
+        }
         form => {
             let (value, mask) = lanes::compute(form, &called.sources);
-            Ok(called.finish(cpu, &value, mask))
+            called.finish(state, &value, mask)
         }
     }
+}
+
+/// Clears all above 256 bits of the first vector registers (how many).
+pub fn clear_upper_halves(state: &mut State, [count, ..]: [u64; 3]) -> u64 {
+    let registers = state.vectors.0.chunks_exact_mut(ZMM_BYTES);
+    registers.take(count as usize).for_each(|register| register[32..].fill(0));
+    state.note_vectors();
+    0
 }
 
 /// The modes that EVEX names.
@@ -205,7 +228,7 @@ const MODES: [Rounding; 4] =
 
 /// The same of floating-point numbers.
 pub fn wide_floats(cpu: &mut Cpu<'_, X86>, args: [u64; 3]) -> Result64 {
-    let Some(called) = Called::new(cpu, args) else { return Ok(0) };
+    let Some(called) = Called::new(cpu.state, args) else { return Ok(0) };
     let Form::Float(form) = called.form else { return Ok(0) };
     let mut env = env_of(cpu.state.mxcsr);
     let fixed = called.flags & FIXED != 0;
@@ -214,10 +237,7 @@ pub fn wide_floats(cpu: &mut Cpu<'_, X86>, args: [u64; 3]) -> Result64 {
     }
     let (value, bits) = wide_floats::compute(form, &called.sources, &mut env);
     raise(cpu, &env, fixed)?;
-    if let wide_floats::Floats::Class = form {
-        return Ok(bits);
-    }
-    Ok(called.finish(cpu, &value, called.sources.mask))
+    Ok(called.finish_floats(cpu.state, form, &value, bits))
 }
 
 /// Takes the flags of a computation over, and raises what is not masked.
@@ -273,7 +293,7 @@ pub fn gather(cpu: &mut Cpu<'_, X86>, [base, how, scatters]: [u64; 3]) -> Result
     let (size, index_size) = (usize::from(size), usize::from(index_size));
     let (set, mask) = (mmu(cpu.state), usize::from(mask));
     let (at, count) = (usize::from(reg & 31) * ZMM_BYTES, usize::from(count).min(16));
-    let indices = bytes(cpu, usize::from(index & 31) * ZMM_BYTES);
+    let indices = bytes(cpu.state, usize::from(index & 31) * ZMM_BYTES);
     for n in 0..count {
         let bits = cpu.state.opmask(mask);
         if bits >> n & 1 == 0 {
@@ -285,7 +305,7 @@ pub fn gather(cpu: &mut Cpu<'_, X86>, [base, how, scatters]: [u64; 3]) -> Result
         let address = if narrow != 0 { address & 0xffff_ffff } else { address };
         let place = at + n * size;
         if scatters != 0 {
-            let value = lane(&bytes(cpu, at), size, n);
+            let value = lane(&bytes(cpu.state, at), size, n);
             cpu.store(set, access(size), address, value)?;
         } else {
             let value = cpu.load(set, access(size), address)?;
@@ -293,6 +313,7 @@ pub fn gather(cpu: &mut Cpu<'_, X86>, [base, how, scatters]: [u64; 3]) -> Result
         }
         cpu.state.set_opmask(mask, bits & !(1 << n));
         if scatters == 0 {
+            cpu.state.zmm_used |= u64::from(count * size > 32 && reg < 16);
             // Processors do so before a fault of a later lane.
             let vl = (count * size.max(index_size)).min(ZMM_BYTES);
             cpu.state.vectors.0[at + vl..at + ZMM_BYTES].fill(0);

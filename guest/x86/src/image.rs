@@ -118,5 +118,6 @@ impl State {
                 from += len;
             }
         }
+        self.note_vectors();
     }
 }

@@ -148,6 +148,7 @@ fn mode_flags(state: &State) -> u32 {
         | bit(state.fcw & 0x3f != 0x3f, mode::X87_EXACT)
         | bit(cr4 & CR4_OSXSAVE != 0, mode::OSXSAVE)
         | bit(state.split != 0, mode::SPLIT)
+        | bit(state.zmm_used != 0, mode::ZMM)
 }
 
 /// The linear address of the next instruction.

@@ -235,6 +235,10 @@ pub struct State {
     /// Whether the next instruction, a locked one on misaligned memory, is not to be atomic.
     #[n(38)]
     pub split: u64,
+    /// Whether bits above the low 256 of one of the first sixteen vector registers may be set:
+    /// [`State::note_vectors`].
+    #[n(39)]
+    pub zmm_used: u64,
 }
 
 /// Row of `rax`; the others follow.
@@ -275,7 +279,10 @@ pub const SPLIT: GuestReg = GuestReg(38);
 /// registers only.
 pub const OPMASK: u8 = 39;
 
-const ROWS: usize = 47;
+/// Row of [`State::zmm_used`].
+pub const ZMM_USED: GuestReg = GuestReg(47);
+
+const ROWS: usize = 48;
 
 /// Names of general registers.
 pub(crate) const NAMES: [&str; 16] = [
@@ -319,7 +326,8 @@ const fn register_table() -> [RegInfo; ROWS] {
         table[OPMASK as usize + i].offset = offset as u32;
         i += 1;
     }
-    let others: [(GuestReg, &str, usize); 13] = [
+    let others: [(GuestReg, &str, usize); 14] = [
+        (ZMM_USED, "zmm_used", offset_of!(State, zmm_used)),
         (RIP, "rip", offset_of!(State, rip)),
         (CC_OP, "cc_op", offset_of!(State, cc_op)),
         (CC_DST, "cc_dst", offset_of!(State, cc_dst)),
@@ -350,6 +358,14 @@ const fn register_table() -> [RegInfo; ROWS] {
 }
 
 impl State {
+    /// Looks whether bits above the low 256 of the vector registers that VEX has are set: to be done by whoever
+    /// writes there other than by instructions.
+    pub fn note_vectors(&mut self) {
+        let registers = self.vectors.0.chunks_exact(ZMM_BYTES).take(16);
+        let mut upper = registers.flat_map(|register| &register[32..]);
+        self.zmm_used = upper.any(|byte| *byte != 0).into();
+    }
+
     /// The opmask register with a number.
     pub fn opmask(&self, number: usize) -> u64 {
         let at = OPMASK_AT + 8 * (number & 7);
@@ -377,6 +393,7 @@ impl State {
             FTW => &mut self.ftw,
             CC_OVER => &mut self.cc_over,
             SPLIT => &mut self.split,
+            ZMM_USED => &mut self.zmm_used,
             _ => match i {
                 0..16 => &mut self.gpr[i],
                 22..26 => &mut self.scratch[i - 22],
@@ -402,6 +419,7 @@ impl State {
             FTW => self.ftw,
             CC_OVER => self.cc_over,
             SPLIT => self.split,
+            ZMM_USED => self.zmm_used,
             _ => match i {
                 0..16 => self.gpr[i],
                 22..26 => self.scratch[i - 22],
@@ -415,7 +433,7 @@ impl State {
     /// Sets a register of the table.
     pub fn set_reg(&mut self, reg: GuestReg, value: u64) {
         match reg.0 {
-            OPMASK.. => self.set_opmask(usize::from(reg.0 - OPMASK), value),
+            39..47 => self.set_opmask(usize::from(reg.0 - OPMASK), value),
             _ => *self.place(reg) = value,
         }
     }
@@ -541,4 +559,7 @@ pub mod mode {
     pub const OSXSAVE: u32 = 1 << 23;
     /// Locked operations are not atomic: the next one is on misaligned memory.
     pub const SPLIT: u32 = 1 << 24;
+    /// Bits above the low 256 of the first sixteen vector registers may be set; otherwise, nobody needs to
+    /// clear them.
+    pub const ZMM: u32 = 1 << 25;
 }

@@ -56,6 +56,76 @@ fn random_bytes_have_the_length_that_another_decoder_says() {
     }
 }
 
+/// Length and mnemonic of random instructions in VEX and EVEX; what has no line in the other's tables, or
+/// should have none, has one in ours only on purpose.
+#[test]
+fn random_vector_instructions_are_what_another_decoder_says() {
+    let mut random = Random::new(77);
+    let (mut both, mut differences) = (0, BTreeMap::new());
+    for _ in 0..1_500_000 {
+        let mut bytes: Vec<u8> = (0..2).flat_map(|_| random.number().to_le_bytes()).collect();
+        bytes.truncate(15);
+        if random.percent(80) {
+            bytes[0] = 0x62;
+            bytes[1] = bytes[1] & 0xf0 | random.pick(&[1, 2, 3]);
+            bytes[2] |= 4;
+            if random.percent(50) {
+                // No register where there is none.
+                (bytes[2], bytes[3]) = (bytes[2] | 0x78, bytes[3] | 8);
+            }
+        } else {
+            bytes[0] = 0xc4;
+            bytes[1] = bytes[1] & 0xe0 | random.pick(&[1, 2, 3]);
+        }
+        let mut decoder = Decoder::with_ip(64, &bytes, 0, DecoderOptions::NONE);
+        let theirs = decoder.decode();
+        let insn = ours(Width::W64, &bytes);
+        let shown = text(Width::W64, 0, &bytes).0;
+        match insn {
+            Some(insn) => {
+                both += 1;
+                let name = format!("{:?}", theirs.mnemonic()).to_lowercase();
+                // Gathers whose registers are the same are undefined when they run.
+                let overlaps = insn.entry.mnemonic.contains("gather");
+                let same = overlaps && theirs.code() == Code::INVALID
+                    || usize::from(insn.len) == theirs.len() && named(insn.entry.mnemonic, &name);
+                if !same {
+                    let line = format!("{bytes:02x?}: {shown}, not {theirs}");
+                    differences.entry(insn.entry.mnemonic.to_owned()).or_insert(line);
+                }
+            }
+            None if theirs.code() != Code::INVALID && !is_left_out(&theirs) => {
+                let line = format!("{bytes:02x?}: nothing, not {theirs}");
+                differences.entry(format!("{:?}", theirs.code())).or_insert(line);
+            }
+            None => {}
+        }
+    }
+    assert!(differences.is_empty(), "{} {differences:#?}", differences.len());
+    assert!(both > 50_000, "only {both} are instructions");
+}
+
+/// Whether names are of one instruction: ours leaves sizes out.
+fn named(ours: &str, theirs: &str) -> bool {
+    ours.split('|').any(|name| name == theirs || theirs.strip_prefix('v') == Some(name))
+        || theirs.starts_with(ours) && theirs.len() == ours.len() + 1
+        || ours.starts_with("vpextr") && theirs.starts_with("vpextr")
+        || ours.starts_with("vpinsr") && theirs.starts_with("vpinsr")
+        || matches!((ours, theirs), ("vmovd", "vmovq"))
+        || theirs.strip_suffix("64") == Some(ours)
+}
+
+/// Instructions of features that are not translated.
+fn is_left_out(insn: &iced_x86::Instruction) -> bool {
+    use iced_x86::CpuidFeature as F;
+    let known = |feature: &F| {
+        let name = format!("{feature:?}").to_lowercase();
+        let other = ["fp16", "er", "pf", "4fmaps", "4vnniw"].iter().any(|n| name.ends_with(n));
+        name.starts_with("avx512") && !other || name == "avx" || name == "avx2"
+    };
+    !insn.cpuid_features().iter().all(known)
+}
+
 #[test]
 fn every_entry_has_a_map_and_a_name() {
     for entry in ENTRIES {

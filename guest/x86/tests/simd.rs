@@ -131,6 +131,12 @@ fn state(random: &mut Random<'_>, base: &State, x87: bool) -> State {
     }
     let registers = if state.is_long() { 32 } else { 8 };
     fill(random, &mut state.vectors.0[..registers * ZMM_BYTES]);
+    if random.percent(30) {
+        // As programs are that use 256 bits.
+        let used = state.vectors.0[..registers * ZMM_BYTES].chunks_exact_mut(ZMM_BYTES);
+        used.for_each(|register| register[32..].fill(0));
+    }
+    state.note_vectors();
     for n in 0..8 {
         state.set_opmask(n, integer(random) ^ integer(random));
     }

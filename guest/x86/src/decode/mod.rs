@@ -511,6 +511,10 @@ fn check_evex(insn: &mut Insn, modrm: Option<u8>) -> Result<(), DecodeError> {
     let broadcasts = [Attr::Bcst16, Attr::Bcst32, Attr::Bcst64].iter().any(|a| entry.has(*a));
     let rounds = entry.has(Attr::Round) || entry.has(Attr::Sae);
     let b_fits = if registers { rounds } else { broadcasts };
+    let vsib = entry.operands.iter().any(Operand::is_vsib);
+    if vsib && insn.mask == 0 {
+        return Err(DecodeError::Undefined);
+    }
     let mask_fits = insn.mask == 0 || entry.has(Attr::Mask) || entry.has(Attr::Zero);
     // What is in memory is merged.
     let stores = insn.memory.is_some() && entry.operands.first().is_some_and(Operand::is_memory);
@@ -605,7 +609,8 @@ impl Insn {
     fn fits(&self, operand: &Operand) -> bool {
         let Operand::Typed(kind, _) = operand else { return true };
         match kind {
-            Kind::M | Kind::VSIBx | Kind::VSIBy => self.memory.is_some(),
+            Kind::M => self.memory.is_some(),
+            Kind::VSIBx | Kind::VSIBy => self.memory.is_some_and(|m| m.index.is_some()),
             Kind::N | Kind::U | Kind::STi => self.memory.is_none(),
             Kind::G => self.reg < 16,
             Kind::KG => self.reg < 8,

@@ -8,11 +8,11 @@
 use super::simd::{float_type, typed, vector_at};
 use super::{PAGE, Translator};
 use crate::decode::{self, Attr, Encoding, Insn, Kind, Op, Operand as Spec, Ty};
-use crate::helpers::HelperIndex;
+use crate::helpers::{HelperIndex, LeafIndex};
 use crate::model::Feature;
-use crate::state::{OPMASK, SPARE_AT, mode};
+use crate::state::{OPMASK, SPARE_AT, ZMM_USED, mode};
 use crate::trap::Exception;
-use ir::{Cond, GuestReg, Lane, MemOp, OpKind as K, Operand, Type};
+use ir::{Cond, GuestReg, Label, Lane, MemOp, OpKind as K, Operand, Type};
 
 /// How far an instruction is.
 #[derive(Default)]
@@ -117,9 +117,21 @@ impl Translator<'_, '_> {
         }
         if !self.ended && known {
             self.finish_evex(i);
+            self.use_upper_halves(i);
         }
         (self.wide, self.fixed_rounding) = (None, None);
         known
+    }
+
+    /// Notes that bits above 256 of registers that VEX has are in use, of which code so far did not know.
+    fn use_upper_halves(&mut self, i: &Insn) {
+        let register = !matches!(typed(i, 0), Some((Kind::W | Kind::M, _)) if i.memory.is_some());
+        let first = Self::vector_number(i, 0) < 16;
+        if self.flags & mode::ZMM == 0 && register && first && Self::size(i, 0) == 64 {
+            let one = self.b.imm(1);
+            self.b.set_reg(ZMM_USED, one);
+            self.lookup_next();
+        }
     }
 
     /// What an access to 64 bytes must be asked that is made in two.
@@ -171,36 +183,68 @@ impl Translator<'_, '_> {
             return;
         }
         let size = if i.broadcasts() { broadcast_size(i) } else { Self::size(i, n) };
-        let (base, offset) = self.address(i, size);
-        if !masked {
-            self.read_to_spare(base, offset, size);
+        if masked {
+            self.read_masked(i, n, size);
         } else {
-            let lanes = Self::mask_lanes(i);
-            let part = i.broadcasts() || !typed(i, n).is_some_and(|(_, ty)| scales(ty));
-            // Of expansions the bits count, not their places.
-            let expands = i.entry.mnemonic.contains("expand");
-            // Of a part that all of the vector comes from, the lanes that anything comes from.
-            let each = match part {
-                true if i.broadcasts() || i.entry.has(Attr::Tscalar) && !has_length(i) => size,
-                true => size.min(i.element()),
-                false => size / lanes,
-            };
-            let aligned = i.entry.op == Op::Movaps;
-            let offset = self.imm(offset);
-            let address = self.b.add(base, offset);
-            let (bits, low) = (self.opmask(i.mask), self.low_ones(lanes.into()));
-            let bits = self.b.and(bits, low);
-            let how = u64::from(if part { size / each } else { lanes })
-                | u64::from(each) << 8
-                | u64::from(part) << 16
-                | u64::from(expands) << 17
-                | u64::from(aligned) << 18;
-            let how = self.b.imm(how);
-            self.call_effect(HelperIndex::MaskedRead, &[address, bits, how]);
+            let (base, offset) = self.address(i, size);
+            self.read_to_spare(base, offset, size);
         }
         if let Some(wide) = &mut self.wide {
             wide.spare = true;
         }
+    }
+
+    /// Where the memory operand begins, and the bits of the opmask.
+    fn masked_place(&mut self, i: &Insn, size: u8) -> (Operand, Operand) {
+        let (base, offset) = self.address(i, size);
+        let offset = self.imm(offset);
+        let address = self.b.add(base, offset);
+        let (bits, low) = (self.opmask(i.mask), self.low_ones(Self::mask_lanes(i).into()));
+        (address, self.b.and(bits, low))
+    }
+
+    /// Reads the memory operand, of so many bytes, by the opmask.
+    fn read_masked(&mut self, i: &Insn, n: usize, size: u8) {
+        let lanes = Self::mask_lanes(i);
+        let part = i.broadcasts() || !typed(i, n).is_some_and(|(_, ty)| scales(ty));
+        // Of expansions the bits count, not their places.
+        let expands = i.entry.mnemonic.contains("expand");
+        // Of a part that all of the vector comes from, the lanes that anything comes from.
+        let each = match part {
+            true if i.broadcasts() || i.entry.has(Attr::Tscalar) && !has_length(i) => size,
+            true => size.min(i.element()),
+            false => size / lanes,
+        };
+        let aligned = i.entry.op == Op::Movaps;
+        let how = u64::from(if part { size / each } else { lanes })
+            | u64::from(each) << 8
+            | u64::from(part) << 16
+            | u64::from(expands) << 17
+            | u64::from(aligned) << 18;
+        let past = self.b.label();
+        if !part && !expands && !aligned {
+            // From where the first lane is wanted, all may be read that is in its page.
+            let slow = self.b.label();
+            let (address, bits) = self.masked_place(i, size);
+            let (one, zero) = (self.b.imm(1), self.b.imm(0));
+            let first = self.b.and(bits, one);
+            self.b.branch_if(Cond::Eq, first, zero, slow);
+            self.unless_within_page(address, size, slow);
+            self.read_to_spare(address, 0, size);
+            self.b.branch(past);
+            self.b.place(slow);
+        }
+        let (address, bits) = self.masked_place(i, size);
+        let how = self.b.imm(how);
+        self.call_effect(HelperIndex::MaskedRead, &[address, bits, how]);
+        self.b.place(past);
+    }
+
+    /// Branches if an access crosses into another page.
+    fn unless_within_page(&mut self, address: Operand, size: u8, label: Label) {
+        let (inside, last) = (self.b.imm(PAGE - 1), self.b.imm(PAGE - u64::from(size)));
+        let within = self.b.and(address, inside);
+        self.b.branch_if(Cond::Gtu, within, last, label);
     }
 
     /// As many bytes of memory to where helpers find them, with zeros above up to 16.
@@ -386,9 +430,9 @@ impl Translator<'_, '_> {
     /// Results to memory.
     fn finish_store(&mut self, i: &Insn, wide: &Wide, n: usize) {
         let size = Self::size(i, n);
-        let (base, offset) = self.address(i, size);
         let step = size / wide.pieces;
         if i.mask == 0 {
+            let (base, offset) = self.address(i, size);
             for (piece, (_, ty, value)) in wide.results.iter().enumerate() {
                 let offset = offset + i64::from(step) * piece as i64;
                 let aligned = i.entry.op == Op::MovapsTo;
@@ -400,17 +444,32 @@ impl Translator<'_, '_> {
             let at = SPARE_AT as u32 + u32::from(step) * piece as u32;
             self.b.vput(*ty, at, *value);
         }
-        let (bits, lanes) = (self.opmask(i.mask), Self::mask_lanes(i));
-        let low = self.low_ones(lanes.into());
-        let bits = self.b.and(bits, low);
-        let offset = self.imm(offset);
-        let address = self.b.add(base, offset);
+        let lanes = Self::mask_lanes(i);
+        let aligned = i.entry.op == Op::MovapsTo;
+        let past = self.b.label();
         if i.entry.has(Attr::Whole) {
+            let (address, _) = self.masked_place(i, size);
             let size = self.b.imm(size.into());
             self.call_effect(HelperIndex::ProbeStore, &[address, size]);
+        } else if !aligned && step >= 16 {
+            // All of it, within a page.
+            let slow = self.b.label();
+            let (address, bits) = self.masked_place(i, size);
+            let all = self.low_ones(lanes.into());
+            self.b.branch_if(Cond::Ne, bits, all, slow);
+            self.unless_within_page(address, size, slow);
+            for (piece, (_, ty, _)) in wide.results.iter().enumerate() {
+                let from = u32::from(step) * piece as u32;
+                let value = self.b.vget(*ty, SPARE_AT as u32 + from);
+                self.store_bytes(step, (address, from.into()), (*ty, value), false);
+            }
+            self.b.branch(past);
+            self.b.place(slow);
         }
-        let how = if i.entry.op == Op::MovapsTo { u64::from(size) << 8 } else { 0 };
+        let (address, bits) = self.masked_place(i, size);
+        let how = if aligned { u64::from(size) << 8 } else { 0 };
         self.masked_write(address, bits, how | u64::from(size / lanes));
+        self.b.place(past);
     }
 
     /// Writes the lanes whose bits are set from where helpers put them.
@@ -493,8 +552,11 @@ impl Translator<'_, '_> {
             let (address, bits) = (self.b.add(base, offset), self.b.and(mask, low));
             self.masked_write(address, bits, u64::from(i.element()) | ONLY_LOOK);
         }
-        let helper = if floats { HelperIndex::WideFloats } else { HelperIndex::Wide };
-        let bits = self.call(helper, &[what, names, mask]);
+        let args = [what, names, mask];
+        let bits = match floats {
+            true => self.call(HelperIndex::WideFloats, &args),
+            false => self.leaf(LeafIndex::Wide, &args),
+        };
         if to_bits && i.entry.mnemonic.starts_with("vp2intersect") {
             let shift = self.b.imm(32);
             let (low, high) = (self.b.zext(bits, 32), self.b.shr(bits, shift));

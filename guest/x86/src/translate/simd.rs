@@ -6,7 +6,6 @@
 use super::Translator;
 use crate::decode::{Encoding, Insn, Kind, Operand as Spec, Ty};
 use crate::helpers::HelperIndex;
-use crate::model::Feature;
 use crate::state::{FTOP, FTW, X87_AT, ZMM_BYTES, mode};
 use crate::trap::Exception;
 use ir::{Cond, Lane, MemOp, OpKind, Operand, Type};
@@ -205,7 +204,7 @@ impl Translator<'_, '_> {
     pub(crate) fn put_whole(&mut self, number: u8, ty: Type, value: Operand) {
         let wide = if ty == Type::V256 { value } else { self.widen_zero(value) };
         self.b.vput(Type::V256, vector_at(number), wide);
-        if self.has(Feature::Avx512f) {
+        if self.flags & mode::ZMM != 0 || number >= 16 {
             let zero = self.zero(Type::V256);
             self.b.vput(Type::V256, vector_at(number) + 32, zero);
         }

@@ -4,8 +4,8 @@ use super::simd::{float_type, shapes};
 use super::{Place, Translator};
 use crate::decode::Insn;
 use crate::decode::traits::SimdMove;
-use crate::helpers::HelperIndex;
-use crate::state::FTW;
+use crate::helpers::{HelperIndex, LeafIndex};
+use crate::state::{FTW, mode};
 use Lane::{B32, B64};
 use ir::{Lane, MemOp, OpKind as K, Operand, Type};
 
@@ -166,9 +166,10 @@ impl SimdMove for Translator<'_, '_> {
             return;
         }
         for number in 0..if self.is_long() { 16 } else { 8 } {
-            let low = self.b.vget(Type::V128, super::simd::vector_at(number));
-            self.put_whole(number, Type::V128, low);
+            let zero = self.zero(Type::V128);
+            self.b.vput(Type::V128, super::simd::vector_at(number) + 16, zero);
         }
+        self.clear_upper_halves();
     }
 
     fn vzeroall(&mut self, i: &Insn) {
@@ -177,8 +178,9 @@ impl SimdMove for Translator<'_, '_> {
         }
         let zero = self.zero(Type::V256);
         for number in 0..if self.is_long() { 16 } else { 8 } {
-            self.put_whole(number, Type::V256, zero);
+            self.b.vput(Type::V256, super::simd::vector_at(number), zero);
         }
+        self.clear_upper_halves();
     }
 
     fn extrq(&mut self, i: &Insn) {
@@ -229,6 +231,15 @@ impl SimdMove for Translator<'_, '_> {
 }
 
 impl Translator<'_, '_> {
+    /// Clears all above 256 bits of the registers that VEX has.
+    fn clear_upper_halves(&mut self) {
+        if self.flags & mode::ZMM != 0 {
+            let count = self.b.imm(if self.is_long() { 16 } else { 8 });
+            self.leaf_effect(LeafIndex::ClearUpperHalves, &[count]);
+            self.recheck_next();
+        }
+    }
+
     /// All of a vector, from a register or memory.
     fn moved(&mut self, i: &Insn, aligned: bool) {
         if !self.vectors_enabled(i) {
