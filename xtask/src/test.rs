@@ -105,6 +105,7 @@ fn host_packages() -> Count {
         "libnbd-bin",
         "nbdkit",
         "mount",
+        "strace",
     ]))
 }
 

@@ -149,6 +149,7 @@ fn mode_flags(state: &State) -> u32 {
         | bit(cr4 & CR4_OSXSAVE != 0, mode::OSXSAVE)
         | bit(state.split != 0, mode::SPLIT)
         | bit(state.zmm_used != 0, mode::ZMM)
+        | bit(state.stepping != 0, mode::STEPPING)
 }
 
 /// The linear address of the next instruction.

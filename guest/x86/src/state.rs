@@ -239,6 +239,9 @@ pub struct State {
     /// [`State::note_vectors`].
     #[n(39)]
     pub zmm_used: u64,
+    /// Whether whoever plays the operating system runs one instruction and tells of the trap behind it.
+    #[n(40)]
+    pub stepping: u64,
 }
 
 /// Row of `rax`; the others follow.
@@ -562,4 +565,6 @@ pub mod mode {
     /// Bits above the low 256 of the first sixteen vector registers may be set; otherwise, nobody needs to
     /// clear them.
     pub const ZMM: u32 = 1 << 25;
+    /// One instruction runs although TF is set.
+    pub const STEPPING: u32 = 1 << 26;
 }

@@ -21,6 +21,8 @@ numbers! {
     EPERM = "Operation not permitted",
     ENOENT = "No such file or directory",
     ESRCH = "No such process",
+    ECHILD = "No child processes",
+    EIO = "Input/output error",
     EINTR = "Interrupted system call",
     E2BIG = "Argument list too long",
     ENOEXEC = "Exec format error",

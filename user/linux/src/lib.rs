@@ -4,8 +4,7 @@
 //! layouts; its memory lies in ours, its threads are threads of the host, its signals those of the
 //! host. What differs between architectures is in [`abi`], one file for each.
 //!
-//! Not here yet: ptrace between programs, seccomp filters, asynchronous input and output, core
-//! files of the program, big-endian programs.
+//! Not here yet: seccomp filters, core files of the program, big-endian programs.
 
 pub mod abi;
 pub mod binfmt;
@@ -19,6 +18,7 @@ mod map;
 pub mod options;
 mod proc_files;
 mod process;
+mod ptrace;
 mod signal;
 mod space;
 mod stack;

@@ -32,15 +32,56 @@ pub fn shown(thread: &Thread, path: &[u8]) -> Option<Shown> {
         return thread.process.machine.cpuinfo(count).map(|text| Shown::File(text.into_bytes()));
     }
     let (who, file) = rest.split_once('/')?;
+    let file = match file.strip_prefix("task/").and_then(|task| task.split_once('/')) {
+        // Times and the like are a thread's own.
+        Some((_, file)) if file != "stat" => file,
+        _ => file,
+    };
     let own = who == "self" || who == "thread-self" || who.parse() == Ok(sys::getpid());
     if !own {
-        return None;
+        return who.parse().ok().and_then(|pid| traced(thread, pid, file));
     }
     if file == "exe" {
         return Some(Shown::Link(thread.process.started.executable.clone()));
     }
     let (_, contents) = FILES.iter().find(|(name, _)| *name == file)?;
     contents(thread).map(Shown::File)
+}
+
+/// What the program sees of one that it traces.
+fn traced(thread: &Thread, pid: i32, file: &str) -> Option<Shown> {
+    let tracees = &thread.process.tracees;
+    if !tracees.are_some() {
+        return None;
+    }
+    match file {
+        "exe" => tracees.started(pid, 0).map(Shown::Link),
+        "cmdline" => tracees.started(pid, 1).map(Shown::File),
+        "auxv" => tracees.started(pid, 2).map(Shown::File),
+        "maps" => {
+            let [base, limit] = tracees.window(pid)?;
+            let host = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+            Some(Shown::File(window(&host, base, limit)))
+        }
+        _ => None,
+    }
+}
+
+/// The lines of the host's maps that are a program's, with its addresses. What it may execute is only
+/// readable on the host.
+fn window(host: &str, base: u64, limit: u64) -> Vec<u8> {
+    let mut text = String::new();
+    for line in host.lines() {
+        let Some((range, rest)) = line.split_once(' ') else { continue };
+        let Some((start, end)) = range.split_once('-') else { continue };
+        let number = |text| u64::from_str_radix(text, 16).unwrap_or(0);
+        let start = number(start).checked_sub(base).filter(|start| *start < limit);
+        let end = number(end).wrapping_sub(base).min(limit);
+        if let Some(start) = start {
+            let _ = writeln!(text, "{start:08x}-{end:08x} {rest}");
+        }
+    }
+    text.into_bytes()
 }
 
 /// The host's line, with what differs.

@@ -4,10 +4,11 @@ use crate::abi::{Abi, Machine};
 use crate::calls::{Contexts, Numbers};
 use crate::errno::Errno;
 use crate::options::Options;
+use crate::ptrace::tracer::Tracees;
 use crate::space::Space;
 use std::ffi::OsString;
 use std::fs::File;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A program that runs.
@@ -36,6 +37,10 @@ pub struct Process {
     pub started: Started,
     /// Asynchronous input and output.
     pub contexts: Contexts,
+    /// Programs that it traces.
+    pub tracees: Tracees,
+    /// Whether it has opened the memory of a process as a file.
+    pub memory_opened: AtomicBool,
     /// Threads that run.
     pub threads: AtomicU32,
     /// Held while threads are made and ended, so that a fork finds none half done.
@@ -76,6 +81,8 @@ impl Process {
             sysinfo: 0,
             started: Started::default(),
             contexts: Contexts::default(),
+            tracees: Tracees::default(),
+            memory_opened: AtomicBool::new(false),
             threads: AtomicU32::new(1),
             births: Mutex::new(()),
         })

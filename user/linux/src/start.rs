@@ -8,6 +8,7 @@ use crate::log;
 use crate::map::Kind;
 use crate::options::{self, Name, Options, Stop};
 use crate::process::{Process, Started};
+use crate::ptrace::tracee::Tracee;
 use crate::signal;
 use crate::space::prot;
 use crate::stack::{self, Contents};
@@ -49,6 +50,9 @@ fn refuse(text: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// The option by which a traced program is started: it stops before its first instruction.
+pub const TRACED: &str = "-traced-exec";
+
 /// What is said instead, and the exit code.
 type Refusal = (String, u8);
 
@@ -56,6 +60,10 @@ type Refusal = (String, u8);
 type Ready = (Box<Thread>, Option<Listener>);
 
 fn start(called: &str, isa: &str, arguments: &[OsString]) -> Result<Ready, Refusal> {
+    let (arguments, traced) = match arguments.split_first() {
+        Some((first, rest)) if first == TRACED => (rest, true),
+        _ => (arguments, false),
+    };
     let abi = abi::by_name(isa)
         .ok_or_else(|| (format!("{called}: no programs of architecture '{isa}' yet\n"), 1))?;
     let environment: Vec<OsString> = std::env::vars_os()
@@ -106,6 +114,7 @@ fn start(called: &str, isa: &str, arguments: &[OsString]) -> Result<Ready, Refus
             Some(listener.map_err(|text| (format!("{called}: {text}\n"), 1))?)
         }
     };
+    thread.tracee = traced.then(|| Box::new(Tracee::executed()));
     Ok((Box::new(thread), listener))
 }
 

@@ -5,6 +5,7 @@ use crate::calls;
 use crate::debug::{Debugger, Late, Pace};
 use crate::errno::{Done, Errno};
 use crate::process::Process;
+use crate::ptrace::tracee::Tracee;
 use crate::signal::{self, Alternate, Handlers, Waiting};
 use crate::sys::{self, SignalSet};
 use isa::Event;
@@ -38,6 +39,8 @@ pub struct Thread {
     pub debugger: Option<Arc<Debugger>>,
     /// A system call that was made while a debugger took it for one that waits.
     pub late: Option<Late>,
+    /// What it keeps if it is traced.
+    pub tracee: Option<Box<Tracee>>,
     handlers: Arc<Mutex<Handlers>>,
 }
 
@@ -57,6 +60,7 @@ impl Thread {
             ended: None,
             debugger: None,
             late: None,
+            tracee: None,
             handlers: Arc::new(Mutex::new(Handlers::inherited())),
             process,
             cpu,
@@ -83,6 +87,7 @@ impl Thread {
             ended: None,
             debugger: self.debugger.clone(),
             late: None,
+            tracee: None,
             handlers,
         }
     }
@@ -104,6 +109,7 @@ impl Thread {
         self.adopt_host_thread();
         self.mask_changed = true;
         self.debug_enter();
+        self.trace_begin();
         loop {
             self.settle();
             if let Some(code) = self.ended {
@@ -125,6 +131,9 @@ impl Thread {
 
     /// Serves the system call that the registers tell of; its instruction lies `at`.
     fn system_call(&mut self, at: u64) {
+        if self.tracee.is_some() {
+            return self.traced_call(at);
+        }
         self.debug_call(at);
         let call = self.cpu.call();
         let done = calls::dispatch(self, &call);

@@ -6,6 +6,7 @@
 //! that execute programs start it again.
 
 mod debugger;
+mod tracers;
 
 use std::ffi::OsString;
 use std::fs;
@@ -35,6 +36,8 @@ const CHECKS: &[(&str, Check)] = &[
     ("a_debugger_comes_to_a_program_that_runs", debugger::late),
     ("programs_of_32_bits_are_debugged", debugger::narrow),
     ("programs_of_x86_64_v4_have_vectors_of_512_bits", wide_vectors),
+    ("strace_tells_of_a_program_as_natively", tracers::strace),
+    ("gdb_stops_steps_and_changes_a_program", tracers::gdb),
     ("programs_of_i386_call_handle_signals_and_have_storage_of_their_own", i386),
 ];
 

@@ -314,7 +314,7 @@ impl Translator<'_, '_> {
         self.call_effect(HelperIndex::Raise, &[vector, zero, len]);
     }
 
-    fn trap_behind(&mut self, exception: Exception) {
+    pub(crate) fn trap_behind(&mut self, exception: Exception) {
         self.raise_behind(exception);
         self.exit_loop(ExitKind::Lookup, self.pc);
     }

@@ -60,6 +60,10 @@ pub fn translate_unit(
     b.float_rules(FloatRules::Propagate);
     let mut t = Translator::new(cpu, mode, b);
     let limit = if mode.flags & (mode::TF | mode::SPLIT) != 0 { 1 } else { max_insns.max(1) };
+    if cpu.user && mode.flags & (mode::TF | mode::STEPPING) == mode::TF {
+        // Whoever plays the operating system takes it from here, an instruction at a time.
+        t.trap_behind(Exception::Debug);
+    }
     let mut count = 0;
     while !t.ended {
         t.arrive();

@@ -4,11 +4,13 @@
 pub mod generic;
 pub mod riscv;
 mod riscv_debug;
+mod riscv_registers;
 mod riscv_vdso;
 pub mod x86;
 mod x86_debug;
 mod x86_frame;
 mod x86_numbers;
+mod x86_registers;
 mod x86_vdso;
 
 use crate::calls::Entry;
@@ -59,6 +61,8 @@ pub struct Abi {
     pub tls_first: bool,
     /// Whether `struct epoll_event` has no padding.
     pub packed_events: bool,
+    /// Whether the signal of a breakpoint instruction has `SI_KERNEL` and no address.
+    pub breakpoints_by_kernel: bool,
     /// Whether structures of System V IPC have a reserved word behind each time.
     pub padded_times: bool,
     /// `struct stat` of `fstat` and `newfstatat`.
@@ -95,6 +99,13 @@ pub static ABIS: &[&Abi] = &[&riscv::RISCV64, &riscv::RISCV32, &x86::X86_64, &x8
 /// The architecture of this name.
 pub fn by_name(name: &str) -> Option<&'static Abi> {
     ABIS.iter().copied().find(|abi| abi.name == name)
+}
+
+/// `AUDIT_ARCH_*` (Linux, `linux/audit.h`) of little-endian programs of an ELF machine.
+pub fn audit_architecture(machine: u32, bits: u32) -> u32 {
+    const LITTLE_ENDIAN: u32 = 1 << 30;
+    const WIDE: u32 = 1 << 31;
+    machine | LITTLE_ENDIAN | if bits == 64 { WIDE } else { 0 }
 }
 
 /// The architecture that runs what this was made for.
@@ -227,6 +238,19 @@ pub trait Processor: Send + Any {
     /// # Errors
     /// There is none, or it is damaged.
     fn leave_handler(&mut self, space: &Space) -> Result<Return, Errno>;
+    /// The result of a call in its register.
+    fn result(&self) -> i64;
+    /// A debugger sees a call that has no result yet.
+    fn begin_call(&mut self) {}
+    /// Puts back into its register what a result has taken the place of.
+    fn restore_call(&mut self, call: &Call);
+    /// The registers as debuggers see them: kinds ([`crate::ptrace::note`]) and contents; in the system
+    /// call of this number, if in one.
+    fn register_sets(&self, call: Option<u64>) -> Vec<(u32, Vec<u8>)>;
+    /// Sets the registers of a kind; the number of a system call, if it is among them.
+    fn set_register_set(&mut self, note: u32, bytes: &[u8]) -> Option<u64>;
+    /// Whether the next instruction is the last for now; not all architectures can.
+    fn set_step(&mut self, _step: bool) {}
     /// Text of the registers.
     fn dump(&self) -> String;
 }

@@ -3,7 +3,9 @@
 //! Sources: RISC-V ELF psABI; Linux, `Documentation/arch/riscv` and the exported headers
 //! `asm/sigcontext.h`, `asm/ucontext.h`, `asm/ptrace.h`, `asm/hwprobe.h`.
 
-use super::{Abi, Call, Frame, Machine, Processor, Return, generic, riscv_debug, riscv_vdso};
+use super::{
+    Abi, Call, Frame, Machine, Processor, Return, generic, riscv_debug, riscv_registers, riscv_vdso,
+};
 use crate::calls::Entry;
 use crate::calls::Run::Own;
 use crate::errno::{Done, Errno};
@@ -36,6 +38,7 @@ const WIDE: Abi = Abi {
     has_restorer: false,
     tls_first: true,
     packed_events: false,
+    breakpoints_by_kernel: false,
     padded_times: false,
     stat: crate::layout::generic_stat,
     machine_for: |options| make(options, Xlen::Rv64),
@@ -313,6 +316,26 @@ impl Processor for Hart {
         }
         let guest = Arc::clone(&self.guest);
         layout.read(&guest, self.vcpu.state_mut(), &image)
+    }
+
+    fn result(&self) -> i64 {
+        self.state().x[x::A0].cast_signed()
+    }
+
+    fn restore_call(&mut self, call: &Call) {
+        self.set(x::A0, call.args[0]);
+        self.set(x::A7, call.number);
+    }
+
+    fn register_sets(&self, _: Option<u64>) -> Vec<(u32, Vec<u8>)> {
+        riscv_registers::sets(&self.guest, self.state())
+    }
+
+    /// The number of the call is in a register of its own.
+    fn set_register_set(&mut self, note: u32, bytes: &[u8]) -> Option<u64> {
+        let guest = Arc::clone(&self.guest);
+        riscv_registers::set(&guest, self.vcpu.state_mut(), note, bytes);
+        (note == crate::ptrace::note::PRSTATUS).then(|| self.get(x::A7))
     }
 
     fn dump(&self) -> String {

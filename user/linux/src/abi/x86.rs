@@ -5,7 +5,9 @@
 //! set_thread_area(2), modify_ldt(2).
 
 use super::x86_frame::{Narrow, Wide};
-use super::{Abi, Call, Frame, Machine, Processor, Return, x86_debug, x86_numbers, x86_vdso};
+use super::{
+    Abi, Call, Frame, Machine, Processor, Return, x86_debug, x86_numbers, x86_registers, x86_vdso,
+};
 use crate::calls::Entry;
 use crate::calls::Run::Own;
 use crate::errno::{Done, Errno};
@@ -40,6 +42,7 @@ const LONG: Abi = Abi {
     has_restorer: true,
     tls_first: false,
     packed_events: true,
+    breakpoints_by_kernel: true,
     padded_times: true,
     stat: crate::layout::x86_64_stat,
     machine_for: |options| make(options, true),
@@ -114,7 +117,7 @@ impl Machine for Processors {
         let mut vcpu = Vcpu::for_process(Arc::clone(&self.guest), &self.memory);
         *vcpu.state_mut() = self.guest.user_state(self.long);
         let (guest, long) = (Arc::clone(&self.guest), self.long);
-        Box::new(Cpu { vcpu, guest, long, old_frame: false })
+        Box::new(Cpu { vcpu, guest, long, old_frame: false, stepped: false })
     }
 
     /// CPUID leaf 1, EDX; and whether ring 3 may use FSGSBASE (bit 1).
@@ -157,6 +160,8 @@ struct Cpu {
     long: bool,
     /// Whether the frame to return from is one without `siginfo_t`.
     old_frame: bool,
+    /// Whether the trap flag is a debugger's.
+    stepped: bool,
 }
 
 /// Registers of a system call's arguments.
@@ -183,6 +188,11 @@ impl Cpu {
 
     fn get(&self, register: u8) -> u64 {
         self.state().gpr[usize::from(register)] & self.mask()
+    }
+
+    /// Whether there is a trap behind each instruction.
+    fn traps(&self) -> bool {
+        self.state().eflags & x86::state::eflags::TF != 0
     }
 
     /// What a handler begins with.
@@ -214,12 +224,23 @@ fn copy_segment(state: &mut State, from: &State, number: u8) {
 }
 
 impl Processor for Cpu {
+    /// With the trap flag, instructions run one by one.
     fn run(&mut self) -> Option<Event> {
-        super::run(&mut self.vcpu)
+        if self.traps() {
+            return self.step();
+        }
+        match super::run(&mut self.vcpu) {
+            Some(Event::Step) if self.traps() => self.step(),
+            other => other,
+        }
     }
 
     fn step(&mut self) -> Option<Event> {
-        super::step(&mut self.vcpu)
+        let traps = self.traps();
+        self.state_mut().stepping = 1;
+        let event = super::step(&mut self.vcpu);
+        self.state_mut().stepping = 0;
+        event.or(traps.then_some(Event::Step))
     }
 
     fn registers(&self) -> Vec<u8> {
@@ -277,7 +298,12 @@ impl Processor for Cpu {
         let memory = self.vcpu.memory().expect("it was made for a process");
         let mut vcpu = Vcpu::for_process(Arc::clone(&self.guest), memory);
         *vcpu.state_mut() = self.state().clone();
-        Box::new(Self { vcpu, guest: Arc::clone(&self.guest), long: self.long, old_frame: false })
+        let guest = Arc::clone(&self.guest);
+        let mut twin =
+            Self { vcpu, guest, long: self.long, old_frame: false, stepped: self.stepped };
+        // A debugger's step is not the new thread's.
+        Processor::set_step(&mut twin, false);
+        Box::new(twin)
     }
 
     fn start(&mut self, entry: u64, stack: u64) {
@@ -312,6 +338,39 @@ impl Processor for Cpu {
         match self.long {
             true => Wide::read(self.state_mut(), space, stack),
             false => Narrow::read(self.state_mut(), space, stack, old),
+        }
+    }
+
+    fn result(&self) -> i64 {
+        let value = self.get(gpr::RAX);
+        if self.long { value.cast_signed() } else { i64::from(value as u32 as i32) }
+    }
+
+    fn begin_call(&mut self) {
+        self.set(gpr::RAX, (-i64::from(libc::ENOSYS)).cast_unsigned());
+    }
+
+    fn restore_call(&mut self, call: &Call) {
+        self.set(gpr::RAX, call.number);
+    }
+
+    fn register_sets(&self, call: Option<u64>) -> Vec<(u32, Vec<u8>)> {
+        x86_registers::sets(self.state(), self.long, call, self.stepped)
+    }
+
+    fn set_register_set(&mut self, note: u32, bytes: &[u8]) -> Option<u64> {
+        let (long, forced) = (self.long, self.stepped);
+        x86_registers::set(self.state_mut(), long, note, bytes, forced)
+    }
+
+    fn set_step(&mut self, step: bool) {
+        use x86::state::eflags::TF;
+        let flags = self.state().flags();
+        if step && flags & TF == 0 {
+            self.state_mut().set_flags(flags | TF);
+            self.stepped = true;
+        } else if !step && std::mem::take(&mut self.stepped) {
+            self.state_mut().set_flags(flags & !TF);
         }
     }
 

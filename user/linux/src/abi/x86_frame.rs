@@ -276,7 +276,7 @@ impl Narrow {
     }
 
     /// The x87 state as FNSAVE has it, of an image of FXSAVE; and that there is the other.
-    fn x87(state: &State, image: &[u8]) -> Vec<u8> {
+    pub fn x87(state: &State, image: &[u8]) -> Vec<u8> {
         let mut out = Bytes(vec![0; Self::X87 as usize]);
         let tags = (0..8)
             .fold(0u64, |tags, n| tags | if state.ftw >> n & 1 != 0 { 0 } else { 3 << (2 * n) });

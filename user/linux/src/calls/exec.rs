@@ -212,6 +212,9 @@ impl List {
 fn by_ourselves(thread: &mut Thread, abi: &Abi, start: &Start) -> Done {
     let process = &thread.process;
     let mut argv = vec![format!("qemu-{}", abi.name).into_bytes()];
+    if thread.tracee.is_some() {
+        argv.push(crate::start::TRACED.as_bytes().to_vec());
+    }
     let same = abi.name == process.abi.name;
     let options = process.options.inherited.iter().filter(|_| same);
     argv.extend(options.map(|option| option.as_bytes().to_vec()));

@@ -1,7 +1,7 @@
 //! Files: opening, closing, reading and writing, and what `stat` tells.
 
 use super::names::{self, Place};
-use super::{int, pass};
+use super::{int, memory_file, pass};
 use crate::errno::{Done, Errno};
 use crate::host;
 use crate::proc_files::Shown;
@@ -130,11 +130,17 @@ fn with_offset(thread: &Thread, args: &Args, n: usize) -> Args {
 
 pub fn pread64(thread: &mut Thread, args: &Args) -> Done {
     let args = with_offset(thread, args, 3);
+    if let Some(done) = memory_file::read(thread, &args) {
+        return done;
+    }
     pass(thread, libc::SYS_pread64, "fwzu", &args)
 }
 
 pub fn pwrite64(thread: &mut Thread, args: &Args) -> Done {
     let args = with_offset(thread, args, 3);
+    if let Some(done) = memory_file::write(thread, &args) {
+        return done;
+    }
     pass(thread, libc::SYS_pwrite64, "fpzu", &args)
 }
 
@@ -227,6 +233,7 @@ fn open_strictly(thread: &Thread, dir: u64, name: &CString, how: &Opening) -> Do
 }
 
 fn open_path(thread: &Thread, dir: i32, path: Vec<u8>, how: &Opening) -> Done {
+    memory_file::is_opened(thread, &path);
     match names::place(thread, path)? {
         Place::Shown(shown) => open_shown(shown, how.flags),
         Place::Host(name) => {

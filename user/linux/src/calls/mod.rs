@@ -9,6 +9,7 @@ mod ioctl;
 mod legacy;
 mod locks;
 mod memory;
+mod memory_file;
 mod messages;
 mod names;
 mod process;
@@ -18,6 +19,7 @@ mod system;
 mod table;
 mod threads;
 mod time;
+mod tracing;
 
 pub use aio::Contexts;
 pub use names::below;

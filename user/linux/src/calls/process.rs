@@ -3,13 +3,11 @@
 use super::{int, pass};
 use crate::errno::{Done, Errno};
 use crate::host;
+use crate::ptrace::wait::{Collected, USAGE, Who};
 use crate::signal::Info;
 use crate::thread::Thread;
 
 type Args = [u64; 6];
-
-/// Words of `struct rusage`.
-const USAGE: usize = 18;
 
 fn write_usage(thread: &Thread, at: u64, usage: [u64; USAGE]) -> Result<(), Errno> {
     let space = &thread.process.space;
@@ -20,11 +18,18 @@ fn write_usage(thread: &Thread, at: u64, usage: [u64; USAGE]) -> Result<(), Errn
 }
 
 pub fn wait4(thread: &mut Thread, args: &Args) -> Done {
+    if thread.process.tracees.are_some() {
+        return traced_wait4(thread, args);
+    }
     let [pid, status, options, usage, ..] = *args;
     let mut found = 0u32;
     let mut used = [0u64; USAGE];
     let host = [pid, &raw mut found as u64, options, used.as_mut_ptr() as u64, 0, 0];
     let child = thread.host(libc::SYS_wait4, host)?;
+    if child != 0 && found & 0xff == STOPPED && thread.traces(child as i32) {
+        thread.found(child as i32, found, used);
+        return traced_wait4(thread, args);
+    }
     if child != 0 && status != 0 {
         thread.process.space.write(status, found)?;
     }
@@ -34,12 +39,75 @@ pub fn wait4(thread: &mut Thread, args: &Args) -> Done {
     Ok(child)
 }
 
+/// `WIFSTOPPED`.
+const STOPPED: u32 = 0x7f;
+
+/// Who `wait4` is for.
+fn who(pid: i32) -> Who {
+    match pid {
+        -1 => Who::Any,
+        0 => Who::Group(host!(SYS_getpgid, 0).map_or(0, |group| group as i32)),
+        ..0 => Who::Group(pid.wrapping_neg()),
+        _ => Who::One(pid),
+    }
+}
+
+/// `wait4` of a process that traces.
+fn traced_wait4(thread: &mut Thread, args: &Args) -> Done {
+    let [pid, status, options, usage, ..] = *args;
+    let given = int(options);
+    // Stops of who is traced are always told.
+    let options = given | libc::WEXITED | libc::WSTOPPED;
+    let Some(found) = thread.wait(who(int(pid)), options)? else { return Ok(0) };
+    if status != 0 {
+        thread.process.space.write(status, found.status)?;
+    }
+    if usage != 0 {
+        write_usage(thread, usage, found.usage)?;
+    }
+    Ok(found.pid as u64)
+}
+
+/// `waitid` of a process that traces.
+fn traced_waitid(thread: &mut Thread, args: &Args) -> Done {
+    let [kind, id, info, options, usage, _] = *args;
+    let who = match kind as u32 {
+        libc::P_ALL => Who::Any,
+        libc::P_PID => Who::One(int(id)),
+        libc::P_PGID if id == 0 => who(0),
+        libc::P_PGID => Who::Group(int(id)),
+        _ => return Err(Errno::EINVAL),
+    };
+    let found: Option<Collected> = thread.wait(who, int(options))?;
+    if info != 0 {
+        let told = found.as_ref().map(Collected::info).unwrap_or_default();
+        let bytes = told.for_guest(thread.process.abi.wide());
+        thread.process.space.write_bytes(info, &bytes)?;
+    }
+    if let (Some(found), true) = (found, usage != 0) {
+        write_usage(thread, usage, found.usage)?;
+    }
+    Ok(0)
+}
+
 pub fn waitid(thread: &mut Thread, args: &Args) -> Done {
+    if thread.process.tracees.are_some() {
+        return traced_waitid(thread, args);
+    }
     let [kind, id, info, options, usage, _] = *args;
     let mut found = Info::default();
     let mut used = [0u64; USAGE];
     let host = [kind, id, &raw mut found as u64, options, used.as_mut_ptr() as u64, 0];
     let done = thread.host(libc::SYS_waitid, host)?;
+    if found.signal() == libc::SIGCHLD as u32 && found.code() == libc::CLD_TRAPPED {
+        let status = (found.word_at(24) as u32) << 8 | STOPPED;
+        if int(options) & libc::WNOWAIT == 0 {
+            thread.found(found.sender(), status, used);
+        } else {
+            thread.process.tracees.activate();
+        }
+        return traced_waitid(thread, args);
+    }
     if info != 0 {
         let bytes = found.for_guest(thread.process.abi.wide());
         thread.process.space.write_bytes(info, &bytes)?;

@@ -14,7 +14,7 @@ use super::Entry;
 use super::Run::{self, Absent, Own, Pass, Wide};
 use super::{
     aio, events, exec, files, ioctl, legacy, locks, memory, messages, process, signals, sockets,
-    system, threads, time,
+    system, threads, time, tracing,
 };
 use crate::errno::Errno;
 use libc as c;
@@ -248,7 +248,7 @@ pub static ENTRIES: &[Entry] = &[
     row("pidfd_getfd", "ffx", Pass(c::SYS_pidfd_getfd)),
     row("pidfd_send_signal", "fSpx", Own(signals::pidfd_send_signal)),
     row("kcmp", "dddxx", Pass(c::SYS_kcmp)),
-    row("ptrace", "dddd", Absent),
+    row("ptrace", "xdxx", Own(tracing::ptrace)),
     row("seccomp", "xxp", Own(process::seccomp)),
     row("landlock_create_ruleset", "pzx", Pass(c::SYS_landlock_create_ruleset)),
     row("landlock_add_rule", "fdpx", Pass(c::SYS_landlock_add_rule)),

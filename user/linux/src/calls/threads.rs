@@ -4,6 +4,7 @@
 use super::int;
 use crate::errno::{Done, Errno};
 use crate::process::Process;
+use crate::ptrace::option;
 use crate::signal::{self, block_all};
 use crate::sys;
 use crate::thread::Thread;
@@ -31,6 +32,7 @@ mod flag {
     pub(super) const CHILD_SETTID: u64 = libc::CLONE_CHILD_SETTID as u64;
     pub(super) const CHILD_CLEARTID: u64 = libc::CLONE_CHILD_CLEARTID as u64;
     pub(super) const PIDFD: u64 = libc::CLONE_PIDFD as u64;
+    pub(super) const UNTRACED: u64 = libc::CLONE_UNTRACED as u64;
     pub(super) const CLEAR_SIGHAND: u64 = 1 << 32;
     pub(super) const INTO_CGROUP: u64 = 1 << 33;
     /// What a thread has to have in common with the others.
@@ -161,6 +163,13 @@ fn clear_handlers(thread: &Thread, wish: &Wish) {
 fn start_thread(thread: &mut Thread, wish: &Wish) -> Done {
     let mut twin = thread.twin(false);
     equip(&mut twin, wish);
+    let traced = wish.flags & flag::UNTRACED == 0;
+    twin.tracee = thread
+        .tracee
+        .as_ref()
+        .filter(|_| traced)
+        .and_then(|t| t.child(option::CLONE))
+        .map(Box::new);
     let process = Arc::clone(&thread.process);
     let births = process.births();
     // The new thread starts with every signal held back, until it can take them.
@@ -192,6 +201,9 @@ fn start_thread(thread: &mut Thread, wish: &Wish) -> Done {
     thread.handlers().renew(LIBRARY_SIGNAL);
     let tid = tid.recv().map_err(|_| Errno::EAGAIN)?;
     drop(births);
+    if traced {
+        thread.trace_made(false, tid.into());
+    }
     Ok(tid.into())
 }
 
@@ -243,6 +255,7 @@ fn fork_process(thread: &mut Thread, wish: &Wish) -> Done {
     thread.mask_changed = true;
     let handlers = thread.handlers();
     let map = process.space.map();
+    let asked = thread.waiting.asked.load(Ordering::SeqCst);
     let fork = || {
         process.space.memory().fork(|| {
             let done = if host.flags == 0 && host.exit_signal == libc::SIGCHLD as u64 {
@@ -267,12 +280,24 @@ fn fork_process(thread: &mut Thread, wish: &Wish) -> Done {
     drop((map, handlers, births));
     let _ = mask;
     let pid = forked?;
+    let forked = wish.exit_signal == libc::SIGCHLD as u64;
+    let traced = wish.flags & flag::UNTRACED == 0;
     if pid == 0 {
+        // What a tracer asked of the parent is not for the child; what came since is.
+        thread.waiting.asked.fetch_and(!asked, Ordering::SeqCst);
         become_child(thread, wish);
+        thread.trace_child(match (traced, forked) {
+            (false, _) => 0,
+            (true, true) => option::FORK,
+            (true, false) => option::CLONE,
+        });
         return Ok(0);
     }
     if wish.flags & flag::PARENT_SETTID != 0 {
         let _ = process.space.write(wish.parent_tid, pid as u32);
+    }
+    if traced {
+        thread.trace_made(forked, pid);
     }
     Ok(pid)
 }
@@ -298,6 +323,7 @@ fn become_child(thread: &mut Thread, wish: &Wish) {
     thread.process.threads.store(1, Ordering::SeqCst);
     // What came for the parent is not the child's.
     while thread.waiting.take(0).is_some() {}
+    thread.process.tracees.clear();
     let twin: &mut Thread = thread;
     equip(twin, wish);
     if wish.flags & flag::CHILD_SETTID != 0 {
@@ -321,6 +347,13 @@ fn borrow_process(thread: &mut Thread, wish: &Wish) -> Done {
     let mut twin = thread.twin(true);
     twin.debugger = None;
     equip(&mut twin, wish);
+    let traced = wish.flags & flag::UNTRACED == 0;
+    twin.tracee = thread
+        .tracee
+        .as_ref()
+        .filter(|_| traced)
+        .and_then(|t| t.child(option::VFORK))
+        .map(Box::new);
     twin.alternate = thread.alternate;
     let host = host_wish(&thread.process, wish)?;
     block_all();

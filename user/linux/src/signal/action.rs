@@ -50,6 +50,8 @@ pub struct Handlers {
     actions: [Action; LAST as usize],
     /// Signals that come to us even if their action is the default.
     taken: SignalSet,
+    /// Whether all do, whatever their action is, for a tracer hears of them.
+    traced: bool,
 }
 
 /// Signals whose default action ends the process, and which can be taken.
@@ -103,7 +105,7 @@ impl Handlers {
     /// Those that the process was started with: what it ignores stays ignored.
     pub fn inherited() -> Self {
         let actions = [Action::default(); LAST as usize];
-        let mut handlers = Self { actions, taken: 0 };
+        let mut handlers = Self { actions, taken: 0, traced: false };
         for signal in 1..=LAST {
             let old = change(signal, None).unwrap_or_default();
             // The standard library ignores this one for itself.
@@ -154,6 +156,24 @@ impl Handlers {
         let _ = self.set_on_host(signal, &self.get(signal));
     }
 
+    /// From now on every signal has a handler of ours, also those that the program leaves alone.
+    pub fn take_all(&mut self) {
+        self.traced = true;
+        for signal in (1..=LAST).filter(|signal| (FAULTS | UNBLOCKABLE) & bit(*signal) == 0) {
+            self.renew(signal);
+        }
+    }
+
+    /// Whether every signal has a handler of ours.
+    pub fn are_taken(&self) -> bool {
+        self.traced
+    }
+
+    /// Leaves a signal to the host's default, until all are taken again.
+    pub fn leave(&self, signal: u32) {
+        leave_to_host(signal);
+    }
+
     /// The default action again, after a signal whose handler is for one.
     pub fn forget(&mut self, signal: u32) {
         let action = Action { handler: DEFAULT, ..self.get(signal) };
@@ -165,6 +185,11 @@ impl Handlers {
     fn set_on_host(&self, signal: u32, action: &Action) -> Result<(), Errno> {
         let kept = action.flags & (flags::NOCLDSTOP | flags::NOCLDWAIT | flags::RESTART);
         let host = match action.handler {
+            DEFAULT | IGNORE if self.traced => {
+                let no_children = action.handler == IGNORE && signal == libc::SIGCHLD as u32;
+                let more = if no_children { flags::NOCLDWAIT } else { 0 };
+                ours(handler_address(), kept | flags::RESTART | more)
+            }
             DEFAULT if self.taken & bit(signal) != 0 => ours(handler_address(), flags::RESTART),
             DEFAULT | IGNORE => {
                 HostAction { handler: action.handler, flags: kept, ..HostAction::default() }

@@ -53,6 +53,7 @@ impl Thread {
     /// Delivers what came, and lets the host deliver more.
     pub fn settle(&mut self) {
         loop {
+            self.trace_asked();
             while let Some(info) = self.waiting.take(self.mask) {
                 self.mask_changed = true;
                 if let Some(info) = self.debug_signal(info) {
@@ -63,7 +64,8 @@ impl Thread {
             if std::mem::take(&mut self.mask_changed) {
                 sys::set_signal_mask(self.mask & !FAULTS);
             }
-            if !self.waiting.some(self.mask) {
+            if !self.waiting.some(self.mask) && !self.is_asked() {
+                self.trace_settled();
                 return;
             }
         }
@@ -74,19 +76,31 @@ impl Thread {
         if (self.process.abi.rescue)(self, event) {
             return;
         }
-        let Some(info) = fault_info(event, self.cpu.pc()) else { return };
+        let Some(mut info) = fault_info(event, self.cpu.pc()) else { return };
+        if *event == Event::Breakpoint && self.process.abi.breakpoints_by_kernel {
+            const SI_KERNEL: i32 = 0x80;
+            info = Info::new(info.signal(), SI_KERNEL);
+        }
         let Some(info) = self.debug_signal(info) else { return };
+        let Some(info) = self.trace_signal(info) else { return };
         let signal = info.signal();
         self.strace_signal(&info);
         let handler = self.handlers().get(signal).handler;
         if handler == DEFAULT || handler == IGNORE || self.mask & bit(signal) != 0 {
             self.die(signal);
         }
-        self.deliver(info);
+        self.deliver_untraced(info);
+    }
+
+    /// Delivers one signal, if the tracer does not mind.
+    pub fn deliver(&mut self, info: Info) {
+        if let Some(info) = self.trace_signal(info) {
+            self.deliver_untraced(info);
+        }
     }
 
     /// Delivers one signal.
-    fn deliver(&mut self, info: Info) {
+    pub fn deliver_untraced(&mut self, info: Info) {
         let signal = info.signal();
         if signal == 0 || signal > super::LAST {
             return;
@@ -124,6 +138,7 @@ impl Thread {
                 }
                 let own = if action.flags & flags::NODEFER == 0 { bit(signal) } else { 0 };
                 self.set_mask(saved | action.mask | own);
+                self.trace_handler();
             }
         }
     }
@@ -159,11 +174,14 @@ impl Thread {
 
     /// What happens to a signal that came although nobody handles it.
     fn by_default(&mut self, signal: u32) {
-        let stops = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+        let stops = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
         if self.handlers().ignores(signal) {
             return;
         }
         if stops.contains(&signal.cast_signed()) {
+            if self.tracee.is_some() {
+                return self.group_stop(signal);
+            }
             let _ = sys::call(
                 libc::SYS_tgkill,
                 [sys::getpid().into(), self.tid.into(), libc::SIGSTOP as u64, 0, 0, 0],
@@ -211,11 +229,15 @@ impl Thread {
     /// After a program could not be executed.
     pub fn take_back_faults(&self) {
         super::install_faults();
+        if self.tracee.is_some() {
+            self.handlers().take_all();
+        }
     }
 
     /// Before a program is executed: the host ignores what this one does.
     pub fn hand_over_ignored(&self) {
-        for signal in (1..=super::LAST).filter(|signal| FAULTS & bit(*signal) != 0) {
+        let taken = if self.handlers().are_taken() { !0 } else { FAULTS };
+        for signal in (1..=super::LAST).filter(|signal| taken & bit(*signal) != 0) {
             if self.handlers().get(signal).handler == IGNORE {
                 action::ignore_on_host(signal);
             }

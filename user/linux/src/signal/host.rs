@@ -3,6 +3,7 @@
 
 use super::FAULTS;
 use super::info::{INFO_LEN, Info};
+use crate::ptrace::block::{ASK_CODE, STOP_CODE};
 use crate::sys::{self, SignalSet, interrupted_exit};
 use runtime::Kicker;
 use std::cell::{Cell, UnsafeCell};
@@ -54,6 +55,10 @@ pub struct Waiting {
     slot: Slot,
     /// Signals of faults that somebody sent: they cannot be held back on the host.
     sent_faults: [Slot; 2],
+    /// What a tracer asked for: bits of [`crate::ptrace::block::ask`].
+    pub asked: AtomicU32,
+    /// Code, sender and user of a SIGSTOP that it asked for.
+    asked_stop: [AtomicU32; 3],
     kick: UnsafeCell<Option<Kicker>>,
 }
 
@@ -76,6 +81,8 @@ impl Default for Waiting {
             flag: AtomicU32::new(0),
             slot: Slot::new(),
             sent_faults: [Slot::new(), Slot::new()],
+            asked: AtomicU32::new(0),
+            asked_stop: [const { AtomicU32::new(0) }; 3],
             kick: UnsafeCell::new(None),
         }
     }
@@ -99,6 +106,27 @@ impl Waiting {
     pub fn pending(&self) -> SignalSet {
         let full = (0..2).filter(|n| self.sent_faults[*n].is_full());
         full.map(|n| super::bit(FAULT_SIGNALS[n].cast_unsigned())).sum()
+    }
+
+    /// Takes what a tracer asked for, with the siginfo of a SIGSTOP if that is among it.
+    pub fn take_asked(&self) -> (u32, Info) {
+        let asked = match self.asked.load(Ordering::Acquire) {
+            0 => 0,
+            _ => self.asked.swap(0, Ordering::AcqRel),
+        };
+        let [code, sender, user] =
+            self.asked_stop.each_ref().map(|word| word.load(Ordering::Acquire).cast_signed());
+        let info = Info::new(libc::SIGSTOP as u32, code).with_words(&[(16, sender), (20, user)]);
+        (asked, info)
+    }
+
+    /// Notes what a tracer asks for, in a handler.
+    fn ask(&self, info: &Info) {
+        // The code of a SIGSTOP is where error numbers are.
+        for (word, at) in self.asked_stop.iter().zip([4, 16, 20]) {
+            word.store(info.word_at(at).cast_unsigned(), Ordering::Release);
+        }
+        self.asked.fetch_or(info.value() as u32, Ordering::AcqRel);
     }
 
     fn ring(&self) {
@@ -180,6 +208,21 @@ fn leave_call(_: *mut libc::ucontext_t) {}
 
 /// A fault, or its signal sent by somebody.
 extern "C" fn fault(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel passes a whole siginfo.
+    let told = unsafe { *info.cast::<Info>() };
+    if told.code() == STOP_CODE {
+        // A stop that no tracer took.
+        return;
+    }
+    if told.code() == ASK_CODE {
+        // SAFETY: as in `note`.
+        if let Some(waiting) = unsafe { MINE.get().as_ref() } {
+            waiting.ask(&told);
+            waiting.ring();
+            leave_call(context.cast());
+        }
+        return;
+    }
     // SAFETY: these are the arguments of a handler.
     if unsafe { runtime::handle_fault(signal, info, context) } {
         return;

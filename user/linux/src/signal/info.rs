@@ -25,6 +25,26 @@ impl Info {
         info
     }
 
+    /// A signal with a number that its receiver understands, as `sigqueue` has it.
+    pub fn asking(signal: i32, code: i32, value: u64) -> Self {
+        let mut info = Self::new(signal.cast_unsigned(), code);
+        info.put(24, &value.to_le_bytes());
+        info
+    }
+
+    /// The same with other words of 32 bits at these places.
+    pub fn with_words(mut self, words: &[(usize, i32)]) -> Self {
+        for (at, word) in words {
+            self.put(*at, &word.to_le_bytes());
+        }
+        self
+    }
+
+    /// The word of 32 bits at a place.
+    pub fn word_at(&self, at: usize) -> i32 {
+        if at + 4 <= INFO_LEN { self.word(at) } else { 0 }
+    }
+
     /// The same with `si_addr`.
     pub fn at(signal: u32, code: i32, address: u64) -> Self {
         let mut info = Self::new(signal, code);
