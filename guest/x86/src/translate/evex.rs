@@ -5,6 +5,7 @@
 //! written by the opmask. Lanes that the opmask leaves out compute something harmless, so that they
 //! raise nothing.
 
+use super::evex_pieces::is_pieced;
 use super::simd::{float_type, typed, vector_at};
 use super::{PAGE, Translator};
 use crate::decode::{self, Attr, Encoding, Insn, Kind, Op, Operand as Spec, Ty};
@@ -94,13 +95,10 @@ impl Translator<'_, '_> {
         if !self.vectors_enabled(i) {
             return true;
         }
-        let once = i.entry.has(Attr::Once);
+        let once = i.entry.has(Attr::Once) && !is_pieced(i);
         let long = i.entry.operands.iter().any(|o| matches!(o, Spec::Typed(_, ty) if scales(*ty)));
         let pieces = if long && i.vl == 64 && !once { 2 } else { 1 };
         self.wide = Some(Wide { pieces, lanes: Self::mask_lanes(i) / pieces, ..Wide::default() });
-        if i.vl == 64 && i.mask == 0 && i.memory.is_some() {
-            self.check_long_access(i);
-        }
         // Without rounding in the instruction, only exceptions are suppressed.
         self.fixed_rounding = match i.evex_b && i.memory.is_none() {
             true if i.entry.has(Attr::Round) => Some(i.evex_rc),
@@ -110,9 +108,7 @@ impl Translator<'_, '_> {
         self.read_ahead(i);
         let mut known = true;
         for piece in 0..pieces {
-            if let Some(wide) = &mut self.wide {
-                wide.piece = piece;
-            }
+            self.set_piece(piece);
             known &= decode::dispatch(self, i);
         }
         if !self.ended && known {
@@ -134,28 +130,31 @@ impl Translator<'_, '_> {
         }
     }
 
-    /// What an access to 64 bytes must be asked that is made in two.
-    fn check_long_access(&mut self, i: &Insn) {
-        let aligned = matches!(i.entry.op, Op::Movaps | Op::MovapsTo);
-        if !aligned && i.entry.op != Op::MovupsTo {
-            return;
-        }
-        let (base, offset) = self.address(i, i.vl);
+    /// Before a store to 64 bytes that is made in two: what crosses into a page that is not there leaves
+    /// nothing behind, and faults where it begins.
+    fn touch(&mut self, address: Operand) {
+        let (last, low) = (self.b.imm(63), self.b.imm(!63));
+        let end = self.b.add(address, last);
+        let second = self.b.and(end, low);
+        self.b.load(MemOp::U8, address, 0);
+        self.b.load(MemOp::U8, second, 0);
+    }
+
+    /// The address of 64 bytes that must be aligned: odd, so that an access to half of them that must be
+    /// aligned faults, if they are not.
+    fn aligned_address(&mut self, i: &Insn) -> Operand {
+        let address = self.whole_address(i, 64);
+        let (five, one) = (self.b.imm(5), self.b.imm(1));
+        let bit = self.b.shr(address, five);
+        let bit = self.b.and(bit, one);
+        self.b.or(address, bit)
+    }
+
+    /// The linear address of the memory operand as one value.
+    fn whole_address(&mut self, i: &Insn, size: u8) -> Operand {
+        let (base, offset) = self.address(i, size);
         let offset = self.imm(offset);
-        let at = self.b.add(base, offset);
-        if aligned {
-            let low = self.b.imm(u64::from(i.vl) - 1);
-            let (rest, zero) = (self.b.and(at, low), self.b.imm(0));
-            return self.raise_if(Cond::Ne, (rest, zero), Exception::Protection);
-        }
-        // Across pages both are to be writable before anything is written.
-        let (inside, last) = (self.b.imm(PAGE - 1), self.b.imm(PAGE - u64::from(i.vl)));
-        let within = self.b.and(at, inside);
-        let past = self.b.label();
-        self.b.branch_if(Cond::Leu, within, last, past);
-        let size = self.b.imm(i.vl.into());
-        self.call_effect(HelperIndex::ProbeStore, &[at, size]);
-        self.b.place(past);
+        self.b.add(base, offset)
     }
 
     /// Lanes that the opmask has a bit for.
@@ -178,7 +177,7 @@ impl Translator<'_, '_> {
         let masked = i.mask != 0 && !i.entry.has(Attr::Whole);
         let computes = i.entry.has(Attr::Round) || i.entry.has(Attr::Sae);
         let exact = computes && self.flags & mode::SSE_EXACT != 0;
-        let once = i.entry.has(Attr::Once);
+        let once = i.entry.has(Attr::Once) && !is_pieced(i);
         if !masked && !exact && !once || i.entry.op == Op::Gathered {
             return;
         }
@@ -196,9 +195,7 @@ impl Translator<'_, '_> {
 
     /// Where the memory operand begins, and the bits of the opmask.
     fn masked_place(&mut self, i: &Insn, size: u8) -> (Operand, Operand) {
-        let (base, offset) = self.address(i, size);
-        let offset = self.imm(offset);
-        let address = self.b.add(base, offset);
+        let address = self.whole_address(i, size);
         let (bits, low) = (self.opmask(i.mask), self.low_ones(Self::mask_lanes(i).into()));
         (address, self.b.and(bits, low))
     }
@@ -280,8 +277,11 @@ impl Translator<'_, '_> {
             };
             self.b.vsplat(ty, lane, element)
         } else if memory && !spare {
-            let (base, start) = self.address(i, size);
             let aligned = i.entry.op == Op::Movaps;
+            let (base, start) = match aligned && pieces > 1 && piece == 0 {
+                true => (self.aligned_address(i), 0),
+                false => self.address(i, size),
+            };
             let value = self.vector_at_address(bytes, (base, start + i64::from(offset)), aligned);
             if ty == Type::V256 && bytes < 32 { self.widen_zero(value) } else { value }
         } else {
@@ -344,6 +344,12 @@ impl Translator<'_, '_> {
     /// Which piece is being made.
     pub(crate) fn piece(&self) -> u8 {
         self.wide.as_ref().map_or(0, |wide| wide.piece)
+    }
+
+    pub(crate) fn set_piece(&mut self, piece: u8) {
+        if let Some(wide) = &mut self.wide {
+            wide.piece = piece;
+        }
     }
 
     /// Whether this is the first piece, and the last.
@@ -432,10 +438,18 @@ impl Translator<'_, '_> {
         let size = Self::size(i, n);
         let step = size / wide.pieces;
         if i.mask == 0 {
-            let (base, offset) = self.address(i, size);
+            let aligned = i.entry.op == Op::MovapsTo;
+            let (base, offset) = match wide.pieces {
+                2 if size == 64 && aligned => (self.aligned_address(i), 0),
+                2 if size == 64 => {
+                    let address = self.whole_address(i, size);
+                    self.touch(address);
+                    (address, 0)
+                }
+                _ => self.address(i, size),
+            };
             for (piece, (_, ty, value)) in wide.results.iter().enumerate() {
                 let offset = offset + i64::from(step) * piece as i64;
-                let aligned = i.entry.op == Op::MovapsTo;
                 self.store_bytes(step, (base, offset), (*ty, *value), aligned);
             }
             return;
@@ -546,10 +560,9 @@ impl Translator<'_, '_> {
         };
         if floats && stores {
             // A fault comes before exceptions, and leaves no flags.
-            let size = Self::size(i, 0);
-            let (base, offset) = self.address(i, size);
-            let (offset, low) = (self.imm(offset), self.low_ones(lanes.into()));
-            let (address, bits) = (self.b.add(base, offset), self.b.and(mask, low));
+            let (address, low) =
+                (self.whole_address(i, Self::size(i, 0)), self.low_ones(lanes.into()));
+            let bits = self.b.and(mask, low);
             self.masked_write(address, bits, u64::from(i.element()) | ONLY_LOOK);
         }
         let args = [what, names, mask];
@@ -565,10 +578,7 @@ impl Translator<'_, '_> {
         } else if to_bits {
             self.keep(Self::opmask_register(i.reg), bits);
         } else if stores {
-            let size = Self::size(i, 0);
-            let (base, offset) = self.address(i, size);
-            let offset = self.imm(offset);
-            let address = self.b.add(base, offset);
+            let address = self.whole_address(i, Self::size(i, 0));
             self.masked_write(address, bits, i.element().into());
         }
     }
@@ -583,9 +593,7 @@ impl Translator<'_, '_> {
             return self.undefined_instruction();
         }
         let without = Insn { memory: Some(decode::Memory { index: None, ..memory }), ..*i };
-        let (base, offset) = self.address(&without, 8);
-        let offset = self.imm(offset);
-        let base = self.b.add(base, offset);
+        let base = self.whole_address(&without, 8);
         let size = i.element();
         let index_size = if i.opcode & 1 != 0 { 8 } else { 4 };
         let narrow = u8::from(!i.is_long() || i.address_size == 4);

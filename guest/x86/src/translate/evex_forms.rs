@@ -191,6 +191,9 @@ impl Evex for Translator<'_, '_> {
     }
 
     fn wide(&mut self, i: &Insn) {
+        if self.pieced(i) {
+            return;
+        }
         match wide::index(i.entry.mnemonic) {
             Some(index) => self.helped(i, index),
             None => self.undefined_instruction(),

@@ -8,6 +8,7 @@ mod control;
 mod decimal;
 mod evex;
 mod evex_forms;
+mod evex_pieces;
 mod far;
 mod flags;
 mod integer;

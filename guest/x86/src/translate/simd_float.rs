@@ -517,12 +517,12 @@ impl Translator<'_, '_> {
         self.vector_to_general(i, |t, ty, a| t.b.vector1(K::VToBits, ty, lane, a));
     }
 
-    fn rounded_lanes(&mut self, i: &Insn, lane: Lane) {
+    pub(crate) fn rounded_lanes(&mut self, i: &Insn, lane: Lane) {
         let how = (rounding(i.byte()), i.byte() & 8 == 0);
         self.unary_vector(i, |t, ty, a| t.exactly(|t| t.b.vfround((ty, lane), how, a)));
     }
 
-    fn rounded_lowest(&mut self, i: &Insn, lane: Lane) {
+    pub(crate) fn rounded_lowest(&mut self, i: &Insn, lane: Lane) {
         let how = (rounding(i.byte()), i.byte() & 8 == 0);
         self.binary_vector(i, |t, _, a, b| t.exactly(|t| t.b.vfround_low(lane, how, a, b)));
     }
