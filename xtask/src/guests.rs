@@ -74,6 +74,22 @@ const GUESTS: &[Guest] = &[
         inputs: &[programs::RECIPE],
         build: programs::riscv64,
     },
+    Guest {
+        name: "amd64-user",
+        about: "Debian's programs in a folder, for user mode",
+        usual: false,
+        version: 1,
+        inputs: &[programs::RECIPE],
+        build: programs::amd64,
+    },
+    Guest {
+        name: "i386-user",
+        about: "Debian's programs in a folder, for user mode",
+        usual: false,
+        version: 1,
+        inputs: &[programs::RECIPE],
+        build: programs::i386,
+    },
 ];
 
 const INIT: &str = include_str!("../guest/init");

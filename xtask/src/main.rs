@@ -71,8 +71,8 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "user",
-        usage: "[--with PROGRAM] [NAME…]",
-        about: "run Debian's programs of a foreign architecture and check what they print",
+        usage: "[--with PROGRAM] [--long] [ISA…] [NAME…]",
+        about: "run Debian's programs of foreign architectures and check what they print",
         run: user::run,
     },
     Task {

@@ -136,7 +136,8 @@ fn everywhere(words: &[&str]) -> Count {
 
 /// Debian's programs under user mode.
 fn user_stage() -> Count {
-    match emulator::build().and_then(|program| user::all(&program, &[])) {
+    let short = user::Choice { names: &[], long: false };
+    match emulator::build().and_then(|program| user::all(&program, short)) {
         Ok((passed, failed)) => Count { passed, failed },
         Err(message) => tell(Err(message)),
     }

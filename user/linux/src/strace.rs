@@ -134,8 +134,8 @@ impl Thread {
                 Ok(text) => format!("\"{}\"", String::from_utf8_lossy(&text)),
                 Err(_) => format!("{value:#018x}"),
             },
-            b'p' | b'w' if value == 0 => "NULL".to_owned(),
-            b'p' | b'w' => format!("{value:#018x}"),
+            b'p' | b'w' | b't' | b'T' | b'i' | b'I' if value == 0 => "NULL".to_owned(),
+            b'p' | b'w' | b't' | b'T' | b'i' | b'I' => format!("{value:#018x}"),
             b'O' => {
                 let access = ["O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE"][(value & 3) as usize];
                 match value & 0xffff_fffc {

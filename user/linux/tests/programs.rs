@@ -322,20 +322,32 @@ fn unwinding(bench: &Bench) -> Result<(), String> {
     Ok(())
 }
 
-/// A program without a C library: system calls by `int $0x80`, handlers with both kinds of frames,
-/// storage by `set_thread_area`.
+/// Programs without a C library, what they print and their exit codes: system calls by `int $0x80`,
+/// handlers with both kinds of frames, storage by `set_thread_area`; structures of 32 bits.
+const I386: [(&str, &str, i32); 2] = [
+    ("small", "hello\nold 10\nnew 12\nthread 42\nfault 11\n", 9),
+    (
+        "layouts",
+        "sleep 00\nnanosleep 00\nclock 01\nday 01\nticks 01\nlock 00\nunlocked 01\nold lock 00\n\
+         wake 00\nrobust 01\nsemaphore 00\nvalue 05\nremoved 00\n",
+        0,
+    ),
+];
+
 fn i386(bench: &Bench) -> Result<(), String> {
     if std::env::consts::ARCH != "x86_64" {
         return Ok(());
     }
-    let source = folder().join("i386/small.c");
     let flags =
         ["-m32", "-nostdlib", "-ffreestanding", "-fno-pic", "-no-pie", "-fno-stack-protector"];
-    compile_native(bench, &source, "small", &flags)?;
-    let ended = bench.run("i386", &["./small"])?;
-    same("hello\nold 10\nnew 12\nthread 42\nfault 11\n", &ended.out)
-        .map_err(|problem| format!("{problem}\n{}", ended.err))?;
-    same("Some(9)", &format!("{:?}", ended.code))
+    for (name, expected, code) in I386 {
+        compile_native(bench, &folder().join(format!("i386/{name}.c")), name, &flags)?;
+        let ended = bench.run("i386", &[&format!("./{name}")])?;
+        same(expected, &ended.out)
+            .map_err(|problem| format!("{name}: {problem}\n{}", ended.err))?;
+        same(&format!("{:?}", Some(code)), &format!("{:?}", ended.code))?;
+    }
+    Ok(())
 }
 
 /// Lines that QEMU 10.0.2 prints for the same program, apart from numbers of processes.

@@ -59,6 +59,8 @@ pub struct Abi {
     pub has_restorer: bool,
     /// Whether `clone` has the thread's storage before the address for its number.
     pub tls_first: bool,
+    /// Alignment of 64-bit numbers in structures, in bytes.
+    pub long_alignment: u64,
     /// Whether `struct epoll_event` has no padding.
     pub packed_events: bool,
     /// Whether the signal of a breakpoint instruction has `SI_KERNEL` and no address.

@@ -37,6 +37,7 @@ const WIDE: Abi = Abi {
     breakpoint_length: 0,
     has_restorer: false,
     tls_first: true,
+    long_alignment: 8,
     packed_events: false,
     breakpoints_by_kernel: false,
     padded_times: false,

@@ -41,6 +41,7 @@ const LONG: Abi = Abi {
     breakpoint_length: 1,
     has_restorer: true,
     tls_first: false,
+    long_alignment: 8,
     packed_events: true,
     breakpoints_by_kernel: true,
     padded_times: true,
@@ -60,6 +61,7 @@ pub static I386: Abi = Abi {
     rescue: |_, _| false,
     platform: Some("i686"),
     tls_first: true,
+    long_alignment: 4,
     stat: crate::layout::i386_stat64,
     machine_for: |options| make(options, false),
     ..LONG

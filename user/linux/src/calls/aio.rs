@@ -2,6 +2,7 @@
 //! submission returns. Waiting for a descriptor to become ready (`IOCB_CMD_POLL`) is not offered.
 
 use super::files;
+use super::time::{Seconds, Timeout};
 use crate::errno::{Done, Errno};
 use crate::host;
 use crate::map::Kind;
@@ -141,7 +142,8 @@ pub fn io_getevents(thread: &mut Thread, args: &Args) -> Done {
     if most.cast_signed() < 0 || least.cast_signed() > most.cast_signed() {
         return Err(Errno::EINVAL);
     }
-    let timeout = thread.process.space.pointer(timeout, 16)?;
+    let mut timeout = Timeout::read(thread, timeout, Seconds::Narrow)?;
+    let timeout = timeout.pointer();
     loop {
         let (found, bell, seen) = {
             let mut contexts = thread.process.contexts.all();

@@ -1,6 +1,7 @@
 //! Waiting for many files at a time.
 
 use super::int;
+use super::time::{Seconds, Timeout};
 use crate::errno::{Done, Errno};
 use crate::thread::Thread;
 
@@ -77,14 +78,24 @@ pub fn epoll_pwait(thread: &mut Thread, args: &Args) -> Done {
 pub fn epoll_pwait2(thread: &mut Thread, args: &Args) -> Done {
     let [epoll, to, count, timeout, mask, len] = *args;
     let space = &thread.process.space;
-    let (timeout, mask) = (space.pointer(timeout, 16)?, space.pointer(mask, 8)?);
+    let mask = space.pointer(mask, 8)?;
+    let mut timeout = Timeout::read(thread, timeout, Seconds::Wide)?;
+    let timeout = timeout.pointer();
     wait(thread, to, count, |thread, at, count| {
         thread.host(libc::SYS_epoll_pwait2, [epoll, at, count, timeout, mask, len])
     })
 }
 
-/// Whose sixth argument leads to an address and a length.
 pub fn pselect6(thread: &mut Thread, args: &Args) -> Done {
+    pselect(thread, args, Seconds::Narrow)
+}
+
+pub fn pselect6_time64(thread: &mut Thread, args: &Args) -> Done {
+    pselect(thread, args, Seconds::Wide)
+}
+
+/// Whose sixth argument leads to an address and a length.
+fn pselect(thread: &mut Thread, args: &Args, seconds: Seconds) -> Done {
     let [count, read, write, other, timeout, mask] = *args;
     let space = &thread.process.space;
     let mut packed = [0u64; 2];
@@ -97,22 +108,31 @@ pub fn pselect6(thread: &mut Thread, args: &Args) -> Done {
     }
     let last = if mask == 0 { 0 } else { packed.as_ptr() as u64 };
     let mut host = [count, 0, 0, 0, 0, last];
-    for (n, at) in [read, write, other, timeout].into_iter().enumerate() {
+    for (n, at) in [read, write, other].into_iter().enumerate() {
         host[n + 1] = space.pointer(at, 0)?;
     }
-    thread.host(libc::SYS_pselect6, host)
+    let mut limit = Timeout::read(thread, timeout, seconds)?;
+    host[4] = limit.pointer();
+    let done = thread.host(libc::SYS_pselect6, host);
+    limit.tell_rest(thread);
+    done
 }
 
 pub fn ppoll(thread: &mut Thread, args: &Args) -> Done {
+    poll(thread, args, Seconds::Narrow)
+}
+
+pub fn ppoll_time64(thread: &mut Thread, args: &Args) -> Done {
+    poll(thread, args, Seconds::Wide)
+}
+
+fn poll(thread: &mut Thread, args: &Args, seconds: Seconds) -> Done {
     let [list, count, timeout, mask, len, _] = *args;
+    let mut limit = Timeout::read(thread, timeout, seconds)?;
     let space = &thread.process.space;
-    let host = [
-        space.pointer(list, count.saturating_mul(8))?,
-        count,
-        space.pointer(timeout, 16)?,
-        space.pointer(mask, 8)?,
-        len,
-        0,
-    ];
-    thread.host(libc::SYS_ppoll, host)
+    let list = space.pointer(list, count.saturating_mul(8))?;
+    let host = [list, count, limit.pointer(), space.pointer(mask, 8)?, len, 0];
+    let done = thread.host(libc::SYS_ppoll, host);
+    limit.tell_rest(thread);
+    done
 }

@@ -328,7 +328,7 @@ pub fn fcntl(thread: &mut Thread, args: &Args) -> Done {
         | libc::F_OFD_SETLK
         | libc::F_OFD_SETLKW => {
             if !thread.process.abi.wide() {
-                return narrow_lock(thread, fd, number, arg);
+                return narrow_lock(thread, fd, number, (command, arg));
             }
             let at = space.host(arg, 32)?;
             thread.host(libc::SYS_fcntl, [fd, number as u64, at, 0, 0, 0])
@@ -347,21 +347,29 @@ pub fn fcntl(thread: &mut Thread, args: &Args) -> Done {
     }
 }
 
-/// `struct flock64` of 32-bit programs: type, whence, (padding), start, length, process.
-fn narrow_lock(thread: &Thread, fd: u64, command: i32, at: u64) -> Done {
+/// `struct flock` and `struct flock64` of 32-bit programs: type, whence, (padding), start, length,
+/// process (Linux, `asm-generic/fcntl.h`).
+fn narrow_lock(thread: &Thread, fd: u64, number: i32, (command, at): (i32, u64)) -> Done {
     let space = &thread.process.space;
-    let [kind, whence] = space.read::<[u16; 2]>(at)?;
-    let [start, len] = space.read::<[u64; 2]>(at + 8)?;
-    let mut lock = [0u64; 4];
-    lock[0] = u64::from(kind) | u64::from(whence) << 16;
-    (lock[1], lock[2]) = (start, len);
-    lock[3] = space.read::<u32>(at + 24)?.into();
-    let done =
-        thread.host(libc::SYS_fcntl, [fd, command as u64, lock.as_mut_ptr() as u64, 0, 0, 0])?;
-    space.write(at, [lock[0] as u16, (lock[0] >> 16) as u16])?;
-    space.write(at + 8, [lock[1], lock[2]])?;
-    space.write(at + 24, lock[3] as u32)?;
-    Ok(done)
+    let old = command <= libc::F_SETLKW;
+    let alignment = if old { 4 } else { thread.process.abi.long_alignment };
+    let start = at + 4u64.next_multiple_of(alignment);
+    let process = start + if old { 8 } else { 16 };
+    let [kind, whence] = space.read::<[u16; 2]>(at)?.map(u64::from);
+    let [from, len] = match old {
+        true => space.read::<[i32; 2]>(start)?.map(|n| i64::from(n).cast_unsigned()),
+        false => space.read(start)?,
+    };
+    let mut lock = [kind | whence << 16, from, len, space.read::<u32>(process)?.into()];
+    thread.host(libc::SYS_fcntl, [fd, number as u64, lock.as_mut_ptr() as u64, 0, 0, 0])?;
+    let [first, from, len, holder] = lock;
+    space.write(at, [first as u16, (first >> 16) as u16])?;
+    match old {
+        true => space.write(start, [from as u32, len as u32])?,
+        false => space.write(start, [from, len])?,
+    }
+    space.write(process, holder as u32)?;
+    Ok(0)
 }
 
 // ---- what is known of files ----

@@ -1,6 +1,7 @@
 //! Calls that later ones replaced: architectures with a history have them still. Each is made of its
 //! successor.
 
+use super::time::{read_words, write_words};
 use super::{events, files, host_args, int, memory, pass};
 use crate::errno::{Done, Errno};
 use crate::thread::Thread;
@@ -134,6 +135,37 @@ pub fn time(thread: &mut Thread, args: &Args) -> Done {
     Ok(now[0])
 }
 
+/// Seconds and microseconds; and the minutes that the zone is off, which are of the host.
+pub fn gettimeofday(thread: &mut Thread, args: &Args) -> Done {
+    let (mut now, mut zone) = ([0u64; 2], [0i32; 2]);
+    let host = [now.as_mut_ptr() as u64, zone.as_mut_ptr() as u64, 0, 0, 0, 0];
+    thread.host(c::SYS_gettimeofday, host)?;
+    if args[0] != 0 {
+        write_words(thread, args[0], now)?;
+    }
+    if args[1] != 0 {
+        thread.process.space.write(args[1], zone)?;
+    }
+    Ok(0)
+}
+
+pub fn settimeofday(thread: &mut Thread, args: &Args) -> Done {
+    let now = if args[0] == 0 { None } else { Some(read_words::<2>(thread, args[0])?) };
+    let at = now.as_ref().map_or(0, |now| now.as_ptr() as u64);
+    let zone = thread.process.space.pointer(args[1], 8)?;
+    thread.host(c::SYS_settimeofday, [at, zone, 0, 0, 0, 0])
+}
+
+/// Ticks of this process and of its children.
+pub fn times(thread: &mut Thread, args: &Args) -> Done {
+    let mut used = [0u64; 4];
+    let ticks = thread.host(c::SYS_times, [used.as_mut_ptr() as u64, 0, 0, 0, 0, 0])?;
+    if args[0] != 0 {
+        write_words(thread, args[0], used)?;
+    }
+    Ok(ticks)
+}
+
 /// `poll`: the timeout is in milliseconds.
 pub fn poll(thread: &mut Thread, args: &Args) -> Done {
     let milliseconds = int(args[2]);
@@ -144,26 +176,12 @@ pub fn poll(thread: &mut Thread, args: &Args) -> Done {
     thread.host(c::SYS_ppoll, host)
 }
 
-/// Numbers as wide as the program's words, signed.
-fn words<const N: usize>(thread: &Thread, at: u64) -> Result<[u64; N], Errno> {
-    let (space, word) = (&thread.process.space, thread.process.abi.word());
-    let mut list = [0; N];
-    for (n, value) in list.iter_mut().enumerate() {
-        let at = at.wrapping_add(n as u64 * word);
-        *value = match word {
-            8 => space.read(at)?,
-            _ => i64::from(space.read::<i32>(at)?).cast_unsigned(),
-        };
-    }
-    Ok(list)
-}
-
 /// `select`: the time that is left is written back.
 pub fn select(thread: &mut Thread, args: &Args) -> Done {
     let [count, read, write, other, timeout, _] = *args;
     let mut limit = [0; 2];
     if timeout != 0 {
-        let [seconds, micros] = words(thread, timeout)?;
+        let [seconds, micros] = read_words(thread, timeout)?;
         if (seconds | micros) >> 63 != 0 {
             return Err(Errno::EINVAL);
         }
@@ -189,7 +207,7 @@ pub fn select(thread: &mut Thread, args: &Args) -> Done {
 
 /// `select` with its arguments in memory.
 pub fn old_select(thread: &mut Thread, args: &Args) -> Done {
-    let [count, read, write, other, timeout] = words::<5>(thread, args[0])?.map(narrow);
+    let [count, read, write, other, timeout] = read_words::<5>(thread, args[0])?.map(narrow);
     select(thread, &[count, read, write, other, timeout, 0])
 }
 
@@ -199,7 +217,7 @@ fn narrow(word: u64) -> u64 {
 
 /// `mmap` with its arguments in memory.
 pub fn old_mmap(thread: &mut Thread, args: &Args) -> Done {
-    let list = words::<6>(thread, args[0])?.map(narrow);
+    let list = read_words::<6>(thread, args[0])?.map(narrow);
     memory::mmap(thread, &list)
 }
 
@@ -216,7 +234,7 @@ pub fn utime(thread: &mut Thread, args: &Args) -> Done {
     let times = match args[1] {
         0 => None,
         at => {
-            let [access, change] = words(thread, at)?;
+            let [access, change] = read_words(thread, at)?;
             Some([access, 0, change, 0])
         }
     };
@@ -227,7 +245,7 @@ pub fn futimesat(thread: &mut Thread, args: &Args) -> Done {
     let times = match args[2] {
         0 => None,
         at => {
-            let [s0, m0, s1, m1] = words(thread, at)?;
+            let [s0, m0, s1, m1] = read_words(thread, at)?;
             if m0 >= 1_000_000 || m1 >= 1_000_000 {
                 return Err(Errno::EINVAL);
             }
@@ -301,5 +319,37 @@ pub fn socketcall(thread: &mut Thread, args: &Args) -> Done {
     for (n, arg) in list.iter_mut().take(*count).enumerate() {
         *arg = thread.process.space.read::<u32>(args[1].wrapping_add(4 * n as u64))?.into();
     }
+    super::by_name(thread, name, &list)
+}
+
+/// `ipc`: a call of System V IPC by number (Linux, `linux/ipc.h`; ipc(2)).
+pub fn ipc(thread: &mut Thread, args: &Args) -> Done {
+    let [call, first, second, third, at, fifth] = *args;
+    let version = call >> 16;
+    let space = &thread.process.space;
+    let (name, list) = match call & 0xffff {
+        1 => ("semop", [first, at, second, 0, 0, 0]),
+        2 => ("semget", [first, second, third, 0, 0, 0]),
+        3 => ("semctl", [first, second, third, space.read::<u32>(at)?.into(), 0, 0]),
+        4 => ("semtimedop", [first, at, second, fifth, 0, 0]),
+        11 => ("msgsnd", [first, at, second, third, 0, 0]),
+        12 if version == 0 => {
+            let [message, kind] = space.read::<[u32; 2]>(at)?.map(u64::from);
+            ("msgrcv", [first, message, second, kind, third, 0])
+        }
+        12 => ("msgrcv", [first, at, second, fifth, third, 0]),
+        13 => ("msgget", [first, second, 0, 0, 0, 0]),
+        14 => ("msgctl", [first, second, at, 0, 0, 0]),
+        21 if version == 1 => return Err(Errno::EINVAL),
+        21 => {
+            let place = super::by_name(thread, "shmat", &[first, at, second, 0, 0, 0])?;
+            thread.process.space.write(third, place as u32)?;
+            return Ok(0);
+        }
+        22 => ("shmdt", [at, 0, 0, 0, 0, 0]),
+        23 => ("shmget", [first, second, third, 0, 0, 0]),
+        24 => ("shmctl", [first, second, at, 0, 0, 0]),
+        _ => return Err(Errno::ENOSYS),
+    };
     super::by_name(thread, name, &list)
 }

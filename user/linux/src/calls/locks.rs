@@ -1,6 +1,7 @@
 //! Futexes.
 
 use super::int;
+use super::time::{Seconds, Timeout};
 use crate::errno::{Done, Errno};
 use crate::host;
 use crate::thread::Thread;
@@ -8,6 +9,14 @@ use crate::thread::Thread;
 type Args = [u64; 6];
 
 pub fn futex(thread: &mut Thread, args: &Args) -> Done {
+    futex_with(thread, args, Seconds::Narrow)
+}
+
+pub fn futex_time64(thread: &mut Thread, args: &Args) -> Done {
+    futex_with(thread, args, Seconds::Wide)
+}
+
+fn futex_with(thread: &mut Thread, args: &Args, seconds: Seconds) -> Done {
     let [word, operation, value, fourth, second, third] = *args;
     let space = &thread.process.space;
     let command = int(operation) & libc::FUTEX_CMD_MASK;
@@ -18,9 +27,20 @@ pub fn futex(thread: &mut Thread, args: &Args) -> Done {
         libc::FUTEX_LOCK_PI2,
         libc::FUTEX_WAIT_REQUEUE_PI,
     ];
+    let two = [
+        libc::FUTEX_REQUEUE,
+        libc::FUTEX_CMP_REQUEUE,
+        libc::FUTEX_WAKE_OP,
+        libc::FUTEX_WAIT_REQUEUE_PI,
+        libc::FUTEX_CMP_REQUEUE_PI,
+    ];
+    let word = space.host(word, 4)?;
+    // Others may have anything in the register of the second word.
+    let second = if two.contains(&command) { space.pointer(second, 4)? } else { 0 };
     // The fourth argument is a time for those that wait, a number for others.
-    let fourth = if waits.contains(&command) { space.pointer(fourth, 16)? } else { fourth };
-    let (word, second) = (space.host(word, 4)?, space.pointer(second, 4)?);
+    let waits = waits.contains(&command);
+    let mut timeout = Timeout::read(thread, if waits { fourth } else { 0 }, seconds)?;
+    let fourth = if waits { timeout.pointer() } else { fourth };
     thread.host(libc::SYS_futex, [word, operation, value, fourth, second, third])
 }
 
@@ -38,7 +58,8 @@ pub fn futex_waitv(thread: &mut Thread, args: &Args) -> Done {
     for waiter in &mut waiters {
         waiter[1] = space.host(waiter[1], 4)?;
     }
-    let timeout = space.pointer(timeout, 16)?;
+    let mut timeout = Timeout::read(thread, timeout, Seconds::Wide)?;
+    let timeout = timeout.pointer();
     let at = waiters.as_ptr() as u64;
     thread.host(libc::SYS_futex_waitv, [at, count, flags, timeout, clock, 0])
 }
@@ -107,6 +128,9 @@ impl Thread {
         let offset = read_word(self, head + word)?;
         let pending = read_word(self, head + 2 * word)?;
         let mut entry = read_word(self, head)?;
+        // The offset may be negative: sums are as wide as the program's words.
+        let mask = if self.process.abi.wide() { u64::MAX } else { u32::MAX.into() };
+        let lock_of = |entry: u64| entry.wrapping_add(offset) & mask;
         for _ in 0..MOST {
             if entry & !PRIORITY == head {
                 break;
@@ -114,12 +138,12 @@ impl Thread {
             // The next one is read first: the lock may be taken and freed at once.
             let next = read_word(self, entry & !PRIORITY);
             if entry != pending {
-                self.release((entry & !PRIORITY).wrapping_add(offset))?;
+                self.release(lock_of(entry & !PRIORITY))?;
             }
             entry = next?;
         }
         if pending & !PRIORITY != 0 {
-            self.release((pending & !PRIORITY).wrapping_add(offset))?;
+            self.release(lock_of(pending & !PRIORITY))?;
         }
         Ok(())
     }

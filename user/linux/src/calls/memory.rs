@@ -96,6 +96,24 @@ pub fn shmat(thread: &mut Thread, args: &Args) -> Done {
     thread.process.space.shmat(args[0], args[1], args[2])
 }
 
+/// Of 32-bit programs only what needs no structure.
+pub fn shmctl(thread: &mut Thread, args: &Args) -> Done {
+    const IPC_64: i32 = 0x100;
+    let command = int(args[1]) & !IPC_64;
+    if thread.process.abi.wide() {
+        return pass(thread, libc::SYS_shmctl, "ddw", args);
+    }
+    match command {
+        libc::IPC_RMID | libc::SHM_LOCK | libc::SHM_UNLOCK => {
+            thread.host(libc::SYS_shmctl, [args[0], command as u64, 0, 0, 0, 0])
+        }
+        _ => {
+            trace::log!(Unimp, "not supported yet for this guest: shmctl {command}");
+            Err(Errno::ENOSYS)
+        }
+    }
+}
+
 pub fn shmdt(thread: &mut Thread, args: &Args) -> Done {
     thread.process.space.shmdt(args[0])
 }

@@ -28,6 +28,7 @@ use crate::abi::{Abi, Call};
 use crate::errno::{Done, Errno};
 use crate::thread::Thread;
 use std::collections::HashMap;
+use time::Seconds;
 
 /// How a call is served.
 #[derive(Clone, Copy)]
@@ -36,6 +37,8 @@ pub enum Run {
     Pass(i64),
     /// The same for 64-bit guests; others have layouts that are not converted yet.
     Wide(i64),
+    /// By the host's call of this number, whose times programs of 32 bits have in their own way.
+    Timed(Seconds, i64),
     /// By this function.
     Own(fn(&mut Thread, &[u64; 6]) -> Done),
     /// Not at all: programs find that the kernel does not have it.
@@ -107,6 +110,9 @@ fn serve(thread: &mut Thread, entry: Option<&Entry>, call: &Call) -> Done {
     match entry.run {
         Run::Own(run) => run(thread, &call.args),
         Run::Pass(number) => pass(thread, number, entry.shape, &call.args),
+        Run::Timed(seconds, number) => {
+            time::timed(thread, seconds, (number, entry.shape), &call.args)
+        }
         Run::Wide(number) if thread.process.abi.wide() => {
             pass(thread, number, entry.shape, &call.args)
         }
@@ -120,7 +126,7 @@ fn serve(thread: &mut Thread, entry: Option<&Entry>, call: &Call) -> Done {
 
 /// Whether an argument of this kind is an address.
 fn is_pointer(kind: u8) -> bool {
-    matches!(kind, b'p' | b'w' | b's' | b'n')
+    matches!(kind, b'p' | b'w' | b's' | b'n' | b't' | b'T' | b'i' | b'I')
 }
 
 /// Passes a call on. Its pointers lead into the program's memory; whether they are good is the
@@ -166,7 +172,7 @@ fn open_pages(thread: &Thread, shape: &str, args: &[u64; 6]) -> bool {
     let space = &thread.process.space;
     let mut opened = false;
     for (n, kind) in shape.bytes().take(6).enumerate() {
-        if kind == b'w' && args[n] != 0 {
+        if matches!(kind, b'w' | b'T' | b'I') && args[n] != 0 {
             let len = match shape.as_bytes().get(n + 1) {
                 Some(b'z') => args[n + 1],
                 _ => UNKNOWN_LEN,

@@ -1,6 +1,7 @@
 //! Signals: see [`crate::signal`] for how they come.
 
 use super::int;
+use super::time::{Seconds, Timeout};
 use crate::errno::{Done, Errno};
 use crate::signal::{self, Action, Alternate, FAULTS, INFO_LEN, LAST, UNBLOCKABLE, flags};
 use crate::sys::SignalSet;
@@ -116,15 +117,23 @@ pub fn rt_sigsuspend(thread: &mut Thread, args: &Args) -> Done {
 }
 
 pub fn rt_sigtimedwait(thread: &mut Thread, args: &Args) -> Done {
+    timed_wait(thread, args, Seconds::Narrow)
+}
+
+pub fn rt_sigtimedwait_time64(thread: &mut Thread, args: &Args) -> Done {
+    timed_wait(thread, args, Seconds::Wide)
+}
+
+fn timed_wait(thread: &mut Thread, args: &Args, seconds: Seconds) -> Done {
     let [set, to, timeout, len, ..] = *args;
     if len != SET {
         return Err(Errno::EINVAL);
     }
     let space = &thread.process.space;
     let set: SignalSet = space.read(set)?;
-    let timeout = space.pointer(timeout, 16)?;
+    let mut timeout = Timeout::read(thread, timeout, seconds)?;
     let mut info = signal::Info::default();
-    let host = [&raw const set as u64, &raw mut info as u64, timeout, SET, 0, 0];
+    let host = [&raw const set as u64, &raw mut info as u64, timeout.pointer(), SET, 0, 0];
     let signal = thread.host(libc::SYS_rt_sigtimedwait, host)?;
     if to != 0 {
         space.write_bytes(to, &info.for_guest(thread.process.abi.wide()))?;

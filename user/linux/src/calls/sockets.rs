@@ -1,6 +1,7 @@
 //! Sockets: messages, and options whose values have addresses or times in them.
 
 use super::files::{Piece, open_pieces, pieces};
+use super::time::{self, Seconds};
 use super::{int, pass};
 use crate::errno::{Done, Errno};
 use crate::thread::Thread;
@@ -190,12 +191,20 @@ pub fn sendmmsg(thread: &mut Thread, args: &Args) -> Done {
 }
 
 pub fn recvmmsg(thread: &mut Thread, args: &Args) -> Done {
+    receive_several(thread, args, Seconds::Narrow)
+}
+
+pub fn recvmmsg_time64(thread: &mut Thread, args: &Args) -> Done {
+    receive_several(thread, args, Seconds::Wide)
+}
+
+fn receive_several(thread: &mut Thread, args: &Args, seconds: Seconds) -> Done {
     let (len, step) = header_len(thread);
     let wait_for_one = libc::MSG_WAITFORONE as u64;
     let deadline = match args[4] {
         0 => None,
         at => {
-            let [seconds, nanoseconds]: [i64; 2] = thread.process.space.read(at)?;
+            let [seconds, nanoseconds] = time::read(thread, at, seconds)?;
             let (Ok(seconds), Ok(nanoseconds @ 0..1_000_000_000)) =
                 (u64::try_from(seconds), u32::try_from(nanoseconds))
             else {

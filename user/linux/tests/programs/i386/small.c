@@ -1,27 +1,5 @@
 /* i386 without a C library: what the tests of the personality look at. */
-typedef unsigned long word;
-
-static long call(long n, long a, long b, long c, long d)
-{
-    long r;
-    __asm__ volatile("int $0x80" : "=a"(r) : "a"(n), "b"(a), "c"(b), "d"(c), "S"(d) : "memory");
-    return r;
-}
-
-static void text(const char *s)
-{
-    long n = 0;
-    while (s[n])
-        n++;
-    call(4, 1, (long)s, n, 0);
-}
-
-static void tell(const char *name, long value)
-{
-    char digits[4] = {' ', (char)('0' + value / 10), (char)('0' + value % 10), '\n'};
-    text(name);
-    call(4, 1, (long)digits, 4, 0);
-}
+#include "calls.h"
 
 struct action {
     void *handler;
@@ -76,9 +54,3 @@ int main_here(void)
     __asm__ volatile("mov (%0), %%eax" ::"b"(16) : "eax");
     return 9;
 }
-
-void start_here(void)
-{
-    call(252, main_here(), 0, 0, 0);
-}
-__asm__(".globl _start\n_start: and $-16, %esp\n\tcall start_here\n");
