@@ -4,11 +4,12 @@
 //! layouts; its memory lies in ours, its threads are threads of the host, its signals those of the
 //! host. What differs between architectures is in [`abi`], one file for each.
 //!
-//! Not here yet: seccomp filters, core files of the program, big-endian programs.
+//! Not here yet: seccomp filters, big-endian programs.
 
 pub mod abi;
 pub mod binfmt;
 mod calls;
+mod core_file;
 mod debug;
 mod errno;
 mod layout;

@@ -1,6 +1,7 @@
 //! From a command line to the first instruction.
 
 use crate::abi::{self, Abi};
+use crate::core_file;
 use crate::debug::{Debugger, Endpoint, Listener};
 use crate::errno::Errno;
 use crate::load;
@@ -106,6 +107,8 @@ fn start(called: &str, isa: &str, arguments: &[OsString]) -> Result<Ready, Refus
         Problem::Stack(Errno::E2BIG) => (format!("{called}: {}\n", Errno::E2BIG), 1),
         Problem::Stack(error) => refused(error),
     })?;
+    // A core file is ours to write.
+    thread.handlers().take(core_file::DUMPING);
     let listener = match endpoint {
         None => None,
         Some(endpoint) => {

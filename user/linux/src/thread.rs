@@ -58,7 +58,7 @@ impl Thread {
             robust: [0; 2],
             alone: true,
             ended: None,
-            debugger: None,
+            debugger: Some(Arc::new(Debugger::new(false))),
             late: None,
             tracee: None,
             handlers: Arc::new(Mutex::new(Handlers::inherited())),

@@ -35,6 +35,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("a_debugger_interrupts_a_program_in_a_system_call", debugger::interrupt),
     ("a_debugger_comes_to_a_program_that_runs", debugger::late),
     ("programs_of_32_bits_are_debugged", debugger::narrow),
+    ("core_files_show_what_a_program_was", debugger::core::files),
     ("programs_of_x86_64_v4_have_vectors_of_512_bits", wide_vectors),
     ("strace_tells_of_a_program_as_natively", tracers::strace),
     ("gdb_stops_steps_and_changes_a_program", tracers::gdb),

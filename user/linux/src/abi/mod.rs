@@ -51,6 +51,8 @@ pub struct Abi {
     pub rescue: fn(&mut Thread, &Event) -> bool,
     /// `AT_PLATFORM`.
     pub platform: Option<&'static str>,
+    /// Bytes of a user's number in core files.
+    pub user_len: usize,
     /// The instruction that debuggers put into code, of this length where there are several.
     pub breakpoint: fn(len: u64) -> &'static [u8],
     /// How far behind its address the pc is when it was met.

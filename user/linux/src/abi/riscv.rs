@@ -33,6 +33,7 @@ const WIDE: Abi = Abi {
     vdso: riscv_vdso::wide,
     rescue: |_, _| false,
     platform: None,
+    user_len: 4,
     breakpoint: riscv_debug::breakpoint,
     breakpoint_length: 0,
     has_restorer: false,

@@ -318,6 +318,8 @@ fn become_child(thread: &mut Thread, wish: &Wish) {
         debugger.abandon(&thread.process.space);
     }
     thread.tid = sys::gettid();
+    thread.debug_anew();
+    thread.debug_enter();
     thread.alone = true;
     thread.robust = [0; 2];
     thread.process.threads.store(1, Ordering::SeqCst);
@@ -345,7 +347,7 @@ struct Borrower {
 /// the thread.
 fn borrow_process(thread: &mut Thread, wish: &Wish) -> Done {
     let mut twin = thread.twin(true);
-    twin.debugger = None;
+    twin.debug_anew();
     equip(&mut twin, wish);
     let traced = wish.flags & flag::UNTRACED == 0;
     twin.tracee = thread

@@ -99,8 +99,8 @@ impl Listener {
                 sys::exit_group(0);
             }
             if matches!(ended, Ok(Ended::TargetGone)) || ended.is_err() || self.suspend {
-                target.over();
                 target.released();
+                target.over();
                 return;
             }
             target.released();

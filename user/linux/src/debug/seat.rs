@@ -2,6 +2,7 @@
 
 use super::patches::Patches;
 use super::watches::Watches;
+use crate::core_file::Sets;
 use crate::errno::Errno;
 use crate::signal::{Info, Waiting};
 use gdb::{Caught, Notifier, Order, Stop, ThreadId};
@@ -41,6 +42,8 @@ pub(super) struct Seat {
     pub pace: Pace,
     /// Its registers, while it does not run: those of the description one after the other.
     pub registers: Vec<u8>,
+    /// The same for a core file.
+    pub sets: Sets,
     /// Registers that were set: number and bytes.
     pub changes: Vec<(usize, Vec<u8>)>,
     /// What it got a signal with, if it stands for one.
@@ -79,6 +82,8 @@ pub(super) struct State {
     pub caught: Caught,
     /// Descriptors of ours, which children close.
     pub descriptors: Vec<RawFd>,
+    /// A core file is being written.
+    pub dumping: bool,
     /// Nobody will come any more, and all that was to be told was.
     pub over: bool,
 }
@@ -106,6 +111,7 @@ impl Debugger {
             watches: Watches::default(),
             caught: Caught::None,
             descriptors: Vec::new(),
+            dumping: false,
             over: false,
         };
         let (active, changed) = (AtomicBool::new(suspend), Condvar::new());
@@ -139,6 +145,7 @@ impl Debugger {
             status: Status::Running,
             pace: Pace::Run,
             registers: Vec::new(),
+            sets: Sets::new(),
             changes: Vec::new(),
             info: None,
             signal: None,
@@ -183,7 +190,7 @@ impl Debugger {
     pub fn stand(
         &self,
         tid: u32,
-        registers: Vec<u8>,
+        (registers, sets): (Vec<u8>, Sets),
         stop: Option<Stop>,
         info: Option<Info>,
     ) -> Resumed {
@@ -196,7 +203,7 @@ impl Debugger {
             _ => false,
         };
         let Some(seat) = state.seats.get_mut(&tid) else { return Resumed::default() };
-        (seat.status, seat.registers) = (Status::Standing, registers);
+        (seat.status, seat.registers, seat.sets) = (Status::Standing, registers, sets);
         seat.broken = false;
         seat.info = info.filter(|_| told);
         state.tell();
@@ -273,6 +280,39 @@ impl Debugger {
         }
     }
 
+    /// All threads stand, because one with these registers ends the program: their numbers and registers, its own
+    /// first. Those that do not come out of the kernel are left out. Does not return to a second one.
+    pub fn stand_for_core(&self, tid: u32, sets: Sets) -> Vec<(u32, Sets)> {
+        let mut state = self.lock();
+        if let Some(seat) = state.seats.get_mut(&tid) {
+            (seat.status, seat.sets) = (Status::Standing, sets.clone());
+        }
+        self.notify();
+        while state.dumping {
+            state = self.wait(state);
+        }
+        (state.dumping, state.stopping) = (true, true);
+        self.set_active(true);
+        for (other, seat) in &mut state.seats {
+            if matches!(seat.status, Status::Running | Status::Calling(true)) {
+                seat.status = Status::Running;
+                seat.kicker.kick();
+                seat.broken = true;
+                crate::signal::break_call(*other, &seat.waiting);
+            }
+        }
+        let mut patience = PATIENCE;
+        while !state.all_stand() && patience > 0 {
+            let waited = self.changed.wait_timeout(state, TURN);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            patience -= 1;
+        }
+        let others = state.seats.iter().filter(|(other, _)| **other != tid);
+        let others = others.filter(|(_, seat)| seat.status == Status::Standing);
+        let others = others.map(|(other, seat)| (*other, seat.sets.clone()));
+        [(tid, sets)].into_iter().chain(others).collect()
+    }
+
     /// Calls `act` while neither threads nor the protocol change anything: a fork.
     pub fn frozen<T>(&self, act: impl FnOnce() -> T) -> T {
         let _state = self.lock();
@@ -306,6 +346,10 @@ impl Debugger {
         done
     }
 }
+
+/// How often threads that are to stand are waited for, and how long.
+const PATIENCE: u32 = 64;
+const TURN: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// SIGTRAP and SIGINT in the protocol.
 pub(super) const TRAP: u8 = 5;

@@ -3,6 +3,7 @@
 use super::seat::TRAP;
 use super::signals::to_protocol;
 use super::{Debugger, Pace};
+use crate::core_file::Sets;
 use crate::errno::{Done, Errno};
 use crate::signal::Info;
 use crate::thread::Thread;
@@ -61,7 +62,8 @@ impl Thread {
         stop: Option<Stop>,
         info: Option<Info>,
     ) -> (Option<u32>, bool) {
-        let resumed = debugger.stand(self.tid, self.cpu.registers(), stop, info);
+        let left = (self.cpu.registers(), self.cpu.register_sets(None));
+        let resumed = debugger.stand(self.tid, left, stop, info);
         for (number, bytes) in &resumed.changes {
             self.cpu.set_register(*number, bytes);
         }
@@ -171,6 +173,20 @@ impl Thread {
         if let Some(debugger) = self.debugged() {
             debugger.end(self.tid, self.cpu.registers(), Stop::Exited(code as u8));
         }
+    }
+
+    /// All threads stand for a core file: their numbers and registers, this one's first.
+    pub fn stand_for_core(&self) -> Vec<(u32, Sets)> {
+        let sets = self.cpu.register_sets(None);
+        match &self.debugger {
+            Some(debugger) => debugger.stand_for_core(self.tid, sets),
+            None => vec![(self.tid, sets)],
+        }
+    }
+
+    /// A process of its own begins with this thread: nobody debugs it.
+    pub fn debug_anew(&mut self) {
+        self.debugger = Some(Arc::new(Debugger::new(false)));
     }
 
     /// The process ends by a signal.

@@ -3,6 +3,7 @@
 use super::action::{self, DEFAULT, IGNORE, flags, leave_to_host};
 use super::{FAULTS, Info, UNBLOCKABLE, bit, fault_info};
 use crate::abi::Frame;
+use crate::core_file;
 use crate::errno::{Done, Errno};
 use crate::sys;
 use crate::thread::Thread;
@@ -87,7 +88,7 @@ impl Thread {
         self.strace_signal(&info);
         let handler = self.handlers().get(signal).handler;
         if handler == DEFAULT || handler == IGNORE || self.mask & bit(signal) != 0 {
-            self.die(signal);
+            self.die_of(&info);
         }
         self.deliver_untraced(info);
     }
@@ -111,7 +112,7 @@ impl Thread {
         }
         match action.handler {
             IGNORE => {}
-            DEFAULT => self.by_default(signal),
+            DEFAULT => self.by_default(&info),
             handler => {
                 let saved = self.mask;
                 let frame = Frame {
@@ -173,7 +174,8 @@ impl Thread {
     }
 
     /// What happens to a signal that came although nobody handles it.
-    fn by_default(&mut self, signal: u32) {
+    fn by_default(&mut self, info: &Info) {
+        let signal = info.signal();
         let stops = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
         if self.handlers().ignores(signal) {
             return;
@@ -188,13 +190,21 @@ impl Thread {
             );
             return;
         }
-        self.die(signal);
+        self.die_of(info);
     }
 
     /// Ends the process by a signal.
     pub fn die(&self, signal: u32) -> ! {
+        const SI_KERNEL: i32 = 0x80;
+        self.die_of(&Info::new(signal, SI_KERNEL))
+    }
+
+    /// Ends the process by what came with a signal.
+    fn die_of(&self, info: &Info) -> ! {
+        let signal = info.signal();
         self.strace_end(signal);
         self.debug_death(signal);
+        core_file::leave(self, info);
         leave_to_host(signal);
         let to = [sys::getpid().into(), self.tid.into(), signal.into(), 0, 0, 0];
         loop {

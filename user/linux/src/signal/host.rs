@@ -178,7 +178,13 @@ pub(super) fn handler_address() -> u64 {
 }
 
 /// Notes a signal, and holds back all others.
-extern "C" fn note(_: i32, info: *const Info, context: *mut c_void) {
+extern "C" fn note(signal: i32, info: *const Info, context: *mut c_void) {
+    // SAFETY: the kernel passes a whole siginfo.
+    let code = unsafe { (*info).code() };
+    if code > 0 && [libc::SIGILL, libc::SIGFPE].contains(&signal) {
+        // A fault of our own, for the program's are told in other ways: it happens again and ends the process.
+        return super::action::leave_to_host(signal.cast_unsigned());
+    }
     // SAFETY: the value lives as long as the thread takes signals (see `adopt`).
     if let Some(waiting) = unsafe { MINE.get().as_ref() } {
         // SAFETY: the kernel passes a whole siginfo.

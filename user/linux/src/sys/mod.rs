@@ -66,6 +66,17 @@ pub fn set_close_on_exec(fd: i32, closes: bool) -> Done {
     call(libc::SYS_fcntl, [fd as u64, libc::F_SETFD as u64, flags, 0, 0, 0])
 }
 
+/// The time here and now.
+pub fn local_time() -> libc::tm {
+    // SAFETY: the call only writes where it is told to, which is nowhere.
+    let now = unsafe { libc::time(std::ptr::null_mut()) };
+    // SAFETY: numbers and a pointer that nobody follows: zeroes are values.
+    let mut time: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both live through the call.
+    unsafe { libc::localtime_r(&raw const now, &raw mut time) };
+    time
+}
+
 /// This thread's number.
 pub fn gettid() -> u32 {
     // SAFETY: the call cannot fail and touches no memory.

@@ -1,5 +1,7 @@
 //! `-g`, with gdb at the other end.
 
+pub mod core;
+
 use super::{Bench, LIMIT, NARROW, compile_native, folder, holds, same};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
