@@ -107,12 +107,19 @@ fn add(daemon: &Daemon, arguments: &Arguments) -> Answer {
     if let Some(thread) = arguments.text_if("iothread") {
         daemon.objects.check_iothread(thread)?;
     }
+    let puts_up = kind == "nbd" && arguments.switch("allow-inactive") == Some(true);
+    if member.options().inactive && !puts_up {
+        if arguments.switch("allow-inactive") == Some(true) {
+            return Err(Error::new("Export type does not support inactive exports"));
+        }
+        daemon.graph().activate(&member).map_err(refused)?;
+    }
     let writable = arguments.switch("writable").unwrap_or(false);
     if writable && (member.node().read_only() || member.options().read_only) {
         return Err(Error::new("Cannot export read-only node as writable"));
     }
     let growable = arguments.switch("growable").unwrap_or(false);
-    let edge = edge(daemon, &member, writable, growable)?;
+    let edge = edge(daemon, &member, writable, growable, puts_up)?;
     let export = open(daemon, arguments, &edge)?;
     let (id, kind) = (id.to_owned(), kind.to_owned());
     lock(&daemon.exports.entries).push(Entry { id, kind, edge, export });
@@ -125,13 +132,19 @@ fn edge(
     member: &Arc<Member>,
     writable: bool,
     growable: bool,
+    puts_up: bool,
 ) -> Result<Arc<Edge>, Error> {
     let write = if writable { Access::WRITE } else { Access::NONE };
     let grow = if growable { Access::RESIZE } else { Access::NONE };
     let taken = Access::READ.with(write).with(grow);
     let permissions = Permissions { taken, shared: Access::ALL };
     let user = User::Device(String::new());
-    daemon.graph().attach(member, user, permissions).map_err(refused)
+    let edge = daemon.graph().attach(member, user, Permissions::UNUSED).map_err(refused)?;
+    if puts_up {
+        edge.put_up();
+    }
+    daemon.graph().require(&edge, permissions).map_err(refused)?;
+    Ok(edge)
 }
 
 fn remove(daemon: &Daemon, arguments: &Arguments) -> Answer {

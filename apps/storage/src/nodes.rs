@@ -15,6 +15,7 @@ pub(crate) static COMMANDS: &[Command<Daemon>] = &[
     Command { name: "blockdev-add", run: add },
     Command { name: "blockdev-del", run: remove },
     Command { name: "blockdev-reopen", run: reopen },
+    Command { name: "blockdev-set-active", run: set_active },
     Command { name: "blockdev-create", run: create },
     Command { name: "x-blockdev-amend", run: amend },
     Command { name: "x-blockdev-change", run: change_children },
@@ -42,6 +43,23 @@ fn reopen(daemon: &Daemon, arguments: &Arguments) -> Answer {
     let list = arguments.objects("options").map(|options| pairs(options.members()));
     let list = list.collect::<Result<_, _>>()?;
     daemon.manage(|manager| manager.reopen(list)).map_err(refused)?;
+    done()
+}
+
+/// Gives a node, or all of them, to another process for a while, or takes them back.
+fn set_active(daemon: &Daemon, arguments: &Arguments) -> Answer {
+    let graph = daemon.graph();
+    let member = arguments.text_if("node-name").map(|name| {
+        let missing = || Error::new(format!("Failed to find node with node-name='{name}'"));
+        graph.named(name).ok_or_else(missing)
+    });
+    let done_so = match (member.transpose()?, arguments.switch("active") == Some(true)) {
+        (Some(member), true) => graph.activate(&member),
+        (Some(member), false) => graph.deactivate(&member),
+        (None, true) => graph.activate_all(),
+        (None, false) => graph.deactivate_all(),
+    };
+    done_so.map_err(refused)?;
     done()
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn node(site: &Site, member: &Arc<Member>, flat: bool) -> Value {
         "ro": (facts.options.read_only && !facts.options.auto_read_only) || (facts.read_only && member.kind() != NodeKind::Filter),
         "drv": info.driver,
         "backing_file_depth": depth,
-        "active": true,
+        "active": !facts.options.inactive,
         "encrypted": info.encrypted,
         "detect_zeroes": detect_zeroes(member),
         "bps": 0, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0,

@@ -63,12 +63,14 @@ pub(crate) struct Inherited {
     pub purpose: Purpose,
     /// Backing files stay closed.
     pub without_backing: bool,
+    /// The node is opened for another process to have it; of no child.
+    pub inactive: bool,
 }
 
 impl Inherited {
     /// What children take over. The node above has decided what becomes of discards.
     pub fn below(&self) -> Self {
-        Self { discard: true, ..self.clone() }
+        Self { discard: true, inactive: false, ..self.clone() }
     }
 
     /// The same without a node above.
@@ -90,6 +92,7 @@ impl Inherited {
             detect_zeroes,
             direct: self.cache.direct,
             no_flush: self.cache.no_flush,
+            inactive: self.inactive,
             write_cache: true,
         }
     }
@@ -107,6 +110,7 @@ impl Inherited {
         ] {
             *place = keys.take_bool(key)?.unwrap_or(*place);
         }
+        self.inactive = keys.take_bool("active")? == Some(false);
         self.discard = keys.take_name("discard", DISCARD)?.unwrap_or(self.discard);
         let detect_zeroes = keys.take_name("detect-zeroes", DETECT_ZEROES)?.unwrap_or_default();
         if detect_zeroes == DetectZeroes::Unmap && !self.discard {
@@ -167,6 +171,7 @@ struct Above<'a> {
     name: &'a Name,
     kind: NodeKind,
     writable: bool,
+    inactive: bool,
 }
 
 /// Opens nodes; one per command-line option.
@@ -421,7 +426,7 @@ impl<'a> Opener<'a> {
         let node = format.open(OpenRequest {
             file,
             path: &filename,
-            read_only: common.read_only,
+            read_only: common.read_only || common.inactive,
             purpose: common.purpose,
             children,
             discard: common.discard,
@@ -448,7 +453,7 @@ impl<'a> Opener<'a> {
             return Err(OpenError::Option("Block node is read-only".to_owned()));
         }
         let filename = file.node().info().filename;
-        let above = Above { name, kind, writable: !common.read_only };
+        let above = Above { name, kind, writable: !common.read_only, inactive: common.inactive };
         let mut children = Vec::new();
         let mut replaced = Vec::new();
         if common.without_backing {
@@ -482,8 +487,16 @@ impl<'a> Opener<'a> {
         filename: String,
         children: Vec<(Role, Arc<Member>)>,
     ) -> Result<Parts, OpenError> {
-        let Above { name, kind, writable } = *above;
-        let to = |role, target| self.graph.child(name, kind, role, target, writable);
+        let Above { name, kind, writable, inactive } = *above;
+        let to = |role: Role, target: Option<&Arc<Member>>| {
+            if inactive {
+                return self.graph.idle_child(name, role, target);
+            }
+            if let Some(target) = target {
+                Graph::check_active(target, &role.name(), name.text())?;
+            }
+            self.graph.child(name, kind, role, target, writable)
+        };
         let file = to(Role::File, Some(file))?;
         let mut edges = vec![Arc::clone(&file)];
         for (role, member) in &children {
@@ -607,7 +620,7 @@ impl<'a> Opener<'a> {
         let name = self.graph.reserve(None)?;
         let mut keys = Keys::new([], Style::Blockdev);
         let kind = kind_of(format, &keys);
-        let above = Above { name: &name, kind, writable: false };
+        let above = Above { name: &name, kind, writable: false, inactive: false };
         let Parts { file, children, edges, .. } =
             self.edges(format, &above, &file, path.to_owned(), children)?;
         let node = format.open(OpenRequest {

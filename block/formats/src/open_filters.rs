@@ -103,6 +103,12 @@ impl Opener<'_> {
         role: Role,
         member: &Arc<Member>,
     ) -> Result<Arc<dyn Node>, OpenError> {
+        if wiring.common.inactive {
+            let edge = self.graph.idle_child(wiring.name, role, Some(member))?;
+            wiring.edges.push(Arc::clone(&edge));
+            return Ok(edge);
+        }
+        Graph::check_active(member, &role.name(), wiring.name.text())?;
         let writable = !wiring.common.read_only;
         let edge = self.graph.child(wiring.name, NodeKind::Filter, role, Some(member), writable)?;
         wiring.edges.push(Arc::clone(&edge));

@@ -14,8 +14,15 @@ use crate::keys::{Keys, Style};
 use crate::open::Inherited;
 
 /// Options that every driver has, and whose changes need no word from it.
-const COMMON: &[&str] =
-    &["auto-read-only", "cache.direct", "cache.no-flush", "detect-zeroes", "discard", "read-only"];
+const COMMON: &[&str] = &[
+    "active",
+    "auto-read-only",
+    "cache.direct",
+    "cache.no-flush",
+    "detect-zeroes",
+    "discard",
+    "read-only",
+];
 
 /// A node by its driver and options, below the one that it was opened for.
 pub(crate) struct NodeRecipe {
@@ -108,7 +115,7 @@ impl Recipe for NodeRecipe {
     }
 
     fn suits(&self, before: &DiskOptions, after: &DiskOptions) -> bool {
-        let seen = |options: &DiskOptions| (options.read_only, options.discard);
+        let seen = |options: &DiskOptions| (options.read_only, options.discard, options.inactive);
         !matches!(self.how, How::Image(_)) || seen(before) == seen(after)
     }
 }
@@ -138,7 +145,7 @@ impl ImageRecipe {
         let node = self.format.open(OpenRequest {
             file,
             path: &path,
-            read_only: options.read_only,
+            read_only: options.read_only || options.inactive,
             purpose: self.purpose,
             children,
             discard: options.discard,

@@ -8,7 +8,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use graph::{Edge, Member, OpenError, Recipe, Reopening, Role};
+use graph::{DiskOptions, Edge, Member, OpenError, Recipe, Reopening, Role};
 
 use crate::keys::{Keys, Style};
 use crate::manage::{Manager, refuse};
@@ -119,7 +119,8 @@ impl Manager<'_> {
         let (explicit, mut common) = (keys.has("read-only"), inherited);
         let detect_zeroes = common.take_common(&mut keys)?;
         common.follow_above(&old.driver, explicit);
-        let (before, options) = (member.options(), common.options(detect_zeroes));
+        let before = member.options();
+        let options = DiskOptions { inactive: before.inactive, ..common.options(detect_zeroes) };
         if options == before {
             return Ok(());
         }
@@ -191,7 +192,13 @@ impl Manager<'_> {
         }
         let own = keys.pairs();
         check_changes(&old, &own)?;
-        let options = common.options(detect_zeroes);
+        // A node stays as active as it is.
+        let inactive = member.options().inactive;
+        let told = given.iter().find(|(key, _)| key == "active").map(|_| common.inactive);
+        if told.is_some_and(|told| told != inactive) {
+            return cannot_change("active");
+        }
+        let options = DiskOptions { inactive, ..common.options(detect_zeroes) };
         let how = self.how(&old, &own)?;
         // What is below as the backing file is the edge's business alone.
         let turned = turns.iter().any(|(edge, _)| role_of(edge) != Some(Role::Backing));

@@ -36,6 +36,10 @@ pub struct DiskOptions {
     pub direct: bool,
     /// Flushes do not wait for the host's disks.
     pub no_flush: bool,
+    /// The node belongs to another process for a while: see [`Graph::deactivate`].
+    ///
+    /// [`Graph::deactivate`]: crate::Graph::deactivate
+    pub inactive: bool,
     /// A volatile write cache is shown to the guest; without it every write is stable when done.
     /// The disk's alone: nodes do not look at it.
     pub write_cache: bool,
@@ -50,6 +54,7 @@ impl Default for DiskOptions {
             detect_zeroes: DetectZeroes::Off,
             direct: false,
             no_flush: false,
+            inactive: false,
             write_cache: true,
         }
     }

@@ -56,6 +56,8 @@ pub struct Edge {
     opened: Condvar,
     flights: Arc<Flights>,
     user: User,
+    /// The user puts up with a node that becomes inactive.
+    puts_up: AtomicBool,
     /// The node whose child this is, once that is open.
     parent: OnceLock<Weak<Member>>,
     permissions: Mutex<Permissions>,
@@ -73,6 +75,7 @@ impl Edge {
             opened: Condvar::new(),
             flights: Arc::default(),
             user,
+            puts_up: AtomicBool::new(false),
             parent: OnceLock::new(),
             permissions: Mutex::new(permissions),
         });
@@ -122,6 +125,15 @@ impl Edge {
     pub(crate) fn set_parent(&self, parent: &Arc<Member>) {
         // A child of one node never becomes that of another.
         let _ = self.parent.set(Arc::downgrade(parent));
+    }
+
+    /// The user goes on when the node becomes inactive, and has what it asks for when it is active.
+    pub fn put_up(&self) {
+        self.puts_up.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn puts_up(&self) -> bool {
+        self.puts_up.load(Ordering::Relaxed)
     }
 
     /// Whether requests begin here: only those are ever held back.

@@ -9,6 +9,7 @@
 //! one disk run at the same time; only metadata changes serialise. Requests that come to plain
 //! transfers of files go to the kernel through a [`Lane`], if the files say so (`aio=`).
 
+mod activity;
 mod bits;
 mod disk;
 mod drain;

@@ -148,7 +148,8 @@ impl Member {
 
     /// Whether the node is one that its users can write, as far as it is concerned.
     pub(crate) fn is_writable(&self) -> bool {
-        !self.options().read_only
+        let options = self.options();
+        !options.read_only && !options.inactive
     }
 
     /// Discards that the node was asked for.

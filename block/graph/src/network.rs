@@ -165,7 +165,30 @@ impl Graph {
         writable: bool,
     ) -> Result<Arc<Edge>, OpenError> {
         let _change = self.change();
-        let needs = kind.needs(role, Permissions::UNUSED, writable);
+        self.new_child(name, role, target, kind.needs(role, Permissions::UNUSED, writable))
+    }
+
+    /// An edge for an inactive node that is about to be opened under `name`: others may do what they like.
+    ///
+    /// # Errors
+    /// As [`Graph::child`].
+    pub fn idle_child(
+        &self,
+        name: &Name,
+        role: Role,
+        target: Option<&Arc<Member>>,
+    ) -> Result<Arc<Edge>, OpenError> {
+        let _change = self.change();
+        self.new_child(name, role, target, IDLE)
+    }
+
+    fn new_child(
+        &self,
+        name: &Name,
+        role: Role,
+        target: Option<&Arc<Member>>,
+        needs: Permissions,
+    ) -> Result<Arc<Edge>, OpenError> {
         let edge = Edge::new(User::Node(role), target, needs);
         match target {
             Some(target) => self.check(target, Some(&edge), name.text()).map(|()| edge),
@@ -468,7 +491,9 @@ impl Graph {
                 let (User::Node(role), Some(target)) = (edge.user(), edge.target()) else {
                     continue;
                 };
-                let needs = member.kind().needs(*role, users, writable);
+                let inactive = member.options().inactive;
+                let needs =
+                    if inactive { IDLE } else { member.kind().needs(*role, users, writable) };
                 if new.of(&edge) != needs {
                     new.0.insert(Arc::as_ptr(&edge), (edge, needs));
                     waiting.push(target);
@@ -487,6 +512,11 @@ impl Graph {
         };
         for member in &visited {
             let options = member.options();
+            if let Some(access) = refused_when_inactive(member).filter(|_| options.inactive) {
+                let words = access.words().join(", ");
+                let text = format!("Permission '{words}' unavailable on inactive node");
+                return Err(OpenError::Option(text));
+            }
             let fixed = options.read_only && !options.auto_read_only;
             if fixed && !new.users(member).taken.and(writing).is_empty() {
                 let name = member.name();
@@ -584,6 +614,18 @@ impl Graph {
     }
 }
 
+/// What an inactive node does with what is below it.
+const IDLE: Permissions = Permissions { taken: Access::READ, shared: Access::ALL };
+
+/// What users of a node ask for that do not put up with its being inactive.
+fn refused_when_inactive(member: &Member) -> Option<Access> {
+    let writing = Access::WRITE.with(Access::WRITE_UNCHANGED).with(Access::RESIZE);
+    let parents = member.parents();
+    let roots = parents.iter().filter(|edge| edge.is_root() && !edge.puts_up());
+    let taken = roots.map(|edge| edge.permissions().taken.and(writing));
+    Some(taken.fold(Access::NONE, Access::with)).filter(|access| !access.is_empty())
+}
+
 /// Permissions that edges will have.
 #[derive(Default)]
 struct Needs(HashMap<*const Edge, (Arc<Edge>, Permissions)>);
@@ -597,11 +639,17 @@ impl Needs {
     fn users(&self, member: &Member) -> Permissions {
         let parents = member.parents();
         let users = parents.iter().map(|edge| self.of(edge));
-        users.fold(Permissions::UNUSED, Permissions::joined)
+        match member.options().inactive {
+            true => IDLE,
+            false => users.fold(Permissions::UNUSED, Permissions::joined),
+        }
     }
 
     /// Two users of `member` of whom the first takes what the second does not share.
     fn conflict(&self, member: &Member) -> Option<(Arc<Edge>, Arc<Edge>, Access)> {
+        if member.options().inactive {
+            return None;
+        }
         let parents = member.parents();
         let all: Vec<_> = parents.iter().map(|edge| self.of(edge)).collect();
         // The newest first, as the peer has them.

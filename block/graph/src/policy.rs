@@ -37,6 +37,7 @@ const READ_ONLY: u8 = 1;
 const DISCARD: u8 = 2;
 const DETECT: u8 = 4;
 const UNMAP: u8 = 8;
+const INACTIVE: u8 = 16;
 
 impl Policy {
     pub fn new(options: DiskOptions) -> Arc<Self> {
@@ -93,7 +94,17 @@ impl Policy {
         self.flags.load(Ordering::Acquire) & flag != 0
     }
 
+    /// Refuses what an inactive node cannot know or do.
+    fn active(&self) -> io::Result<()> {
+        const EPERM: i32 = 1;
+        match self.has(INACTIVE) {
+            true => Err(io::Error::from_raw_os_error(EPERM)),
+            false => Ok(()),
+        }
+    }
+
     fn writable(&self) -> io::Result<()> {
+        self.active()?;
         match self.has(READ_ONLY) {
             true => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
             false => Ok(()),
@@ -105,6 +116,7 @@ fn flags(options: &DiskOptions) -> u8 {
     let bit = |on: bool, flag| if on { flag } else { 0 };
     // A file that may change is what it is: see `Node::permit`.
     bit(options.read_only && !options.auto_read_only, READ_ONLY)
+        | bit(options.inactive, INACTIVE)
         | bit(options.discard, DISCARD)
         | bit(options.detect_zeroes != DetectZeroes::Off, DETECT)
         | bit(options.detect_zeroes == DetectZeroes::Unmap, UNMAP)
@@ -131,7 +143,7 @@ impl Node for Governed {
 
     /// Whether a write is one of zeroes is not seen here.
     fn plain(&self, offset: u64, len: u64, write: bool, into: &mut Plain) -> bool {
-        let looked_at = write && (self.policy.has(READ_ONLY) || self.policy.has(DETECT));
+        let looked_at = write && self.policy.has(READ_ONLY | DETECT | INACTIVE);
         let found = !looked_at && self.node.plain(offset, len, write, into);
         if found && write {
             self.policy.wrote(offset, len);
@@ -177,6 +189,7 @@ impl Node for Governed {
     }
 
     fn block_status(&self, offset: u64, len: u64) -> io::Result<Extent> {
+        self.policy.active()?;
         self.node.block_status(offset, len)
     }
 
@@ -191,7 +204,8 @@ impl Node for Governed {
     }
 
     fn read_only(&self) -> bool {
-        self.policy.has(READ_ONLY) || self.node.read_only()
+        // An image that is inactive is open to be read only, and its users do not see that.
+        self.policy.has(READ_ONLY) || (!self.policy.has(INACTIVE) && self.node.read_only())
     }
 
     fn limits(&self) -> Limits {

@@ -320,6 +320,17 @@ impl File {
         })
     }
 
+    /// Learns of another length. If others may still change it, or write, it is only found to be longer.
+    fn measure(&self, for_good: bool) {
+        // A file that the host can tell nothing of is as long as it was.
+        let Ok(metadata) = self.file.metadata() else { return };
+        match for_good {
+            _ if !metadata.is_file() => {}
+            true => self.marks.size.store(metadata.len(), Ordering::Release),
+            false => drop(self.marks.size.fetch_max(metadata.len(), Ordering::AcqRel)),
+        }
+    }
+
     /// Whether it is a device, of which nobody can change the length.
     pub fn is_device(&self) -> bool {
         self.driver.is_device()
@@ -666,7 +677,12 @@ impl Node for File {
             // Only what was held before is taken: nothing can refuse it.
             let _: Result<(), OpenError> = relock(locks, before);
         }
-        changed
+        changed?;
+        // Who had it meanwhile may have made it longer or shorter, and cannot any more.
+        if before.is_none_or(|before| before.lets_resize() && !wanted.lets_resize()) {
+            self.measure(before.is_some());
+        }
+        Ok(())
     }
 
     fn adjust(&self, options: &DiskOptions) -> Result<(), OpenError> {

@@ -55,6 +55,10 @@ impl Access {
         let all = graph::Access::ALL;
         Self { used: users.taken.bits(), refused: all.without(users.shared).bits() }
     }
+    /// Whether others may change the length.
+    pub(crate) const fn lets_resize(self) -> bool {
+        self.refused & RESIZE == 0
+    }
     /// The same without writing.
     pub const fn read_only(self) -> Self {
         Self { used: self.used & READ, refused: self.refused }

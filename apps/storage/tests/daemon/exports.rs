@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     ("a_bitmap_is_told", bitmap),
     ("exports_come_by_options", by_options),
     ("a_node_is_a_file", mounted),
+    ("two_daemons_have_an_image_in_turn", in_turn),
     ("a_quorum_tells_and_gets_other_children", quorum),
     ("clients_feel_what_a_node_does_with_zeroes_and_discards", blanks),
 ];
@@ -46,6 +47,63 @@ fn peers_read_and_write() {
         must(Whose::Peer, "qemu-img", &["check", "-q", "disk.qcow2"], &within);
         must(Whose::Peer, "qemu-img", &["compare", "disk.qcow2", "copy"], &within);
         must(Whose::Peer, "qemu-io", &["-c", "read -P 7 1M 100k", "disk.qcow2"], &within);
+    }
+}
+
+/// One image, two daemons, each of which writes it while the other has its node inactive; each reads what
+/// the other has written, and an inactive export can be read and not written.
+fn in_turn() {
+    for pair in [[Whose::Ours, Whose::Ours], [Whose::Ours, Whose::Peer], [Whose::Peer, Whose::Ours]]
+    {
+        let within = made("in-turn");
+        let start = |whose: Whose, n: usize| {
+            let own = within.join(n.to_string());
+            std::fs::create_dir_all(&own).unwrap();
+            let daemon = Daemon::start(whose, &[], &own);
+            let mut client = daemon.client();
+            let address = json!({"type": "unix", "data": {"path": format!("../nbd{n}")}});
+            client.call("nbd-server-start", json!({"addr": address}));
+            let active = n == 0;
+            let file = json!({"driver": "file", "filename": "../disk.qcow2", "active": active});
+            let node =
+                json!({"driver": "qcow2", "node-name": "disk", "active": active, "file": file});
+            client.call("blockdev-add", node);
+            let export = json!({
+                "type": "nbd", "id": "e", "node-name": "disk", "writable": true,
+                "allow-inactive": true
+            });
+            client.call("block-export-add", export);
+            (daemon, client)
+        };
+        let mut daemons = [start(pair[0], 0), start(pair[1], 1)];
+        let io = |n: usize, command: &str| {
+            let uri = format!("nbd+unix:///disk?socket=nbd{n}");
+            let args = ["-f", "raw", "-c", command, &uri];
+            tool(Whose::Peer, "qemu-io", &args, &within).output().unwrap().status.success()
+        };
+        for round in 0..4 {
+            let (active, other) = (round % 2, 1 - round % 2);
+            // The second one began as inactive.
+            let taken = json!({"node-name": "disk", "active": true});
+            daemons[active].1.call("blockdev-set-active", taken.clone());
+            if round > 0 {
+                assert!(io(active, &format!("read -P {round} {round}M 1M")), "{pair:?} {round}");
+            }
+            let next = round + 1;
+            assert!(io(active, &format!("write -P {next} {next}M 1M")), "{pair:?} {round}");
+            let locked = daemons[other].1.fails("blockdev-set-active", taken);
+            assert!(locked.contains("lock"), "{locked}");
+            assert!(io(other, "read 0 64k"), "{pair:?} {round}");
+            assert!(!io(other, "write 0 64k"), "{pair:?} {round}");
+            let given = json!({"node-name": "disk", "active": false});
+            daemons[active].1.call("blockdev-set-active", given);
+            must(Whose::Peer, "qemu-img", &["check", "-q", "disk.qcow2"], &within);
+        }
+        for (daemon, mut client) in daemons {
+            client.call("quit", json!({}));
+            assert!(daemon.ended().success());
+        }
+        must(Whose::Peer, "qemu-io", &["-c", "read -P 4 4M 1M", "disk.qcow2"], &within);
     }
 }
 

@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("reopen_drivers", || script("reopen-drivers", include_str!("scripts/reopen-drivers.txt"))),
     ("reopen_users", || script("reopen-users", include_str!("scripts/reopen-users.txt"))),
     ("parts_of_files", || script("parts", include_str!("scripts/parts.txt"))),
+    ("inactive_nodes", || script("active", include_str!("scripts/active.txt"))),
     ("facts", || script("facts", include_str!("scripts/facts.txt"))),
     ("quorum", || script("quorum", include_str!("scripts/quorum.txt"))),
     ("snapshots", || script("snapshots", include_str!("scripts/snapshots.txt"))),

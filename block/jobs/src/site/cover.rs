@@ -45,6 +45,8 @@ impl Cover {
         let name = graph.reserve(name)?;
         let options =
             DiskOptions { discard: true, detect_zeroes: DetectZeroes::Off, ..below.options() };
+        let role = if driver.ends_with("_top") { "backing" } else { "file" };
+        Graph::check_active(below, role, name.text())?;
         let (filter, writable) = (NodeKind::Filter, !options.read_only);
         let edge = graph.child(&name, filter, Role::File, Some(below), writable)?;
         let node = Arc::new(Passage { driver, below: Arc::clone(&edge) });
