@@ -447,3 +447,28 @@ fn files_of_images_take_the_preallocation_of_files() {
         }
     }
 }
+
+#[test]
+fn either_copy_of_the_regions_of_a_vhdx_image_gives_the_other() {
+    let folder = Folder::new("vhdx-regions");
+    let path = folder.path("image.vhdx");
+    must("qemu-img", &["create", "-q", "-f", "vhdx", &path, "8M"]);
+    must("qemu-io", &["-f", "vhdx", "-c", "write -P 7 1M 1M", &path]);
+    let good = std::fs::read(&path).unwrap();
+    for at in [192 << 10, 256 << 10] {
+        let mut bad = good.clone();
+        bad[at + 20] ^= 0x55;
+        std::fs::write(&path, &bad).unwrap();
+        let told = |fix| {
+            let report = check(&HostFiles, "vhdx", &path, fix).unwrap().unwrap();
+            (report.corruptions, report.corruptions_fixed)
+        };
+        assert_eq!(told(Fix::Nothing), (1, 0));
+        assert_eq!(told(Fix::Leaks), (1, 0));
+        assert_eq!(told(Fix::All), (0, 1));
+        assert_eq!(told(Fix::Nothing), (0, 0));
+        let now = std::fs::read(&path).unwrap();
+        assert!(now[192 << 10..320 << 10] == good[192 << 10..320 << 10]);
+        must("qemu-io", &["-f", "vhdx", "-c", "read -P 7 1M 1M", &path]);
+    }
+}

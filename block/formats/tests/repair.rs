@@ -104,6 +104,25 @@ fn entries_that_say_what_excludes_itself_say_what_is_read() {
     }
 }
 
+/// What is not referred to because a table is missing is no leak.
+#[test]
+fn images_whose_tables_are_gone_are_told_and_stay_as_they_are() {
+    let folder = Folder::new("gone");
+    let path = folder.path("image.qcow2");
+    sample(&path, "");
+    let good = std::fs::read(&path).unwrap();
+    for (what, at) in [("L1 table", 40), ("snapshots", 64)] {
+        let mut bad = good.clone();
+        bad[at..at + 8].copy_from_slice(&(1u64 << 30).to_be_bytes());
+        std::fs::write(&path, &bad).unwrap();
+        let before = check(&path);
+        for fix in [Fix::Leaks, Fix::All] {
+            assert_eq!(repair(&path, fix), before, "{what}");
+        }
+        assert!(before.corruptions > 0 && std::fs::read(&path).unwrap() == bad, "{what}");
+    }
+}
+
 #[test]
 fn leaks_and_damage_are_repaired_and_the_content_stays() {
     let folder = Folder::new("damage");

@@ -17,10 +17,10 @@ use graph::{CheckReport, Fix, Node, OpenError, WriteFlags};
 
 use super::check::Walk;
 use super::codec::table_bytes;
-use super::header::{AT_REFTABLE, INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DIRTY, Reach};
+use super::header::{AT_REFTABLE, Header, INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DIRTY, Reach};
 use super::layout::{COPIED, Entry, OFFSET};
 use super::meta::{Meta, put_refcount};
-use super::{Options, Qcow2};
+use super::{Options, Qcow2, snapshots};
 
 impl Qcow2 {
     /// Checks the image in `file`, which nobody has open, and repairs what `fix` allows. What was
@@ -39,7 +39,9 @@ impl Qcow2 {
             Fix::Leaks => before.leaks > 0,
             Fix::All => true,
         };
-        if !wanted {
+        // Where tables lie beyond the file, nothing tells what is in use: what refers to the rest of the
+        // image is missing, and the peer's repair gives all of that away.
+        if !wanted || tables_beyond(&**file, path)? {
             return Ok(before);
         }
         if fix == Fix::All {
@@ -157,6 +159,19 @@ impl Qcow2 {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether the L1 table or the table of snapshots lies beyond the file.
+fn tables_beyond(file: &dyn Node, path: &str) -> Result<bool, OpenError> {
+    let header = match Header::read_within(file, path, Reach::File) {
+        Ok(header) => header,
+        Err(_) => return Header::read_within(file, path, Reach::Beyond).map(|_| true),
+    };
+    let list = snapshots::read(file, &header, path, Reach::File);
+    match list {
+        Ok(_) => Ok(false),
+        Err(_) => snapshots::read(file, &header, path, Reach::Beyond).map(|_| true),
     }
 }
 

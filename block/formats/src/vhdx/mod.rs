@@ -24,7 +24,7 @@ use graph::{
 };
 
 use crate::blocks::codec::{
-    Fields, damage, damaged, le16, le32, le64, put, read_padded, read_start, write,
+    Fields, damage, damaged, le16, le32, le64, note, put, read_padded, read_start, write,
 };
 use crate::blocks::{BlockMap, Blocks, Place, Space, Step, Tables};
 use crate::format::{CreateRequest, Format, OpenRequest};
@@ -139,7 +139,7 @@ impl Format for VhdxFormat {
     fn check(&self, request: OpenRequest<'_>, fix: Fix) -> Result<Option<CheckReport>, OpenError> {
         let path = request.path;
         let (file, image) = load(request.file, path, fix == Fix::Nothing)?;
-        image.check(&*file).map(Some).map_err(|e| OpenError::host(path, e))
+        image.check(&*file, fix).map(Some).map_err(|e| OpenError::host(path, e))
     }
 }
 
@@ -350,12 +350,24 @@ impl Image {
         (host >= MIB && self.reserved.iter().all(clear)).then_some(host)
     }
 
-    fn check(&self, file: &dyn Node) -> io::Result<CheckReport> {
+    fn check(&self, file: &dyn Node, fix: Fix) -> io::Result<CheckReport> {
         let mut report = CheckReport::default();
         let mut tables = Tables::default();
+        let copies = [region_table(file, REGIONS[0])?, region_table(file, REGIONS[1])?];
         for (copy, offset) in REGIONS.into_iter().enumerate() {
-            if region_table(file, offset)?.is_none() {
-                damage(&mut report, format!("ERROR: copy {copy} of the region table is damaged"));
+            match (&copies[copy], &copies[1 - copy]) {
+                (Some(_), _) => {}
+                // The image is open by the other one, which stays as it is.
+                (None, Some(good)) if fix == Fix::All => {
+                    write(file, offset, good)?;
+                    file.flush()?;
+                    report.corruptions_fixed += 1;
+                    note(&mut report, format!("Repairing copy {copy} of the region table"));
+                }
+                (None, _) => {
+                    let text = format!("ERROR: copy {copy} of the region table is damaged");
+                    damage(&mut report, text);
+                }
             }
         }
         for block in 0..self.size.div_ceil(self.block) {
@@ -386,7 +398,9 @@ fn region_table(file: &dyn Node, offset: u64) -> io::Result<Option<Vec<u8>>> {
     read_padded(file, offset, &mut table)?;
     let sum = le32(&table, 4);
     table[4..8].fill(0);
-    Ok((table.starts_with(b"regi") && crc32c(&table) == sum).then_some(table))
+    let good = table.starts_with(b"regi") && crc32c(&table) == sum;
+    table[4..8].copy_from_slice(&sum.to_le_bytes());
+    Ok(good.then_some(table))
 }
 
 /// The BAT and metadata regions, by the first valid copy of the table.
