@@ -10,6 +10,7 @@ use crate::code_page::{CodePage, code_of, until_store};
 use crate::gate::{Gate, Inside};
 use crate::log;
 use crate::pages::Pages;
+use crate::perf::{Perf, Stretch};
 use crate::process::Side;
 use crate::settling::Settling;
 use crate::standing::Changes;
@@ -178,6 +179,8 @@ pub struct Options {
     pub no_chain: bool,
     /// Write a map for `perf` to /tmp/perf-PID.map.
     pub perf_map: bool,
+    /// Write generated code for `perf` to jit-PID.dump.
+    pub jit_dump: bool,
     /// Run the IR by the reference interpreter, as it is; nothing is compiled.
     pub interpret: bool,
     /// Optimise units before they are compiled.
@@ -193,6 +196,7 @@ impl Default for Options {
             max_insns: 64,
             no_chain: false,
             perf_map: false,
+            jit_dump: false,
             interpret: codegen::x86_64::host_supported().is_err(),
             optimise: true,
             avx512: codegen::x86_64::host_has_avx512(),
@@ -216,7 +220,7 @@ pub struct CodeCache {
     epoch: AtomicU64,
     /// The memory of the process whose code it is, if it is one's.
     pages: Option<Arc<Pages>>,
-    perf_map: Option<Mutex<std::fs::File>>,
+    perf: Perf,
     /// What has been done so far.
     pub counters: Counters,
     /// How it was set up.
@@ -261,13 +265,7 @@ impl CodeCache {
                 (arena, thunks, code.len().next_multiple_of(64))
             }
         };
-        let perf_map = match options.perf_map {
-            true => {
-                let name = format!("/tmp/perf-{}.map", std::process::id());
-                Some(Mutex::new(std::fs::File::create(name)?))
-            }
-            false => None,
-        };
+        let perf = Perf::open(options.perf_map, options.jit_dump)?;
         let tables = Tables {
             arena,
             used: thunks_len,
@@ -288,7 +286,7 @@ impl CodeCache {
             changes: Changes::new(),
             epoch: AtomicU64::new(0),
             pages,
-            perf_map,
+            perf,
             counters: Counters::default(),
             options,
         }))
@@ -432,7 +430,7 @@ impl CodeCache {
         tables.insert(key, found, (unit, first, second), (None, &buffers.faults));
         self.count(unit, code.len(), start);
         log::host_code(unit, origin, &compiled, code, &buffers.insns);
-        self.map_for_perf(origin, &compiled, &buffers.insns);
+        self.tell_perf(origin, code, &buffers.insns);
         tables.buffers = buffers;
         drop(tables);
         Some(found)
@@ -530,18 +528,17 @@ impl CodeCache {
         add(&self.counters.translate_ns, start.elapsed().as_nanos() as u64);
     }
 
-    /// A line for each guest instruction's code; what enters the unit is its first's, what lies
-    /// out of line its last's.
-    fn map_for_perf(&self, origin: u64, compiled: &Compiled, insns: &[(u32, u64)]) {
-        use std::io::Write;
-        let Some(file) = &self.perf_map else { return };
-        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-        let ends = insns.iter().skip(1).map(|(at, _)| *at).chain([compiled.code_len]);
+    /// Tells profilers of each guest instruction's code; what enters the unit is its first's, what
+    /// lies out of line its last's.
+    fn tell_perf(&self, origin: u64, code: &[u8], insns: &[(u32, u64)]) {
+        if !self.perf.is_wanted() {
+            return;
+        }
+        let ends = insns.iter().skip(1).map(|(at, _)| *at as usize).chain([code.len()]);
         let mut start = 0;
         for (end, (_, pc)) in ends.zip(insns) {
-            if end > start {
-                let at = origin + u64::from(start);
-                let _lost_if_full = writeln!(file, "{at:x} {:x} guest-{pc:#x}", end - start);
+            if let Some(code) = code.get(start..end).filter(|code| !code.is_empty()) {
+                self.perf.tell(Stretch { at: origin + start as u64, code, pc: *pc });
             }
             start = end;
         }

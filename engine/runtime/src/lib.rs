@@ -62,6 +62,7 @@ mod gate;
 mod host;
 mod log;
 mod pages;
+mod perf;
 mod process;
 mod settling;
 mod shared;

@@ -27,6 +27,10 @@ pub struct Options {
     pub strace: bool,
     /// Translation units of one instruction (`-one-insn-per-tb`).
     pub single: bool,
+    /// Map of translated code for `perf` (`-perfmap`).
+    pub perf_map: bool,
+    /// Translated code for `perf` (`-jitdump`).
+    pub jit_dump: bool,
     /// Seed of random numbers (`-seed`).
     pub seed: Option<u64>,
     /// Items of `-d`, as they were given.
@@ -127,8 +131,8 @@ static ROWS: &[Row] = &[
     row("seed", "QEMU_RAND_SEED", "", "seed of what the program is given as random", seed),
     row("trace", "QEMU_TRACE", "", "trace points", |o, _| ignore(o, "trace")),
     row("version", "QEMU_VERSION", "", "show the version", |_, _| Err(Stop::Version)),
-    row("perfmap", "QEMU_PERFMAP", "", "tell perf where translated code is", |o, _| ignore(o, "perfmap")),
-    row("jitdump", "QEMU_JITDUMP", "", "tell perf what translated code is", |o, _| ignore(o, "jitdump")),
+    row("perfmap", "QEMU_PERFMAP", "", "tell perf where translated code is", |o, _| { o.perf_map = true; Ok(()) }),
+    row("jitdump", "QEMU_JITDUMP", "", "tell perf what translated code is", |o, _| { o.jit_dump = true; Ok(()) }),
 ];
 
 impl Row {

@@ -30,6 +30,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("what_cannot_be_run_is_told", refusals),
     ("programs_of_32_bits_run_in_a_window", narrow),
     ("programs_of_x86_64_do_what_they_do_natively", native),
+    ("profilers_are_told_of_translated_code", profiles),
     ("frames_of_signal_handlers_are_unwound", unwinding),
     ("debuggers_see_and_steer_programs", debugger::sessions),
     ("a_debugger_interrupts_a_program_in_a_system_call", debugger::interrupt),
@@ -294,6 +295,40 @@ fn wide_vectors(bench: &Bench) -> Result<(), String> {
     let expected = expected.map_err(|error| error.to_string())?;
     let found = bench.run("x86_64", &["./avx512"])?;
     same(&expected, &found.out).map_err(|problem| format!("{problem}\n{}", found.err))
+}
+
+/// `-perfmap` and `-jitdump`: what a profiler finds names the program's instructions.
+fn profiles(bench: &Bench) -> Result<(), String> {
+    let told = |error: std::io::Error| error.to_string();
+    let source = bench.folder.join("profiled.c");
+    fs::write(&source, "int main() { return 7; }\n").map_err(told)?;
+    let program = bench.compile(&source, "profiled", &["-static"])?;
+    let ended = bench.run("riscv64", &["-perfmap", "-jitdump", &program])?;
+    same("Some(7)", &format!("{:?}", ended.code))?;
+    let whole = fs::read(bench.folder.join("profiled")).map_err(told)?;
+    let entry = whole[24..32].iter().rev().fold(0u64, |all, byte| all << 8 | u64::from(*byte));
+    let first = format!("guest-{entry:#x}");
+    let names = fs::read_dir(&bench.folder).map_err(told)?;
+    let mut names = names.filter_map(|name| name.ok()?.file_name().into_string().ok());
+    let name = names.find(|name| name.starts_with("jit-")).ok_or("no dump")?;
+    let process = name.trim_start_matches("jit-").trim_end_matches(".dump");
+    let map = format!("/tmp/perf-{process}.map");
+    let text = fs::read_to_string(&map).map_err(told)?;
+    fs::remove_file(map).map_err(told)?;
+    holds(&text, &format!(" {first}\n"))?;
+    let dump = fs::read(bench.folder.join(&name)).map_err(told)?;
+    same("[44, 54, 69, 4a]", &format!("{:x?}", &dump[..4]))?;
+    let word = |at: usize| u32::from_le_bytes([dump[at], dump[at + 1], dump[at + 2], dump[at + 3]]);
+    // Every record leads to the next, and the last to the end.
+    let (mut at, mut count) = (word(8) as usize, 0);
+    while at < dump.len() {
+        let len = word(at + 4) as usize;
+        if count == 0 {
+            holds(&String::from_utf8_lossy(&dump[at..at + len]), &first)?;
+        }
+        (at, count) = (at + len, count + 1);
+    }
+    same(&text.lines().count().to_string(), &count.to_string())
 }
 
 /// The system's shared object: found, called, and unwound through; static and dynamic.

@@ -117,6 +117,17 @@ pub fn of(flavour: &Flavour) -> Option<&'static Abi> {
     ABIS.iter().copied().find(|abi| abi.runs(flavour))
 }
 
+/// What the user wants of the translator.
+fn engine(options: &Options) -> runtime::Options {
+    let usual = runtime::Options::default();
+    runtime::Options {
+        max_insns: if options.single { 1 } else { usual.max_insns },
+        perf_map: options.perf_map,
+        jit_dump: options.jit_dump,
+        ..usual
+    }
+}
+
 /// Runs a program until it wants something, or somebody wants its thread.
 fn run<G: UserGuest>(vcpu: &mut Vcpu<G>) -> Option<Event>
 where

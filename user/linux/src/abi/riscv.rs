@@ -103,10 +103,7 @@ fn make(options: &Options, xlen: Xlen) -> Result<Box<dyn Machine>, String> {
     };
     let config = config(options.cpu.as_deref().unwrap_or(default), xlen)?;
     let guest = Riscv::user(config);
-    let mut engine = runtime::Options::default();
-    if options.single {
-        engine.max_insns = 1;
-    }
+    let engine = super::engine(options);
     let memory = ProcessMemory::new::<Riscv>(width, engine)
         .map_err(|error| format!("no memory for programs: {error}"))?;
     Ok(Box::new(Harts { guest: Arc::new(guest), memory }))

@@ -102,10 +102,7 @@ fn make(options: &Options, long: bool) -> Result<Box<dyn Machine>, String> {
         config.features = config.features.without(Feature::Lm).without(Feature::Syscall);
     }
     let guest = X86 { config, wiring: Wiring::default(), user: true };
-    let mut engine = runtime::Options::default();
-    if options.single {
-        engine.max_insns = 1;
-    }
+    let engine = super::engine(options);
     let width = if long { Width::Bits64 } else { Width::Bits32 };
     let memory = ProcessMemory::new::<X86>(width, engine)
         .map_err(|error| format!("no memory for programs: {error}"))?;

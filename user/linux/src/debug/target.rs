@@ -186,13 +186,8 @@ impl Target for Debuggee {
         }
     }
 
-    fn detach(&mut self) {
-        let mut state = self.debugger.lock();
-        state.release(&self.process.space);
-        self.debugger.set_active(false);
-        drop(state);
-        self.debugger.notify();
-    }
+    /// It goes on when the debugger has its answer: see [`Debuggee::released`].
+    fn detach(&mut self) {}
 
     fn kill(&mut self) {
         self.killed = true;
@@ -225,8 +220,12 @@ impl Target for Debuggee {
 
 impl Debuggee {
     /// After a connection: nothing of the debugger stays behind.
-    pub fn released(&mut self) {
-        self.detach();
+    pub fn released(&self) {
+        let mut state = self.debugger.lock();
+        state.release(&self.process.space);
+        self.debugger.set_active(false);
+        drop(state);
+        self.debugger.notify();
     }
 
     /// Nobody comes any more.

@@ -78,7 +78,6 @@ const SESSIONS: &[Session] = &[
             "hit Breakpoint 1, twice (x=1)",
             "hit Breakpoint 1, twice (x=10)",
             "hit Breakpoint 1, twice (x=100)",
-            "Thread 4 (",
             "Thread 1 (",
             "exited with code 03",
         ],
