@@ -286,7 +286,8 @@ impl Qcow2 {
         Ok(())
     }
 
-    /// Makes a range read as zeroes: whole clusters by their entries, the rest by writing.
+    /// Makes a range read as zeroes: whole clusters by their entries, the rest by writing. What read as zeroes
+    /// because nothing was there is zero by itself from then on, whatever comes to lie below the image later.
     pub(super) fn zero_range(&self, guest: u64, len: u64, flags: ZeroFlags) -> io::Result<()> {
         let end = guest + len;
         let cluster = self.layout.cluster;
@@ -295,11 +296,60 @@ impl Qcow2 {
         let from = guest.next_multiple_of(cluster);
         let to = whole_end - whole_end % cluster;
         if from >= to {
-            return self.write_zero_bytes(guest, end);
+            return self.zero_parts(guest, end);
         }
-        self.write_zero_bytes(guest, from)?;
-        self.each_table(from, to, |this, meta, at| this.zero_cluster(meta, at, flags.unmap))?;
-        if to < end { self.write_zero_bytes(to, end) } else { Ok(()) }
+        self.zero_parts(guest, from)?;
+        let marks = self.marks_zeroes();
+        self.each_table(from, to, marks, |this, meta, at| {
+            this.zero_cluster(meta, at, flags.unmap, marks)
+        })?;
+        if to < end { self.zero_parts(to, end) } else { Ok(()) }
+    }
+
+    /// Whether entries can say that nothing below them shows through.
+    fn marks_zeroes(&self) -> bool {
+        self.layout.zero_flag && !self.raw_data()
+    }
+
+    /// Makes parts of clusters read as zeroes: where they do already, by their entries.
+    fn zero_parts(&self, from: u64, to: u64) -> io::Result<()> {
+        self.write_zero_bytes(from, to)?;
+        let cluster = self.layout.cluster;
+        let mut at = from;
+        while self.marks_zeroes() && at < to {
+            let start = at - at % cluster;
+            let stop = (start + cluster).min(to);
+            let _range = self.hold(at, stop, Sharing::Exclusive);
+            self.mark_zero(&mut self.meta(), start, at - start, stop - start)?;
+            at = stop;
+        }
+        Ok(())
+    }
+
+    /// Marks the subclusters that `[from, to)`, offsets inside the cluster at `guest`, touches as zero, if they
+    /// have no data and read as zeroes.
+    fn mark_zero(&self, meta: &mut Meta, guest: u64, from: u64, to: u64) -> io::Result<()> {
+        let (layout, old) = (self.layout, self.entry_of(meta, guest)?);
+        if old.packed.is_some() {
+            return Ok(());
+        }
+        let mut entry = old;
+        for sub in 0..layout.subs {
+            let bit = 1 << sub;
+            if layout.subs_of(from, to) & bit & !old.data & !old.zero == 0 {
+                continue;
+            }
+            let at = guest + u64::from(sub) * layout.sub();
+            let inside = (at + layout.sub()).min(self.disk_size()).saturating_sub(at);
+            if self.reads_zero(meta, at, inside)? {
+                entry.zero |= bit;
+            }
+        }
+        if entry != old {
+            meta.own_l2(&*self.file, guest)?;
+            meta.set_entry(&*self.file, guest, entry)?;
+        }
+        Ok(())
     }
 
     /// Forgets whole clusters inside a range.
@@ -311,21 +361,23 @@ impl Qcow2 {
         if from >= to {
             return Ok(());
         }
-        self.each_table(from, to, |this, meta, at| {
+        self.each_table(from, to, false, |this, meta, at| {
             if !this.layout.zero_flag && this.has_backing_at(at) {
                 // Without a zero flag the backing file would show through.
                 return Ok(true);
             }
-            this.zero_cluster(meta, at, true)
+            this.zero_cluster(meta, at, true, false)
         })
     }
 
     /// Calls `change` for each cluster of a range, holding the locks for one L2 table at a time.
-    /// Clusters for which it returns `false` get zeroes written instead.
+    /// Clusters for which it returns `false` get zeroes written instead. Where no table is, and none is to be
+    /// `made`, and nothing is below, there is nothing to change.
     fn each_table(
         &self,
         from: u64,
         to: u64,
+        made: bool,
         change: impl Fn(&Self, &mut Meta, u64) -> io::Result<bool>,
     ) -> io::Result<()> {
         let covered = self.layout.l2_entries * self.layout.cluster;
@@ -337,7 +389,7 @@ impl Qcow2 {
             {
                 let _range = self.hold(at, stop, Sharing::Exclusive);
                 let mut meta = self.meta();
-                if meta.has_l2(at) || self.has_backing_at(at) {
+                if made || meta.has_l2(at) || self.has_backing_at(at) {
                     for guest in (at..stop).step_by(self.layout.cluster as usize) {
                         if !change(self, &mut meta, guest).map_err(|e| self.note_damage(e))? {
                             by_hand.push(guest);
@@ -353,8 +405,15 @@ impl Qcow2 {
         Ok(())
     }
 
-    /// Makes one cluster read as zeroes by its entry; `false` if only writing can.
-    fn zero_cluster(&self, meta: &mut Meta, guest: u64, unmap: bool) -> io::Result<bool> {
+    /// Makes one cluster read as zeroes by its entry; `false` if only writing can. One that reads as zeroes because
+    /// nothing is there stays as it is, unless `marks`.
+    fn zero_cluster(
+        &self,
+        meta: &mut Meta,
+        guest: u64,
+        unmap: bool,
+        marks: bool,
+    ) -> io::Result<bool> {
         let layout = self.layout;
         let old = self.entry_of(meta, guest)?;
         let all = layout.all_subs();
@@ -364,7 +423,7 @@ impl Qcow2 {
             self.data.write_zeroes(host, inside, ZeroFlags { unmap, fua: false })?;
             return Ok(true);
         }
-        if old.packed.is_none() && old.data == 0 {
+        if old.packed.is_none() && old.data == 0 && (!marks || old.zero == all) {
             let inside = (guest + layout.cluster).min(self.disk_size()) - guest;
             let zero_already = self.reads_zero(meta, guest, inside)?;
             if zero_already && (old.host.is_none() || !unmap) {
