@@ -80,6 +80,8 @@ pub(super) struct Command {
     arguments: (usize, usize),
     /// Whether an image must be open.
     needs_image: bool,
+    /// Whether the image must be writable.
+    writes: bool,
     run: fn(&mut Session, &Letters<'_>) -> Done,
 }
 
@@ -96,14 +98,14 @@ pub(super) static COMMANDS: &[Command] = &[
         ("CP:iqrv", 2, MANY),
         transfer::aio_read,
     ),
-    row(
+    writing(row(
         "aio_write",
         &[],
         "[-Cfiqruz] [-P pattern] off len [len..]",
         "begins to write bytes",
         ("CfiP:qruz", 2, MANY),
         transfer::aio_write,
-    ),
+    )),
     row(
         "alloc",
         &[],
@@ -120,7 +122,14 @@ pub(super) static COMMANDS: &[Command] = &[
         ("", 2, 2),
         set_break,
     ),
-    row("discard", &["d"], "[-Cq] off len", "discards bytes", ("Cq", 2, 2), transfer::discard),
+    writing(row(
+        "discard",
+        &["d"],
+        "[-Cq] off len",
+        "discards bytes",
+        ("Cq", 2, 2),
+        transfer::discard,
+    )),
     row("flush", &["f"], "", "makes all that was written stable", ("", 0, 0), flush),
     row("info", &["i"], "", "tells about the image", ("", 0, 0), info),
     row("length", &["l"], "", "tells the length of the disk", ("", 0, 0), length),
@@ -151,31 +160,31 @@ pub(super) static COMMANDS: &[Command] = &[
         reopen,
     ),
     row("resume", &[], "tag", "lets the request stopped under a tag go on", ("", 1, 1), resume),
-    row(
+    writing(row(
         "truncate",
         &["t"],
         "[-m prealloc_mode] off",
         "changes the length of the disk",
         ("m:", 1, 1),
         truncate,
-    ),
+    )),
     row("wait_break", &[], "tag", "waits until a request is stopped", ("", 1, 1), wait_break),
-    row(
+    writing(row(
         "write",
         &["w"],
         "[-bcCfnqruz] [-P pattern | -s source_file] off len",
         "writes bytes",
         ("bcCfnpP:qrs:uz", 2, 2),
         transfer::write,
-    ),
-    row(
+    )),
+    writing(row(
         "writev",
         &["wv"],
         "[-Cfqr] [-P pattern] off len [len..]",
         "writes bytes from several buffers",
         ("CfqrP:", 2, MANY),
         transfer::writev,
-    ),
+    )),
     row(
         "zone_append",
         &["zap"],
@@ -228,8 +237,14 @@ const fn row(
         letters,
         arguments: (least, most),
         needs_image: true,
+        writes: false,
         run,
     }
+}
+
+/// The same command, for images that can be written.
+const fn writing(command: Command) -> Command {
+    Command { writes: true, ..command }
 }
 
 /// Runs the command called `name`.
@@ -277,6 +292,9 @@ fn invoke(session: &mut Session, command: &Command, name: &str, words: &[&str]) 
     // Options count here, too.
     if words.len() < least {
         return Err(few());
+    }
+    if command.writes && image(session)?.read_only() {
+        return Err(Refusal::error("Block node is read-only"));
     }
     let letters = Letters::parse(command.letters, words).map_err(|complaint| {
         eprintln!("{name}: {complaint}");
@@ -402,7 +420,6 @@ fn truncate(session: &mut Session, letters: &Letters<'_>) -> Done {
         .ok_or_else(|| Refusal::error(format!("Invalid preallocation mode '{mode}'")))?;
     let size = number(letters.arguments[0])?;
     let node = image(session)?;
-    transfer::writable(&*node)?;
     let done = match node.image() {
         Some(image) => image.resize(size, preallocation),
         None => node.truncate(size),

@@ -4,7 +4,7 @@ use super::commands::{Done, Refusal, image, number};
 use super::letters::Letters;
 use super::report::{Moved, dump};
 use super::session::Session;
-use graph::{Image, Node, WriteFlags, ZeroFlags, check_range, host_text};
+use graph::{Image, Node, SECTOR, WriteFlags, ZeroFlags, check_range, host_text};
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -164,6 +164,9 @@ impl Request {
     fn write(&self, node: &dyn Node, verb: &str) -> Done {
         let failed = |e: io::Error| Refusal::new(format!("{verb} failed: {}", said(&e)));
         let begun = Instant::now();
+        if self.way == Way::Compressed {
+            self.in_sectors()?;
+        }
         if self.way != Way::VmState {
             check_range(self.offset, self.len, node.size()).map_err(|_| failed(no_such_place()))?;
         }
@@ -187,6 +190,17 @@ impl Request {
                 let snapshots = node.image().and_then(Image::snapshots).ok_or_else(unsupported)?;
                 snapshots.write_vm_state(self.offset, &self.data())
             }
+        }
+    }
+
+    /// Compressed requests are whole sectors.
+    fn in_sectors(&self) -> Done {
+        let numbers = [(self.offset, "offset"), (self.len, "count")];
+        match numbers.into_iter().find(|(number, _)| !number.is_multiple_of(SECTOR)) {
+            Some((number, what)) => {
+                Err(Refusal::new(format!("{number} is not a sector-aligned value for '{what}'")))
+            }
+            None => Ok(()),
         }
     }
 
@@ -217,11 +231,6 @@ fn pattern(word: &str) -> Result<u8, Refusal> {
         .ok_or_else(|| Refusal::new(format!("{word} is not a valid pattern byte")))
 }
 
-/// Refuses to write to an image that was opened for reading.
-pub(super) fn writable(node: &dyn Node) -> Done {
-    if node.read_only() { Err(Refusal::error("Block node is read-only")) } else { Ok(()) }
-}
-
 pub(super) fn read(session: &mut Session, letters: &Letters<'_>) -> Done {
     let mut request = Request::parse(letters)?;
     request.verify(letters)?;
@@ -236,28 +245,23 @@ pub(super) fn write(session: &mut Session, letters: &Letters<'_>) -> Done {
     let mut request = Request::parse(letters)?;
     request.choose_way(letters)?;
     if let Some(path) = letters.value('s') {
-        let source =
-            std::fs::read(path).map_err(|e| Refusal::new(format!("{path}: {}", host_text(&e))))?;
+        let source = std::fs::read(path)
+            .map_err(|e| Refusal::Plain(format!("{path}: {}", host_text(&e))))?;
         if source.is_empty() {
             return Err(Refusal::new(format!("{path}: file is empty")));
         }
         request.source = Some(source);
     }
-    let node = image(session)?;
-    writable(&*node)?;
-    request.write(&*node, "write")
+    request.write(&*image(session)?, "write")
 }
 
 pub(super) fn writev(session: &mut Session, letters: &Letters<'_>) -> Done {
-    let node = image(session)?;
-    writable(&*node)?;
-    Request::parse(letters)?.write(&*node, "writev")
+    Request::parse(letters)?.write(&*image(session)?, "writev")
 }
 
 pub(super) fn discard(session: &mut Session, letters: &Letters<'_>) -> Done {
     let request = Request::parse(letters)?;
     let node = image(session)?;
-    writable(&*node)?;
     let failed = |e: io::Error| Refusal::new(format!("discard failed: {}", said(&e)));
     check_range(request.offset, request.len, node.size()).map_err(|_| failed(no_such_place()))?;
     let begun = Instant::now();
@@ -278,7 +282,6 @@ pub(super) fn aio_write(session: &mut Session, letters: &Letters<'_>) -> Done {
         request.pattern = None;
     }
     request.choose_way(letters)?;
-    writable(&*image(session)?)?;
     begin(session, move |node| request.write(node, "aio_write"))
 }
 
