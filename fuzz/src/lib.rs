@@ -23,6 +23,7 @@ pub mod protocol;
 pub mod qmp;
 pub mod rig;
 pub mod saved;
+pub mod seccomp;
 pub mod sftp;
 pub mod tree;
 pub mod units;

@@ -4,7 +4,7 @@
 //! layouts; its memory lies in ours, its threads are threads of the host, its signals those of the
 //! host. What differs between architectures is in [`abi`], one file for each.
 //!
-//! Not here yet: seccomp filters, big-endian programs.
+//! Not here yet: big-endian programs.
 
 pub mod abi;
 pub mod binfmt;
@@ -20,6 +20,7 @@ pub mod options;
 mod proc_files;
 mod process;
 mod ptrace;
+pub mod seccomp;
 mod signal;
 mod space;
 mod stack;

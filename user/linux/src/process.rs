@@ -5,7 +5,9 @@ use crate::calls::{Contexts, Numbers};
 use crate::errno::Errno;
 use crate::options::Options;
 use crate::ptrace::tracer::Tracees;
+use crate::seccomp::Filters;
 use crate::space::Space;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -37,6 +39,10 @@ pub struct Process {
     pub started: Started,
     /// Asynchronous input and output.
     pub contexts: Contexts,
+    /// What holds back its calls.
+    pub filters: Filters,
+    /// Numbers of its threads.
+    numbers: Mutex<BTreeSet<u32>>,
     /// Programs that it traces.
     pub tracees: Tracees,
     /// Whether it has opened the memory of a process as a file.
@@ -81,11 +87,40 @@ impl Process {
             sysinfo: 0,
             started: Started::default(),
             contexts: Contexts::default(),
+            filters: Filters::default(),
+            numbers: Mutex::default(),
             tracees: Tracees::default(),
             memory_opened: AtomicBool::new(false),
             threads: AtomicU32::new(1),
             births: Mutex::new(()),
         })
+    }
+
+    fn numbers(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Numbers of the threads that run.
+    pub fn thread_numbers(&self) -> Vec<u32> {
+        self.numbers().iter().copied().collect()
+    }
+
+    /// A thread runs, or does not any more.
+    pub fn note_thread(&self, tid: u32, runs: bool) {
+        let mut numbers = self.numbers();
+        if runs {
+            numbers.insert(tid);
+        } else {
+            numbers.remove(&tid);
+            self.filters.forget(tid);
+        }
+    }
+
+    /// In the child of a fork there is this thread only.
+    pub fn keep_only(&self, tid: u32) {
+        self.numbers().clear();
+        self.note_thread(tid, true);
+        self.filters.keep_only(tid);
     }
 
     /// Keeps threads from being made and ended.

@@ -54,6 +54,25 @@ fn refuse(text: &str, code: u8) -> ExitCode {
 /// The option by which a traced program is started: it stops before its first instruction.
 pub const TRACED: &str = "-traced-exec";
 
+/// The option, with a descriptor, by which a program with filters is started.
+pub const FILTERED: &str = "-seccomp-exec";
+
+/// What an emulator before this one left: whether the program is traced, and filters of its calls.
+fn from_before(arguments: &[OsString]) -> (&[OsString], bool, Option<i32>) {
+    let (mut rest, mut traced, mut filters) = (arguments, false, None);
+    loop {
+        match rest {
+            [first, behind @ ..] if first == TRACED => (rest, traced) = (behind, true),
+            [first, fd, behind @ ..] if first == FILTERED => {
+                // What is no number is a descriptor that cannot be read.
+                filters = Some(fd.to_str().and_then(|fd| fd.parse().ok()).unwrap_or(i32::MAX));
+                rest = behind;
+            }
+            _ => return (rest, traced, filters),
+        }
+    }
+}
+
 /// What is said instead, and the exit code.
 type Refusal = (String, u8);
 
@@ -61,10 +80,7 @@ type Refusal = (String, u8);
 type Ready = (Box<Thread>, Option<Listener>);
 
 fn start(called: &str, isa: &str, arguments: &[OsString]) -> Result<Ready, Refusal> {
-    let (arguments, traced) = match arguments.split_first() {
-        Some((first, rest)) if first == TRACED => (rest, true),
-        _ => (arguments, false),
-    };
+    let (arguments, traced, filters) = from_before(arguments);
     let abi = abi::by_name(isa)
         .ok_or_else(|| (format!("{called}: no programs of architecture '{isa}' yet\n"), 1))?;
     let environment: Vec<OsString> = std::env::vars_os()
@@ -117,6 +133,9 @@ fn start(called: &str, isa: &str, arguments: &[OsString]) -> Result<Ready, Refus
             Some(listener.map_err(|text| (format!("{called}: {text}\n"), 1))?)
         }
     };
+    if filters.is_some_and(|fd| !thread.take_filters(fd)) {
+        return Err((format!("{called}: filters of system calls are damaged\n"), 1));
+    }
     thread.tracee = traced.then(|| Box::new(Tracee::executed()));
     Ok((Box::new(thread), listener))
 }

@@ -101,6 +101,7 @@ impl Thread {
     /// to this thread.
     pub fn adopt_host_thread(&mut self) {
         self.tid = sys::gettid();
+        self.process.note_thread(self.tid, true);
         signal::adopt(&self.waiting, self.cpu.kicker());
     }
 

@@ -215,6 +215,10 @@ fn by_ourselves(thread: &mut Thread, abi: &Abi, start: &Start) -> Done {
     if thread.tracee.is_some() {
         argv.push(crate::start::TRACED.as_bytes().to_vec());
     }
+    let filters = thread.filters_for_next()?;
+    if let Some(fd) = filters {
+        argv.extend([crate::start::FILTERED.as_bytes().to_vec(), fd.to_string().into_bytes()]);
+    }
     let same = abi.name == process.abi.name;
     let options = process.options.inherited.iter().filter(|_| same);
     argv.extend(options.map(|option| option.as_bytes().to_vec()));
@@ -232,10 +236,17 @@ fn by_ourselves(thread: &mut Thread, abi: &Abi, start: &Start) -> Done {
     sys::set_close_on_exec(emulator, false)?;
     let error = hand_over(thread, libc::SYS_execveat, args);
     sys::set_close_on_exec(emulator, true)?;
+    if let Some(fd) = filters {
+        let _ = sys::call(libc::SYS_close, [fd, 0, 0, 0, 0, 0]);
+    }
     error
 }
 
 fn by_host(thread: &mut Thread, start: &Start) -> Done {
+    if thread.filter_mode() != 0 {
+        // Its calls would have other numbers, and nobody would hold them back.
+        return Err(Errno::EACCES);
+    }
     let path = CString::new(start.path.clone()).map_err(|_| Errno::EINVAL)?;
     let argv = List::new(start.argv.clone())?;
     let envp = List::new(start.envp.clone())?;

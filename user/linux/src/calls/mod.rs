@@ -83,6 +83,11 @@ impl Numbers {
 /// # Errors
 /// Those of the call.
 pub fn dispatch(thread: &mut Thread, call: &Call) -> Done {
+    let mut call = *call;
+    if let Some(done) = thread.filter(&mut call) {
+        return done;
+    }
+    let call = &call;
     let entry = thread.process.calls.get(call.number);
     if !thread.process.options.strace {
         return serve(thread, entry, call);

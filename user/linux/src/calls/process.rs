@@ -4,6 +4,7 @@ use super::{int, pass};
 use crate::errno::{Done, Errno};
 use crate::host;
 use crate::ptrace::wait::{Collected, USAGE, Who};
+use crate::seccomp::action;
 use crate::signal::Info;
 use crate::thread::Thread;
 
@@ -201,7 +202,6 @@ const PR_SVE_GET_VL: i32 = 51;
 /// Options that would change how we ourselves run, and what programs find instead.
 const REFUSED: &[i32] = &[
     libc::PR_SET_MM,
-    libc::PR_SET_SECCOMP,
     libc::PR_SET_TSC,
     libc::PR_GET_TSC,
     libc::PR_SET_UNALIGN,
@@ -229,6 +229,13 @@ pub fn prctl(thread: &mut Thread, args: &Args) -> Done {
         let (at, name) = (space.host(third, fourth)?, space.pointer(fifth, 0)?);
         return host!(SYS_prctl, option, second, at, fourth, name);
     }
+    match (option, second) {
+        (libc::PR_GET_SECCOMP, _) => return Ok(thread.filter_mode()),
+        (libc::PR_SET_SECCOMP, 1) => return thread.filter_strictly(),
+        (libc::PR_SET_SECCOMP, 2) => return thread.add_filter(0, third),
+        (libc::PR_SET_SECCOMP, _) => return Err(Errno::EINVAL),
+        _ => {}
+    }
     if option == libc::PR_GET_TID_ADDRESS {
         let address = thread.clear_tid;
         return match thread.process.abi.wide() {
@@ -247,9 +254,23 @@ pub fn prctl(thread: &mut Thread, args: &Args) -> Done {
     host!(SYS_prctl, option, second, third, fourth, fifth)
 }
 
-/// Filters would see our calls and not the program's.
-pub fn seccomp(_: &mut Thread, _: &Args) -> Done {
-    Err(Errno::EINVAL)
+pub fn seccomp(thread: &mut Thread, args: &Args) -> Done {
+    const STRICT: u64 = 0;
+    const FILTER: u64 = 1;
+    const ACTION_AVAILABLE: u64 = 2;
+    let [what, flags, at, ..] = *args;
+    match what & 0xffff_ffff {
+        STRICT if flags == 0 && at == 0 => thread.filter_strictly(),
+        FILTER => thread.add_filter(flags & 0xffff_ffff, at),
+        ACTION_AVAILABLE if flags == 0 => {
+            let action: u32 = thread.process.space.read(at)?;
+            match action::SERVED.contains(&action) {
+                true => Ok(0),
+                false => Err(Errno::ENOTSUP),
+            }
+        }
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 pub fn sched_getaffinity(thread: &mut Thread, args: &Args) -> Done {

@@ -177,10 +177,12 @@ fn start_thread(thread: &mut Thread, wish: &Wish) -> Done {
     thread.mask_changed = true;
     process.threads.fetch_add(1, Ordering::SeqCst);
     let (told, tid) = mpsc::sync_channel(1);
+    let creator = thread.tid;
     let wish = *wish;
     let made = std::thread::Builder::new().stack_size(STACK).spawn(move || {
         block_all();
         twin.tid = sys::gettid();
+        twin.process.filters.inherit(creator, twin.tid);
         let space = &twin.process.space;
         // As in the kernel, an address that cannot be written changes nothing.
         if wish.flags & flag::PARENT_SETTID != 0 {
@@ -219,6 +221,7 @@ impl Thread {
         let _births = process.births();
         self.release_locks();
         process.threads.fetch_sub(1, Ordering::SeqCst);
+        process.note_thread(self.tid, false);
     }
 }
 
@@ -317,7 +320,9 @@ fn become_child(thread: &mut Thread, wish: &Wish) {
     if let Some(debugger) = thread.debugger.take() {
         debugger.abandon(&thread.process.space);
     }
-    thread.tid = sys::gettid();
+    let parent = std::mem::replace(&mut thread.tid, sys::gettid());
+    thread.process.filters.inherit(parent, thread.tid);
+    thread.process.keep_only(thread.tid);
     thread.debug_anew();
     thread.debug_enter();
     thread.alone = true;
@@ -339,6 +344,7 @@ fn become_child(thread: &mut Thread, wish: &Wish) {
 /// What such a child is started with.
 struct Borrower {
     twin: Thread,
+    parent: u32,
     wish: Wish,
 }
 
@@ -361,7 +367,7 @@ fn borrow_process(thread: &mut Thread, wish: &Wish) -> Done {
     block_all();
     thread.mask_changed = true;
     let flags = host.flags | flag::VM | flag::VFORK | host.exit_signal;
-    let mut borrower = Borrower { twin, wish: *wish };
+    let mut borrower = Borrower { twin, parent: thread.tid, wish: *wish };
     let stack = map_stack()?;
     let argument = (&raw mut borrower).cast::<c_void>();
     let top = (stack + STACK as u64) as *mut c_void;
@@ -382,6 +388,8 @@ fn borrow_process(thread: &mut Thread, wish: &Wish) -> Done {
     // Signals of this host thread are this thread's again.
     signal::adopt(&thread.waiting, thread.cpu.kicker());
     let pid = done?;
+    // What it shared with this process it has left.
+    thread.process.note_thread(pid as u32, false);
     if wish.flags & flag::PARENT_SETTID != 0 {
         let _ = thread.process.space.write(wish.parent_tid, pid as u32);
     }
@@ -398,8 +406,9 @@ fn map_stack() -> Done {
 extern "C" fn run_borrower(argument: *mut c_void) -> i32 {
     // SAFETY: `borrow_process` passes the address of one that outlives this process's stay.
     let borrower = unsafe { &mut *argument.cast::<Borrower>() };
-    let Borrower { twin, wish } = borrower;
+    let Borrower { twin, parent, wish } = borrower;
     twin.tid = sys::gettid();
+    twin.process.filters.inherit(*parent, twin.tid);
     twin.alone = true;
     if wish.flags & flag::CHILD_SETTID != 0 {
         let _ = twin.process.space.write(wish.child_tid, twin.tid);

@@ -255,13 +255,18 @@ impl Thread {
     }
 
     /// A filter wants the tracer to decide about a call; whether there is one.
-    pub fn trace_filter(&mut self, data: u64) -> bool {
+    pub fn trace_filter(&mut self, data: u64, call: &Call) -> bool {
         let Some(tracee) = &self.tracee else { return false };
         if tracee.block.get().options & option::SECCOMP == 0 {
             return false;
         }
         let status = libc::SIGTRAP as u32 | event::SECCOMP << 8;
-        self.stand(kind::EVENT, status, |block| block.message = data).is_some()
+        let Call { number, args: [a, b, c, d, e, f] } = *call;
+        let stood = self.stand(kind::EVENT, status, |block| {
+            block.message = data;
+            block.call = [number, a, b, c, d, e, f];
+        });
+        stood.is_some()
     }
 
     /// The call that a stop before it has left to be made.

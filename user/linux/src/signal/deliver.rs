@@ -82,6 +82,11 @@ impl Thread {
             const SI_KERNEL: i32 = 0x80;
             info = Info::new(info.signal(), SI_KERNEL);
         }
+        self.force(info);
+    }
+
+    /// A signal that cannot be held back.
+    pub fn force(&mut self, info: Info) {
         let Some(info) = self.debug_signal(info) else { return };
         let Some(info) = self.trace_signal(info) else { return };
         let signal = info.signal();

@@ -111,6 +111,8 @@ impl Info {
         let child = self.signal() == libc::SIGCHLD as u32 && self.code() > 0;
         let fault = self.code() > 0 && !child;
         let words: &[usize] = match () {
+            // Address, call, architecture.
+            () if fault && self.signal() == libc::SIGSYS as u32 => &[0, 8, 12],
             () if fault => &[0, 8],
             // pid, uid, status, utime, stime.
             () if child => &[0, 4, 8, 16, 24],
