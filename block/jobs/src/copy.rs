@@ -3,7 +3,7 @@
 //! A cursor hands out pieces of the source, each with what is known about it; workers read them at
 //! the same time and write them in order (or not, if the user prefers speed to a tidy target). Two workers
 //! copy what is in the host's memory faster than many, whose buffers no cache of the processor holds: the others
-//! begin when a piece is compressed or takes its time.
+//! begin when a piece is compressed or pieces take their time.
 
 use crate::order::Turns;
 use crate::zeroes::{Run, runs};
@@ -22,6 +22,8 @@ const BUFFER: u64 = 2 << 20;
 const ZEROES: u64 = 1 << 30;
 /// A piece that takes longer to read comes from afar.
 const PROMPT: Duration = Duration::from_millis(4);
+/// So many such pieces are no accident.
+const SLOW: usize = 4;
 /// Workers for content that is in memory.
 const FEW: usize = 2;
 /// Most workers.
@@ -119,6 +121,8 @@ pub struct Copy<'a> {
     /// Workers that have not begun yet, and whether they are wanted.
     held_back: AtomicUsize,
     wanted: AtomicBool,
+    /// Pieces that took long to read.
+    slow: AtomicUsize,
     failed: Mutex<Option<CopyError>>,
     salvaged: Mutex<Vec<Salvaged>>,
     started: Instant,
@@ -199,6 +203,7 @@ impl<'a> Copy<'a> {
             stop: AtomicBool::new(false),
             held_back: AtomicUsize::new(workers - few),
             wanted: AtomicBool::new(false),
+            slow: AtomicUsize::new(0),
             failed: Mutex::default(),
             salvaged: Mutex::default(),
             started: Instant::now(),
@@ -371,7 +376,7 @@ impl<'a> Copy<'a> {
         buf.resize(piece.len as usize, 0);
         let began = Instant::now();
         let read = self.source.read_at(piece.offset, buf);
-        if began.elapsed() > PROMPT {
+        if began.elapsed() > PROMPT && self.slow.fetch_add(1, Ordering::Relaxed) + 1 >= SLOW {
             self.wanted.store(true, Ordering::Relaxed);
         }
         match read {

@@ -1,18 +1,31 @@
 //! Workers that read at the same time and write one after the other.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
 
 /// Lets numbered pieces of work pass in the order of their numbers, or, when order does not matter, at
 /// once.
 pub(crate) struct Turns {
     ordered: bool,
-    next: Mutex<u64>,
-    passed: Condvar,
+    line: Mutex<Line>,
+}
+
+#[derive(Default)]
+struct Line {
+    /// Whose turn it is.
+    next: u64,
+    /// Who waits, by number: only one of them is woken at a time.
+    waiting: BTreeMap<u64, Thread>,
 }
 
 impl Turns {
     pub fn new(ordered: bool) -> Self {
-        Self { ordered, next: Mutex::new(0), passed: Condvar::new() }
+        Self { ordered, line: Mutex::default() }
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the turn of piece `number` and does it; who fails passes the turn on all the same.
@@ -20,14 +33,22 @@ impl Turns {
         if !self.ordered {
             return work();
         }
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        while *next != number {
-            next = self.passed.wait(next).unwrap_or_else(PoisonError::into_inner);
+        let mut line = self.line();
+        if line.next != number {
+            line.waiting.insert(number, std::thread::current());
         }
-        drop(next);
+        while line.next != number {
+            drop(line);
+            std::thread::park();
+            line = self.line();
+        }
+        drop(line);
         let result = work();
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = number + 1;
-        self.passed.notify_all();
+        let mut line = self.line();
+        line.next = number + 1;
+        if let Some(thread) = line.waiting.remove(&(number + 1)) {
+            thread.unpark();
+        }
         result
     }
 }
