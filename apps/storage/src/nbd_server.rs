@@ -84,25 +84,24 @@ fn address(kind: &str, parts: &Arguments) -> Result<Address, Error> {
             })?;
             Ok(Address::Tcp { host: parts.text("host").to_owned(), port: number })
         }
-        "unix" if parts.switch("abstract") != Some(true) => {
-            Ok(Address::Unix(parts.text("path").to_owned()))
+        "unix" if parts.switch("abstract") == Some(true) => {
+            let tight = parts.switch("tight").unwrap_or(true);
+            Ok(Address::Abstract { name: parts.text("path").to_owned(), tight })
         }
-        "unix" => Err(Error::not_yet("abstract socket names")),
+        "unix" => Ok(Address::Unix(parts.text("path").to_owned())),
+        "vsock" => Address::vsock(parts.text("cid"), parts.text("port")).map_err(Error::new),
+        "fd" => Ok(Address::Handed(parts.text("str").to_owned())),
         _ => Err(Error::not_yet(&format!("address type '{kind}'"))),
     }
 }
 
 impl NbdServer {
     fn listen(address: &Address, shared: Arc<Shared>, most: u64) -> Result<Self, Error> {
-        let path = match address {
-            Address::Unix(path) => Some(path.clone()),
-            Address::Tcp { .. } => None,
-        };
+        let path = address.path().map(str::to_owned);
         if let Some(path) = &path {
             clear_socket(path);
         }
-        let listener = Listener::bind(address)
-            .map_err(|error| io_failed(&format!("Failed to bind socket to {address}"), &error))?;
+        let listener = Listener::bind(address).map_err(|e| Error::new(address.bind_failure(&e)))?;
         let reception = Arc::new(Reception::new(listener, most));
         let (theirs, serving) = (Arc::clone(&shared), Arc::clone(&reception));
         let thread = std::thread::Builder::new().name("nbd-server".into());

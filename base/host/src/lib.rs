@@ -10,5 +10,6 @@ pub mod inherited;
 pub mod nbd;
 pub mod signals;
 pub mod terminal;
+pub mod vsock;
 
 pub use calendar::local_time;

@@ -16,6 +16,7 @@ const PROTOCOLS: &[(&str, &str)] = &[
     ("nbd", "nbd"),
     ("nbd+tcp", "nbd"),
     ("nbd+unix", "nbd"),
+    ("nbd+vsock", "nbd"),
     ("http", "http"),
     ("https", "https"),
     ("ssh", "ssh"),
@@ -53,15 +54,20 @@ pub(crate) fn pairs_of(filename: &str) -> Result<Vec<(String, String)>, OpenErro
     if driver == "nbd" {
         let location = Location::parse(filename).map_err(OpenError::Option)?;
         pairs.push(("export", location.export));
-        match location.address {
-            Address::Unix(path) => {
-                pairs.extend([("server.type", "unix".to_owned()), ("server.path", path)]);
-            }
+        let server: Vec<(_, String)> = match location.address {
+            Address::Unix(path) => vec![("type", "unix".into()), ("path", path)],
             Address::Tcp { host, port } => {
-                pairs.extend([("server.type", "inet".to_owned()), ("server.host", host)]);
-                pairs.push(("server.port", port.to_string()));
+                vec![("type", "inet".into()), ("host", host), ("port", port.to_string())]
             }
-        }
+            Address::Vsock { cid, port } => {
+                vec![("type", "vsock".into()), ("cid", cid.to_string()), ("port", port.to_string())]
+            }
+            // No name says these.
+            Address::Abstract { .. } | Address::Handed(_) => Vec::new(),
+        };
+        let server = server.into_iter().map(|(key, value)| (format!("file.server.{key}"), value));
+        let pairs = pairs.into_iter().map(|(key, value)| (format!("file.{key}"), value));
+        return Ok(pairs.chain(server).collect());
     } else if driver == "ssh" {
         let options = ssh::Options::parse(filename).map_err(OpenError::Option)?;
         pairs.extend([("server.host", options.host), ("path", options.path)]);
@@ -255,24 +261,40 @@ fn nbd(keys: &mut Keys, common: &Inherited, secrets: &dyn Secrets) -> Result<Pla
 }
 
 fn address(keys: &mut Keys) -> Result<Address, OpenError> {
-    let missing = |key: &str| OpenError::Option(format!("Parameter '{key}' is missing"));
+    let switch = |keys: &mut Keys, key: &str| keys.take_bool(&format!("server.{key}"));
+    let (is_abstract, tight) = (switch(keys, "abstract")?, switch(keys, "tight")?);
     // The older spelling has the same without `server.`.
     let mut take = |key: &str| keys.take(&format!("server.{key}")).or_else(|| keys.take(key));
-    let (kind, path) = (take("type"), take("path"));
-    let (host, port) = (take("host"), take("port"));
-    match (kind.as_deref(), path, host) {
-        (Some("unix") | None, Some(path), None) => Ok(Address::Unix(path)),
-        (Some("unix"), ..) => Err(missing("server.path")),
-        (Some("inet") | None, None, Some(host)) => {
-            let port = port.unwrap_or_else(|| "10809".to_owned());
+    let (kind, path, host) = (take("type"), take("path"), take("host"));
+    let guessed = match (&path, &host) {
+        (Some(_), None) => Some("unix"),
+        (None, Some(_)) => Some("inet"),
+        _ => None,
+    };
+    let missing = |key: &str| OpenError::Option(format!("Parameter '{key}' is missing"));
+    let kind = kind.as_deref().or(guessed).ok_or_else(|| missing("type"))?;
+    match kind {
+        "unix" => {
+            let path = path.ok_or_else(|| missing("path"))?;
+            if is_abstract == Some(true) {
+                return Ok(Address::Abstract { name: path, tight: tight.unwrap_or(true) });
+            }
+            Ok(Address::Unix(path))
+        }
+        "inet" => {
+            let host = host.ok_or_else(|| missing("host"))?;
+            let port = take("port").unwrap_or_else(|| "10809".to_owned());
             let wrong = || OpenError::Option(format!("'{port}' is no port number"));
             Ok(Address::Tcp { host, port: port.parse().map_err(|_| wrong())? })
         }
-        (Some("inet"), ..) => Err(missing("server.host")),
-        (None, ..) => Err(missing("server.type")),
-        (Some(other), ..) => {
-            let text = format!("Parameter 'server.type' does not accept value '{other}'");
-            Err(OpenError::Option(text))
+        "vsock" => {
+            let cid = take("cid").ok_or_else(|| missing("cid"))?;
+            let port = take("port").ok_or_else(|| missing("port"))?;
+            Address::vsock(&cid, &port).map_err(OpenError::Option)
+        }
+        "fd" => Ok(Address::Handed(take("str").ok_or_else(|| missing("str"))?)),
+        other => {
+            Err(OpenError::Option(format!("Parameter 'type' does not accept value '{other}'")))
         }
     }
 }

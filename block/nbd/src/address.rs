@@ -4,11 +4,16 @@ use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crypto::{Channel, Credentials};
+use graph::OpenError;
+use host::aio::Wake;
+use rustix::event::{PollFd, PollFlags};
+use rustix::net::{AddressFamily, SocketFlags};
 
 /// Port that the protocol has been given.
 pub const DEFAULT_PORT: u16 = 10809;
@@ -25,6 +30,82 @@ pub enum Address {
     },
     /// Path of a socket.
     Unix(String),
+    /// Name of a socket that is in no folder.
+    Abstract {
+        /// The name.
+        name: String,
+        /// It ends where it ends; else zeroes up to the greatest length are a part of it.
+        tight: bool,
+    },
+    /// A port of a machine or of its host (vsock).
+    Vsock {
+        /// Number of the machine.
+        cid: u32,
+        /// Port.
+        port: u32,
+    },
+    /// Number of a descriptor that whoever started the process handed over.
+    Handed(String),
+}
+
+/// Longest name of a socket in no folder, in bytes.
+const MAX_ABSTRACT: usize = 107;
+
+impl Address {
+    /// A port of a machine, from the words that users give.
+    ///
+    /// # Errors
+    /// Either is no number, in QEMU's words.
+    pub fn vsock(cid: &str, port: &str) -> Result<Self, String> {
+        let cid = cid.parse().map_err(|_| format!("Failed to parse cid '{cid}'"))?;
+        let port = port.parse().map_err(|_| format!("Failed to parse port '{port}'"))?;
+        Ok(Self::Vsock { cid, port })
+    }
+
+    /// The path of the socket, if it is in a folder.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Unix(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// What the host calls it when it cannot be had, in QEMU's words.
+    pub fn bind_failure(&self, error: &io::Error) -> String {
+        let why = graph::host_text(error);
+        match self {
+            Self::Vsock { .. } => format!("Failed to bind socket: {why}"),
+            Self::Handed(_) => why,
+            _ => format!("Failed to bind socket to {self}: {why}"),
+        }
+    }
+
+    /// What is said when nobody can be reached there, in QEMU's words.
+    pub fn connect_failure(&self, source: io::Error) -> OpenError {
+        match self {
+            Self::Handed(_) => OpenError::Option(graph::host_text(&source)),
+            _ => OpenError::Host { operation: format!("Failed to connect to '{self}'"), source },
+        }
+    }
+}
+
+/// The address of a socket that is in no folder.
+fn abstract_name(name: &str, tight: bool) -> io::Result<SocketAddr> {
+    let mut bytes = name.as_bytes().to_vec();
+    if !tight && bytes.len() < MAX_ABSTRACT {
+        bytes.resize(MAX_ABSTRACT, 0);
+    }
+    SocketAddr::from_abstract_name(bytes)
+}
+
+/// Takes over a socket that was handed to this process.
+fn handed(text: &str) -> io::Result<OwnedFd> {
+    let refuse = |text: String| io::Error::new(io::ErrorKind::InvalidInput, text);
+    let number: i32 =
+        text.parse().map_err(|_| refuse(format!("Unable to parse FD number {text}")))?;
+    let adopted = host::inherited::adopt(number).ok();
+    let socket = adopted.filter(|fd| rustix::net::sockopt::socket_type(fd).is_ok());
+    socket.ok_or_else(|| refuse(format!("File descriptor '{number}' is not a socket")))
 }
 
 /// A server and an export of it.
@@ -41,13 +122,16 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => f.write_str(path),
+            Self::Unix(name) | Self::Abstract { name, .. } | Self::Handed(name) => {
+                f.write_str(name)
+            }
+            Self::Vsock { cid, port } => write!(f, "{cid}:{port}"),
         }
     }
 }
 
 impl Location {
-    /// Reads `nbd://HOST[:PORT]/EXPORT`, `nbd+unix:///EXPORT?socket=PATH`, and the older
+    /// Reads `nbd://HOST[:PORT]/EXPORT`, `nbd+unix:///EXPORT?socket=PATH`, `nbd+vsock://CID[:PORT]/EXPORT`, and the older
     /// `nbd:HOST:PORT[:exportname=EXPORT]`, `nbd:unix:PATH[:exportname=EXPORT]`.
     ///
     /// # Errors
@@ -58,6 +142,9 @@ impl Location {
         }
         if let Some(rest) = text.strip_prefix("nbd+tcp://").or(text.strip_prefix("nbd://")) {
             return tcp_uri(rest);
+        }
+        if let Some(rest) = text.strip_prefix("nbd+vsock://") {
+            return vsock_uri(rest);
         }
         match text.strip_prefix("nbd:") {
             Some(rest) => older_form(rest),
@@ -92,6 +179,13 @@ fn unix_uri(rest: &str) -> Result<Location, String> {
     let socket = socket.ok_or("a nbd+unix URI needs ?socket=PATH")?;
     let export = unescaped(path.strip_prefix('/').unwrap_or(path))?;
     Ok(Location { address: Address::Unix(unescaped(socket)?), export })
+}
+
+fn vsock_uri(rest: &str) -> Result<Location, String> {
+    let (authority, export) = rest.split_once('/').unwrap_or((rest, ""));
+    let default = DEFAULT_PORT.to_string();
+    let (cid, port) = authority.split_once(':').unwrap_or((authority, &default));
+    Ok(Location { address: Address::vsock(cid, port)?, export: unescaped(export)? })
 }
 
 fn older_form(rest: &str) -> Result<Location, String> {
@@ -129,7 +223,7 @@ fn unescaped(text: &str) -> Result<String, String> {
 pub enum Stream {
     /// Over TCP.
     Tcp(TcpStream),
-    /// Through a socket of the host.
+    /// Through a socket of the host, or of another family: what is done with it is the same.
     Unix(UnixStream),
     /// Through TLS over one of the others.
     Tls(Arc<Channel<Stream>>),
@@ -148,6 +242,25 @@ impl Stream {
                 Ok(Self::Tcp(stream))
             }
             Address::Unix(path) => UnixStream::connect(path).map(Self::Unix),
+            Address::Abstract { name, tight } => {
+                UnixStream::connect_addr(&abstract_name(name, *tight)?).map(Self::Unix)
+            }
+            Address::Vsock { cid, port } => {
+                host::vsock::connect(*cid, *port).map(|socket| Self::Unix(socket.into()))
+            }
+            Address::Handed(number) => Self::adopted(handed(number)?),
+        }
+    }
+
+    /// A connection that exists.
+    fn adopted(socket: OwnedFd) -> io::Result<Self> {
+        match rustix::net::getsockname(&socket)?.address_family() {
+            AddressFamily::INET | AddressFamily::INET6 => {
+                let stream = TcpStream::from(socket);
+                stream.set_nodelay(true)?;
+                Ok(Self::Tcp(stream))
+            }
+            _ => Ok(Self::Unix(socket.into())),
         }
     }
 
@@ -277,6 +390,8 @@ pub enum Listener {
     Tcp(TcpListener),
     /// A socket of the host.
     Unix(UnixListener),
+    /// A port for machines. Shutting such a socket down wakes nobody.
+    Vsock(OwnedFd, Wake),
 }
 
 impl Listener {
@@ -288,6 +403,13 @@ impl Listener {
         match address {
             Address::Tcp { host, port } => TcpListener::bind((host.as_str(), *port)).map(Self::Tcp),
             Address::Unix(path) => UnixListener::bind(path).map(Self::Unix),
+            Address::Abstract { name, tight } => {
+                UnixListener::bind_addr(&abstract_name(name, *tight)?).map(Self::Unix)
+            }
+            Address::Vsock { cid, port } => {
+                Ok(Self::Vsock(host::vsock::listen(*cid, *port)?, Wake::new()?))
+            }
+            Address::Handed(number) => Self::adopted(handed(number)?),
         }
     }
 
@@ -304,6 +426,10 @@ impl Listener {
             Self::Unix(listener) => {
                 UnixStream::from(OwnedFd::from(listener.try_clone()?)).shutdown(Shutdown::Both)
             }
+            Self::Vsock(_, wake) => {
+                wake.wake();
+                Ok(())
+            }
         };
         shut.or_else(|e| if e.kind() == io::ErrorKind::NotConnected { Ok(()) } else { Err(e) })
     }
@@ -313,10 +439,13 @@ impl Listener {
     /// # Errors
     /// It is no socket of a kind that we serve.
     pub fn adopted(socket: OwnedFd) -> io::Result<Self> {
-        use rustix::net::AddressFamily;
+        if !rustix::net::sockopt::socket_acceptconn(&socket)? {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen"));
+        }
         match rustix::net::getsockname(&socket)?.address_family() {
             AddressFamily::INET | AddressFamily::INET6 => Ok(Self::Tcp(socket.into())),
             AddressFamily::UNIX => Ok(Self::Unix(socket.into())),
+            AddressFamily::VSOCK => Ok(Self::Vsock(socket, Wake::new()?)),
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -333,6 +462,16 @@ impl Listener {
                 Ok(Stream::Tcp(stream))
             }
             Self::Unix(listener) => listener.accept().map(|(stream, _)| Stream::Unix(stream)),
+            Self::Vsock(socket, wake) => {
+                let mut both =
+                    [PollFd::new(socket, PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
+                rustix::event::poll(&mut both, None)?;
+                if !both[1].revents().is_empty() {
+                    return Err(io::ErrorKind::NotConnected.into());
+                }
+                let stream = rustix::net::accept_with(socket, SocketFlags::CLOEXEC)?;
+                Ok(Stream::Unix(stream.into()))
+            }
         }
     }
 }
@@ -358,7 +497,19 @@ mod tests {
         assert_eq!(Location::parse("nbd+unix:///x?socket=/tmp/s"), unix("/tmp/s", "x"));
         assert_eq!(Location::parse("nbd:host:5:exportname=x"), tcp("host", 5, "x"));
         assert_eq!(Location::parse("nbd:unix:/tmp/s"), unix("/tmp/s", ""));
-        for wrong in ["nbd://host:x", "nbd+unix:///x", "nbd://h/%2", "http://x"] {
+        let vsock = |cid, port, export: &str| {
+            Ok(Location { address: Address::Vsock { cid, port }, export: export.to_owned() })
+        };
+        assert_eq!(Location::parse("nbd+vsock://2:7/x"), vsock(2, 7, "x"));
+        assert_eq!(Location::parse("nbd+vsock://3"), vsock(3, 10809, ""));
+        for wrong in [
+            "nbd+vsock://a",
+            "nbd+vsock://1:x",
+            "nbd://host:x",
+            "nbd+unix:///x",
+            "nbd://h/%2",
+            "http://x",
+        ] {
             assert!(Location::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -11,6 +11,7 @@ mod jobs;
 mod lives;
 mod patterns;
 mod scripts;
+mod sockets;
 mod story;
 mod tools;
 mod vhost_user;
@@ -24,11 +25,12 @@ type Test = (&'static str, fn());
 fn main() -> ExitCode {
     let mut words: Vec<String> = std::env::args().collect();
     let called = words.remove(0);
-    match called.as_str() {
-        "qemu-storage-daemon" => return storage::run(&called, &words),
-        "qemu-img" => return img::run(&called, &words),
-        "qemu-nbd" => return img::nbd::run(&called, &words),
-        "qemu-io" => return img::io::run(&called, &words),
+    let called = called.rsplit('/').next().unwrap_or_default();
+    match called {
+        "qemu-storage-daemon" => return storage::run(called, &words),
+        "qemu-img" => return img::run(called, &words),
+        "qemu-nbd" => return img::nbd::run(called, &words),
+        "qemu-io" => return img::io::run(called, &words),
         _ => {}
     }
     let listing = words.iter().any(|word| word == "--list");
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let mut failed = false;
     let tables = [
         scripts::TESTS,
+        sockets::TESTS,
         exports::TESTS,
         jobs::TESTS,
         lives::TESTS,

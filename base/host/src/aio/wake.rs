@@ -3,14 +3,18 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, RawFd};
 
-/// Ends a wait of a ring, from any thread (eventfd(2)).
+/// Ends a wait of a ring or another one, from any thread (eventfd(2)).
 #[derive(Debug)]
 pub struct Wake(File);
 
 impl Wake {
-    pub(super) fn new() -> io::Result<Self> {
+    /// One that nobody has used.
+    ///
+    /// # Errors
+    /// The host has no more descriptors.
+    pub fn new() -> io::Result<Self> {
         // SAFETY: takes two numbers, gives a descriptor or -1.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if fd == -1 {
@@ -27,12 +31,19 @@ impl Wake {
     }
 
     /// Forgets the wakes so far.
-    pub(super) fn clear(&self) {
+    pub fn clear(&self) {
         // Without any there is nothing to read.
         let _ = (&self.0).read(&mut [0; 8]);
     }
 
     pub(super) fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+impl AsFd for Wake {
+    /// Readable when woken.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

@@ -105,7 +105,7 @@ fn secure(stream: &mut Stream, address: &Address, tls: Option<&Tls>) -> io::Resu
     ask(stream, option::STARTTLS, &[], |_, _| Ok(()))?;
     let own_name = match address {
         Address::Tcp { host, .. } => Some(host.as_str()),
-        Address::Unix(_) => None,
+        _ => None,
     };
     stream.secure_to(&tls.credentials, tls.hostname.as_deref().or(own_name))
 }

@@ -8,7 +8,7 @@ mod connection;
 mod handshake;
 
 use crate::MAX_PAYLOAD;
-use crate::address::{Location, Stream};
+use crate::address::{Address, Location, Stream};
 use crate::wire::{self, ability, command, flag};
 use connection::{Answer, Connection, Request};
 use crypto::Credentials;
@@ -87,10 +87,8 @@ impl Client {
     /// # Errors
     /// No connection, no such export, or one that cannot be written to.
     pub fn open(location: &Location, options: &Options) -> Result<Self, OpenError> {
-        let stream = Stream::connect(&location.address).map_err(|source| {
-            let operation = format!("Failed to connect to '{}'", location.address);
-            OpenError::Host { operation, source }
-        })?;
+        let address = &location.address;
+        let stream = Stream::connect(address).map_err(|e| address.connect_failure(e))?;
         Self::over(stream, location, options)
     }
 
@@ -356,11 +354,32 @@ impl Node for Client {
         let export = &self.location.export;
         let slash = if export.is_empty() { "" } else { "/" };
         let filename = match &self.location.address {
-            crate::Address::Unix(path) => format!("nbd+unix://{slash}{export}?socket={path}"),
-            tcp => format!("nbd://{tcp}{slash}{export}"),
+            Address::Unix(name) | Address::Abstract { name, .. } => {
+                format!("nbd+unix://{slash}{export}?socket={name}")
+            }
+            tcp @ Address::Tcp { .. } => format!("nbd://{tcp}{slash}{export}"),
+            // There is no shorter name.
+            Address::Vsock { cid, port } => described(
+                &format!("\"server.cid\": \"{cid}\", \"server.port\": \"{port}\""),
+                "vsock",
+                export,
+            ),
+            Address::Handed(number) => {
+                described(&format!("\"server.str\": \"{number}\""), "fd", export)
+            }
         };
         NodeInfo { driver: "nbd", filename, ..NodeInfo::default() }
     }
+}
+
+/// The name of a node that only its options describe.
+fn described(server: &str, kind: &str, export: &str) -> String {
+    let export = match export {
+        "" => String::new(),
+        // Quoted as in JSON, for names without control characters.
+        name => format!(", \"export\": {name:?}"),
+    };
+    format!("json:{{{server}, \"driver\": \"nbd\"{export}, \"server.type\": \"{kind}\"}}")
 }
 
 impl Drop for Client {
