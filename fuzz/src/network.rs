@@ -1,16 +1,18 @@
 //! Network block devices: what a client sends to our server, and what a server sends to our client.
 
-use graph::{Memory, Node, WriteFlags};
+use graph::{Memory, Node, Plain, WriteFlags};
 use nbd::{Address, Client, Export, Exports, Location, Options, Stream, serve};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 
 /// Bytes of the disk that is served.
 const SIZE: usize = 1 << 16;
 
-/// The first byte says which side is ours; the rest is what the other side sends.
+/// The first byte says which side is ours, and whether a client has requests in flight; the rest is what the
+/// other side sends.
 pub fn feed(input: &[u8]) {
     let Some((side, bytes)) = input.split_first() else { return };
     let (Ok((ours, theirs)), true) = (UnixStream::pair(), bytes.len() <= 1 << 16) else { return };
@@ -20,7 +22,7 @@ pub fn feed(input: &[u8]) {
             // Errors end the connection and nothing else.
             let _ = serve(&exports(), Stream::Unix(ours), None);
         } else {
-            use_server(Stream::Unix(ours));
+            use_server(Stream::Unix(ours), side & 2 != 0);
         }
     });
 }
@@ -41,11 +43,24 @@ fn exports() -> Exports {
     ])
 }
 
-fn use_server(stream: Stream) {
+fn use_server(stream: Stream, in_flight: bool) {
     let location = Location { address: Address::Unix("nowhere".to_owned()), export: String::new() };
     let Ok(client) = Client::over(stream, &location, &Options::default()) else { return };
     let len = client.size().min(4096);
     let mut buf = vec![0; len as usize];
+    if in_flight {
+        for write in [false, true] {
+            if let Some(plain) = Plain::find(&client, 0, len, write) {
+                let (tell, told) = channel();
+                let answer = Box::new(move |_: io::Result<()>, buf: Vec<u8>| {
+                    // Who waits is there until it is told.
+                    let _ = tell.send(buf.len());
+                });
+                plain.send(write, buf.clone(), answer);
+                assert_eq!(told.recv(), Ok(buf.len()), "every request is answered");
+            }
+        }
+    }
     let read = client.read_at(0, &mut buf);
     let status = client.block_status(0, client.size().max(1));
     if let Ok(extent) = status {
@@ -93,11 +108,11 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let plain = [&[0][..], &greeting, &go, &requests].concat();
     let structured = [&[0][..], &greeting, &talk, &requests].concat();
     let oldest = [&[0][..], &greeting, &option(1, &[]), &requests].concat();
-    vec![plain, structured, oldest, server_seed()]
+    vec![plain, structured, oldest, server_seed(1, 0), server_seed(3, 1 << 63)]
 }
 
-/// What a plain server says to a client that asks for dialects, the export, and a read.
-fn server_seed() -> Vec<u8> {
+/// What a plain server says to a client that asks for dialects, the export, and a read, which has a cookie.
+fn server_seed(side: u8, cookie: u64) -> Vec<u8> {
     let reply = |option: u32, kind: u32, data: &[u8]| {
         let mut bytes = 0x0003_e889_0455_65a9_u64.to_be_bytes().to_vec();
         bytes.extend_from_slice(&option.to_be_bytes());
@@ -109,10 +124,11 @@ fn server_seed() -> Vec<u8> {
     let refused = (1 << 31) + 1;
     let export = [&[0, 0][..], &512_u64.to_be_bytes(), &1_u16.to_be_bytes()].concat();
     let mut read = 0x6744_6698_u32.to_be_bytes().to_vec();
-    read.extend_from_slice(&[0; 12]);
+    read.extend_from_slice(&[0; 4]);
+    read.extend_from_slice(&cookie.to_be_bytes());
     read.extend_from_slice(&[5; 512]);
     [
-        vec![1],
+        vec![side],
         b"NBDMAGICIHAVEOPT\0\x03".to_vec(),
         reply(11, refused, &[]),
         reply(8, refused, &[]),

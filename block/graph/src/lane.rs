@@ -2,20 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use host::aio::{Done, Interface, Request, Ring, Wake};
+use host::aio::{Done, Interface, Request, Ring};
 
+use crate::inbox::{Inbox, Stay};
+use crate::plain::Answer;
 use crate::{ALIGN, Plain, aligned_start};
 
-/// How long an idle thread stays.
-const IDLE: Duration = Duration::from_secs(10);
 /// Aligned buffers that are kept for the next requests.
 const KEPT: usize = 64;
-
-/// What happens with the answer. Runs on the lane's thread and must not wait for requests.
-type Answer = Box<dyn FnOnce(io::Result<()>, Vec<u8>) + Send>;
 
 /// A request whose place is known.
 struct Errand {
@@ -32,37 +28,15 @@ pub struct Lane {
 
 struct Shared {
     interface: Interface,
-    state: Mutex<State>,
-    came: Condvar,
+    inbox: Inbox<Errand>,
     name: String,
-}
-
-#[derive(Default)]
-struct State {
-    inbox: VecDeque<Errand>,
-    driver: Driver,
-    closed: bool,
-}
-
-/// What the lane's thread does.
-#[derive(Default)]
-enum Driver {
-    /// There is none.
-    #[default]
-    Gone,
-    /// It will look into the inbox.
-    Busy,
-    /// It waits for requests.
-    Idle,
-    /// It waits for the kernel.
-    Waiting(Arc<Wake>),
 }
 
 impl Lane {
     /// A lane through one interface of the kernel; its thread is called `name` in debuggers.
     pub fn new(interface: Interface, name: &str) -> Self {
-        let (state, came) = (Mutex::default(), Condvar::new());
-        Self { shared: Arc::new(Shared { interface, state, came, name: name.to_owned() }) }
+        let (inbox, name) = (Inbox::default(), name.to_owned());
+        Self { shared: Arc::new(Shared { interface, inbox, name }) }
     }
 
     /// Which interface that is.
@@ -72,40 +46,23 @@ impl Lane {
 
     /// Takes a request and returns at once. `answer` is called on the lane's thread, once: it must not
     /// wait for the disk.
-    pub fn submit(
-        &self,
-        plain: Plain,
-        write: bool,
-        buf: Vec<u8>,
-        answer: impl FnOnce(io::Result<()>, Vec<u8>) + Send + 'static,
-    ) {
-        let errand = Errand { plain, write, buf, answer: Box::new(answer) };
-        let mut state = self.shared.lock();
-        state.inbox.push_back(errand);
-        match std::mem::replace(&mut state.driver, Driver::Busy) {
-            Driver::Busy => {}
-            Driver::Idle => self.shared.came.notify_one(),
-            Driver::Waiting(wake) => {
-                drop(state);
-                wake.wake();
-            }
-            Driver::Gone => {
-                drop(state);
-                let shared = Arc::clone(&self.shared);
-                let thread = std::thread::Builder::new().name(self.shared.name.clone());
-                if thread.spawn(move || shared.work(IDLE)).is_err() {
-                    // Without a thread, this one does it.
-                    self.shared.work(Duration::ZERO);
-                }
-            }
+    pub fn submit(&self, plain: Plain, write: bool, buf: Vec<u8>, answer: Answer) {
+        let errand = Errand { plain, write, buf, answer };
+        if !self.shared.inbox.put(errand) {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new().name(self.shared.name.clone());
+        if thread.spawn(move || shared.work(Stay::AWhile)).is_err() {
+            // Without a thread, this one does it.
+            self.shared.work(Stay::WhileBusy);
         }
     }
 }
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.came.notify_all();
+        self.shared.inbox.close();
     }
 }
 
@@ -127,19 +84,15 @@ struct Flights {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Carries requests out until none came for a while.
-    fn work(&self, idle: Duration) {
+    fn work(&self, stay: Stay) {
         // Others may have used up what the kernel has of them.
         let mut ring = Ring::new(self.interface).ok();
         let mut flights = Flights { flying: Vec::new(), free: Vec::new(), kept: Vec::new() };
         let (mut batch, mut done) = (VecDeque::new(), Vec::new());
         loop {
-            let busy = ring.as_ref().filter(|ring| ring.in_flight() > 0);
-            if !self.next(&mut batch, busy, idle) {
+            let busy = ring.as_ref().filter(|ring| ring.in_flight() > 0).map(Ring::wake);
+            if !self.inbox.take(&mut batch, busy, stay) {
                 return;
             }
             let requests = batch.drain(..).map(|errand| flights.take(errand));
@@ -156,35 +109,6 @@ impl Shared {
             let landed: Vec<_> = done.drain(..).filter_map(|done| flights.land(done)).collect();
             for (answer, result, buf) in landed {
                 answer(result, buf);
-            }
-        }
-    }
-
-    /// Takes what came into the inbox, and waits for it if nothing else is to be done. `false` when the
-    /// thread is to leave.
-    fn next(&self, batch: &mut VecDeque<Errand>, busy: Option<&Ring>, idle: Duration) -> bool {
-        let mut state = self.lock();
-        loop {
-            std::mem::swap(&mut state.inbox, batch);
-            if !batch.is_empty() {
-                state.driver = Driver::Busy;
-                return true;
-            }
-            if let Some(ring) = busy {
-                state.driver = Driver::Waiting(ring.wake());
-                return true;
-            }
-            if state.closed || idle.is_zero() {
-                state.driver = Driver::Gone;
-                return false;
-            }
-            state.driver = Driver::Idle;
-            let (next, timeout) =
-                self.came.wait_timeout(state, idle).unwrap_or_else(PoisonError::into_inner);
-            state = next;
-            if timeout.timed_out() && state.inbox.is_empty() {
-                state.driver = Driver::Gone;
-                return false;
             }
         }
     }

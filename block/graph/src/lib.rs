@@ -21,6 +21,7 @@ mod executor;
 mod hooks;
 mod image;
 mod image_options;
+mod inbox;
 mod lane;
 mod lists;
 mod lost;
@@ -52,6 +53,7 @@ pub use image::{
     Overlay, Preallocation, Property, Secrets, SnapshotInfo, Snapshots,
 };
 pub use image_options::{ImageOption, ImageOptions, ValueKind};
+pub use inbox::{Inbox, Stay};
 pub use lane::Lane;
 pub use lists::{GraphEdge, GraphNode, GraphNodeKind, NodeFacts};
 pub use member::{Member, Operation};
@@ -62,7 +64,7 @@ pub use node::{
 };
 pub use past::Past;
 pub use permissions::{Access, NodeKind, Permissions};
-pub use plain::{ALIGN, Aio, Plain, PlainFile, aligned_start};
+pub use plain::{ALIGN, Aio, Answer, Plain, PlainFile, Remote, aligned_start};
 pub use policy::Discards;
 pub use queue::{Completion, Op, Queue, Request};
 pub use ranges::{RangeGuard, RangeHold, RangeLocks, Sharing};

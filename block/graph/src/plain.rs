@@ -1,10 +1,11 @@
-//! Requests that come to plain reads and writes of files of the host.
+//! Requests that come to plain reads and writes of files of the host, or of what is elsewhere.
 //!
 //! Nodes block (decision 3). What many requests in flight need no node for is the transfer itself:
 //! a node can say at once where the bytes of a request are ([`Node::plain`]), and the
 //! front has the kernel carry out many of those together (decision 18).
 
 use std::fs;
+use std::io;
 use std::sync::Arc;
 
 use host::aio::{self, Interface};
@@ -22,10 +23,12 @@ pub enum Aio {
     Native,
     /// By the kernel through io_uring.
     IoUring,
+    /// By whoever is at the other end of a connection. Nobody chooses that: the node is of that kind.
+    Remote,
 }
 
 impl Aio {
-    /// Every way by its name.
+    /// Every way that users choose, by its name.
     pub const TABLE: &[(&str, Self)] =
         &[("threads", Self::Threads), ("native", Self::Native), ("io_uring", Self::IoUring)];
 
@@ -34,10 +37,10 @@ impl Aio {
         Self::TABLE.iter().find(|(n, _)| *n == name).map(|(_, aio)| *aio)
     }
 
-    /// What the kernel has for it; nothing for threads.
+    /// What the kernel has for it.
     pub fn interface(self) -> Option<Interface> {
         match self {
-            Self::Threads => None,
+            Self::Threads | Self::Remote => None,
             Self::Native => Some(Interface::Native),
             Self::IoUring => Some(Interface::IoUring),
         }
@@ -64,6 +67,17 @@ impl Aio {
 pub trait PlainFile: Send + Sync {
     /// Bytes up to `end` may have changed.
     fn written(&self, end: u64);
+}
+
+/// What happens with the answer to a request, whose buffer comes back. Runs on a thread that carries requests,
+/// and must not wait for any.
+pub type Answer = Box<dyn FnOnce(io::Result<()>, Vec<u8>) + Send>;
+
+/// A node at the other end of a connection, to which many requests go before the first is answered.
+pub trait Remote: Send + Sync {
+    /// Sends a request about `buf.len()` bytes at `offset`: a write of `buf`, or a read into it. Returns without
+    /// having waited for any answer or for room on the connection.
+    fn submit(self: Arc<Self>, offset: u64, write: bool, buf: Vec<u8>, answer: Answer);
 }
 
 /// Bytes of a request that are together in a file.
@@ -98,13 +112,42 @@ pub struct Plain {
     direct: bool,
     /// Bytes whose place is known.
     len: u64,
+    /// Where all of it is, if that is elsewhere: the node, and the offset there.
+    remote: Option<(Arc<dyn Remote>, u64)>,
 }
 
 impl Plain {
     /// The node's answer for a request, if it has one.
     pub fn find(node: &dyn Node, offset: u64, len: u64, write: bool) -> Option<Self> {
         let mut plain = Self::default();
-        (node.plain(offset, len, write, &mut plain) && plain.interface.is_some()).then_some(plain)
+        if !node.plain(offset, len, write, &mut plain) {
+            return None;
+        }
+        let one_way = match &plain.remote {
+            Some(_) => plain.stretches.is_empty(),
+            None => plain.interface.is_some(),
+        };
+        one_way.then_some(plain)
+    }
+
+    /// All of the request is elsewhere, from `offset` on. `false` if a part of it was found already.
+    pub fn away(&mut self, remote: Arc<dyn Remote>, offset: u64) -> bool {
+        let first = self.remote.is_none() && self.stretches.is_empty();
+        self.remote = Some((remote, offset));
+        first
+    }
+
+    /// Sends the request to where all of it is ([`Plain::interface`] has nothing to say about it).
+    pub fn send(mut self, write: bool, buf: Vec<u8>, answer: Answer) {
+        let Some((remote, offset)) = self.remote.take() else {
+            return answer(Err(io::ErrorKind::InvalidInput.into()), buf);
+        };
+        let answer = Box::new(move |result, buf| {
+            // Nothing is held any more when the answer is told.
+            drop(self);
+            answer(result, buf);
+        });
+        remote.submit(offset, write, buf, answer);
     }
 
     /// The next `len` bytes are in `file` at `offset`. `false` if one request would need two interfaces
@@ -120,7 +163,8 @@ impl Plain {
         let (interface, direct) = how;
         // Memory is aligned where the request begins.
         let askew = direct && !self.len.is_multiple_of(ALIGN as u64);
-        if askew || self.interface.is_some_and(|other| other != interface) {
+        if askew || self.remote.is_some() || self.interface.is_some_and(|other| other != interface)
+        {
             return false;
         }
         self.len += len;
@@ -146,7 +190,7 @@ impl Plain {
         self.holds.push(Hold::Flight { _of: flight });
     }
 
-    /// Which interface of the kernel is meant for it.
+    /// Which interface of the kernel is meant for it; none for what is sent away.
     pub fn interface(&self) -> Option<Interface> {
         self.interface
     }

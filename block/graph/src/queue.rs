@@ -184,7 +184,7 @@ impl Shared {
             .collect()
     }
 
-    /// Has the kernel carry out a request if it is a plain one; gives it back otherwise.
+    /// Has the kernel or a remote carry out a request if it is a plain one; gives it back otherwise.
     fn fly(
         self: &Arc<Self>,
         executor: &Arc<Executor>,
@@ -198,20 +198,15 @@ impl Shared {
             Op::Write(buf, flags) => self.disk.plain_write(offset, buf.len() as u64, *flags),
             _ => None,
         };
-        let Some((plain, interface)) = plain.and_then(|p| p.interface().map(|i| (p, i))) else {
-            return Some((Request { offset, op }, done));
-        };
+        let Some(plain) = plain else { return Some((Request { offset, op }, done)) };
         let (write, buf) = match op {
             Op::Write(buf, _) => (true, buf),
             Op::Read(buf) => (false, buf),
             other => return Some((Request { offset, op: other }, done)),
         };
-        let [native, uring] = &self.lanes;
-        let lane = if interface == Interface::Native { native } else { uring };
-        let lane = lane.get_or_init(|| Lane::new(interface, "block lane"));
         let (queue, pool) = (Arc::clone(self), Arc::clone(executor));
         let (start, len) = (Instant::now(), buf.len() as u64);
-        lane.submit(plain, write, buf, move |result, buf| {
+        let answer = Box::new(move |result: io::Result<()>, buf| {
             let statistics = queue.disk.statistics();
             let counters = if write { &statistics.writes } else { &statistics.reads };
             if result.is_ok() {
@@ -219,6 +214,14 @@ impl Shared {
             }
             queue.answer(&pool, ticket, Completion { result, buf }, done);
         });
+        let Some(interface) = plain.interface() else {
+            plain.send(write, buf, answer);
+            return None;
+        };
+        let [native, uring] = &self.lanes;
+        let lane = if interface == Interface::Native { native } else { uring };
+        let lane = lane.get_or_init(|| Lane::new(interface, "block lane"));
+        lane.submit(plain, write, buf, answer);
         None
     }
 

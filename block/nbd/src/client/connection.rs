@@ -1,69 +1,65 @@
-//! One connection in the transmission phase.
+//! One connection in the transmission phase, and callers that wait for its answers.
+//!
+//! One of those who wait reads replies, until its own comes. A short answer that it meets is kept for whose it is;
+//! before a long one it lets that caller read instead, into its own memory. Where there is a [`Lane`], that reads for all.
 
 use super::handshake::{self, Agreed};
+use super::incoming::Incoming;
+use super::lane::Lane;
+use super::reply::{FirstExtent, Heading, Reply, Request};
 use super::{ExportInfo, Options};
-use crate::MAX_PAYLOAD;
 use crate::address::{Location, Stream};
-use crate::wire::{self, Fields, chunk, command, error, read, read_bytes};
+use crate::wire::{self, command};
 use std::collections::BTreeMap;
-use std::io::{self, BufReader, Read};
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::thread::Thread;
 
-/// A request.
-#[derive(Clone, Copy)]
-pub(super) struct Request<'a> {
-    pub kind: u16,
-    pub flags: u16,
-    pub offset: u64,
-    pub len: u64,
-    /// What is written.
-    pub data: &'a [u8],
-}
+/// Bytes of a payload that its owner reads, because copying them costs more than waking that.
+const LONG: u64 = 32 << 10;
 
-/// What the server answered, beside what was read.
-#[derive(Debug, Default)]
-pub(super) struct Answer {
-    /// The first extent: length and flags.
-    pub extent: Option<(u64, u64)>,
-    /// What another caller read for this one.
-    data: Option<Vec<u8>>,
-}
+/// Replies that a caller with an answer still reads for others, if they are there: one that is woken for the
+/// next reply may not be its owner, and would have to wake that.
+const COURTESY: usize = 8;
 
 /// A request that waits for its answer.
 struct Waiting {
-    kind: u16,
-    offset: u64,
-    /// Bytes that are to be read.
+    reply: Reply,
+    /// What another caller read for this one.
+    data: Option<Vec<u8>>,
     len: usize,
-    answer: Answer,
-    /// Bytes of them that came.
-    came: u64,
-    failure: Option<io::Error>,
     caller: Thread,
 }
 
 /// What became of a request.
 enum Fate {
     Waiting(Waiting),
-    Done(io::Result<Answer>),
+    Done(io::Result<FirstExtent>, Option<Vec<u8>>),
 }
 
 /// Requests without an answer, and answers that nobody took yet.
 #[derive(Default)]
 struct Requests {
     fates: BTreeMap<u64, Fate>,
-    /// A caller reads replies, its own and those of others.
+    /// Somebody reads replies, its own and those of others.
     reading: bool,
+    /// Begins what its owner is to read, and go on reading.
+    handed: Option<Heading>,
+    /// Reads for everybody, once there is one.
+    lane: Option<Weak<Lane>>,
 }
 
 pub(super) struct Connection {
     agreed: Agreed,
     stream: Stream,
     to: Mutex<Stream>,
-    from: Mutex<BufReader<Stream>>,
+    /// The lane could not have `to` and wants to be woken when it is free.
+    awaited: AtomicBool,
+    from: Mutex<Incoming>,
     requests: Mutex<Requests>,
+    /// Nobody reads any more.
+    unread: Condvar,
     broken: AtomicBool,
     next: AtomicU64,
 }
@@ -73,13 +69,21 @@ impl Connection {
     pub fn over(mut stream: Stream, location: &Location, options: &Options) -> io::Result<Self> {
         let agreed = handshake::choose(&mut stream, location, options)?;
         let to = Mutex::new(stream.duplicate()?);
-        let from = Mutex::new(BufReader::with_capacity(64 << 10, stream.duplicate()?));
-        let (requests, broken, next) = Default::default();
-        Ok(Self { agreed, stream, to, from, requests, broken, next })
+        let from = Mutex::new(Incoming::new(stream.duplicate()?));
+        let (requests, unread, awaited, broken, next) = Default::default();
+        Ok(Self { agreed, stream, to, awaited, from, requests, unread, broken, next })
     }
 
     pub fn info(&self) -> &ExportInfo {
         &self.agreed.info
+    }
+
+    pub fn agreed(&self) -> &Agreed {
+        &self.agreed
+    }
+
+    pub fn stream(&self) -> &Stream {
+        &self.stream
     }
 
     /// Whether a request can be about more than 4 GiB.
@@ -98,81 +102,167 @@ impl Connection {
     }
 
     /// Sends a request and waits for its answer; `buf` is as long as what is to be read.
-    pub fn call(&self, request: &Request<'_>, buf: &mut [u8]) -> io::Result<Answer> {
+    pub fn call(&self, request: &Request<'_>, buf: &mut [u8]) -> io::Result<FirstExtent> {
         let cookie = self.next.fetch_add(1, Ordering::Relaxed);
-        let waiting = Waiting {
-            kind: request.kind,
-            offset: request.offset,
-            len: buf.len(),
-            answer: Answer::default(),
-            came: 0,
-            failure: None,
-            caller: std::thread::current(),
-        };
+        let reply = Reply::new(request.kind, request.offset, buf.len());
+        let (data, len, caller) = (None, buf.len(), std::thread::current());
+        let waiting = Waiting { reply, data, len, caller };
         self.requests().fates.insert(cookie, Fate::Waiting(waiting));
         if let Err(failure) = self.send(cookie, request) {
             self.give_up(&failure);
         }
-        let answer = self.wait(cookie, buf)?;
-        if let Some(data) = &answer.data {
-            buf.copy_from_slice(data);
-        }
-        Ok(answer)
+        self.wait(cookie, buf)
     }
 
-    /// Waits for an answer. One of those who wait reads what comes, until it has its own.
-    fn wait(&self, cookie: u64, buf: &mut [u8]) -> io::Result<Answer> {
+    /// Waits for an answer, and reads if nobody does.
+    fn wait(&self, cookie: u64, buf: &mut [u8]) -> io::Result<FirstExtent> {
         loop {
             let mut requests = self.requests();
-            if let Some(Fate::Done(_)) = requests.fates.get(&cookie)
-                && let Some(Fate::Done(result)) = requests.fates.remove(&cookie)
+            if !self.works()
+                && let Some(Fate::Waiting(_)) = requests.fates.get(&cookie)
             {
-                requests.call_a_reader();
+                requests.fates.remove(&cookie);
+                return Err(io::ErrorKind::NotConnected.into());
+            }
+            if let Some(Fate::Done(..)) = requests.fates.get(&cookie)
+                && let Some(Fate::Done(result, data)) = requests.fates.remove(&cookie)
+            {
+                self.call_a_reader(&requests);
+                if let Some(data) = data.filter(|_| result.is_ok()) {
+                    buf.copy_from_slice(&data);
+                }
                 return result;
             }
-            if requests.reading {
+            let handed = requests.handed.take_if(|heading| heading.cookie == cookie);
+            if handed.is_none() && requests.reading {
                 drop(requests);
                 std::thread::park();
                 continue;
             }
+            if let Some(lane) = requests.lane.clone() {
+                drop(requests);
+                match lane.upgrade().is_some_and(Lane::listen) {
+                    true => std::thread::park(),
+                    // The client is going, or this is the lane itself, which cannot wait.
+                    false => self.give_up(&io::ErrorKind::Deadlock.into()),
+                }
+                continue;
+            }
             requests.reading = true;
             drop(requests);
-            if let Err(failure) = self.read_replies(cookie, buf) {
-                self.give_up(&failure);
+            match self.read_replies(cookie, handed, buf) {
+                Ok(Some(for_another)) => {
+                    let mut requests = self.requests();
+                    if let Some(Fate::Waiting(own)) = requests.fates.get_mut(&cookie)
+                        && own.reply.has_begun()
+                    {
+                        // The rest may be read by others.
+                        own.data.get_or_insert_with(|| buf.to_vec());
+                    }
+                    if let Some(Fate::Waiting(owner)) = requests.fates.get(&for_another.cookie) {
+                        owner.caller.unpark();
+                    }
+                    requests.handed = Some(for_another);
+                }
+                Ok(None) => self.requests().reading = false,
+                Err(failure) => {
+                    self.give_up(&failure);
+                    self.requests().reading = false;
+                }
             }
-            self.requests().reading = false;
         }
     }
 
-    /// Reads replies until the one to `cookie` is complete, whose data goes to `buf`.
-    fn read_replies(&self, cookie: u64, buf: &mut [u8]) -> io::Result<()> {
+    /// Reads replies until the one to `cookie` is complete, whose data goes to `buf`, and some that came with it; or
+    /// until what follows is for another caller to read.
+    fn read_replies(
+        &self,
+        cookie: u64,
+        handed: Option<Heading>,
+        buf: &mut [u8],
+    ) -> io::Result<Option<Heading>> {
         if !self.works() {
             return Err(io::ErrorKind::NotConnected.into());
         }
         let mut from = self.from.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut reader = Reader { from: &mut from, cookie, buf };
-        while self.read_reply(&mut reader)? != Some(cookie) {}
-        Ok(())
+        let mut next = handed;
+        let mut left = usize::MAX;
+        while left > 0 {
+            let heading = match next.take() {
+                Some(heading) => heading,
+                None => Heading::read(&mut from, &self.agreed)?,
+            };
+            let own = heading.cookie == cookie;
+            let into = own.then_some(&mut *buf);
+            match self.hear(heading, &mut from, into, !own)? {
+                Heard::All if own => left = COURTESY,
+                Heard::All | Heard::Part => left -= 1,
+                Heard::Long(heading) => return Ok(Some(heading)),
+            }
+            // With the own answer, what is there already is still given to whose it is.
+            if left <= COURTESY && from.is_empty() && !from.fill_now().unwrap_or(false) {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes in what follows a heading, for whoever waits for it; their own memory is known only if it is `into`.
+    pub fn hear(
+        &self,
+        heading: Heading,
+        from: &mut Incoming,
+        into: Option<&mut [u8]>,
+        may_hand: bool,
+    ) -> io::Result<Heard> {
+        let cookie = heading.cookie;
+        let mut requests = self.requests();
+        let mut waiting = match requests.fates.remove(&cookie) {
+            Some(Fate::Waiting(waiting)) => waiting,
+            other => {
+                requests.fates.extend(other.map(|done| (cookie, done)));
+                return Err(wire::broken("a reply to a request that nobody made"));
+            }
+        };
+        let payload = waiting.reply.payload(&heading);
+        // What was begun elsewhere is finished there.
+        if may_hand && payload > LONG && waiting.data.is_none() {
+            requests.fates.insert(cookie, Fate::Waiting(waiting));
+            return Ok(Heard::Long(heading));
+        }
+        drop(requests);
+        let len = waiting.len;
+        let heard = match (&mut waiting.data, into) {
+            (None, Some(into)) => waiting.reply.hear(&heading, from, into, &self.agreed),
+            (data, _) => {
+                let data = data.get_or_insert_with(|| vec![0; len]);
+                waiting.reply.hear(&heading, from, data, &self.agreed)
+            }
+        };
+        let complete = heard.is_ok() && heading.done;
+        if complete {
+            let caller = waiting.caller;
+            let done = Fate::Done(waiting.reply.finish(), waiting.data);
+            self.requests().fates.insert(cookie, done);
+            caller.unpark();
+        } else {
+            // Whoever gives up after an error tells all who wait.
+            self.requests().fates.insert(cookie, Fate::Waiting(waiting));
+        }
+        heard.map(|()| if complete { Heard::All } else { Heard::Part })
     }
 
     fn send(&self, cookie: u64, request: &Request<'_>) -> io::Result<()> {
-        let extended = self.agreed.extended;
-        let magic = if extended { wire::EXTENDED_REQUEST } else { wire::REQUEST };
-        let payload =
-            if extended && request.kind == command::WRITE { wire::flag::PAYLOAD } else { 0 };
-        let mut header = magic.to_be_bytes().to_vec();
-        header.extend_from_slice(&(request.flags | payload).to_be_bytes());
-        header.extend_from_slice(&request.kind.to_be_bytes());
-        header.extend_from_slice(&cookie.to_be_bytes());
-        header.extend_from_slice(&request.offset.to_be_bytes());
-        if extended {
-            header.extend_from_slice(&request.len.to_be_bytes());
-        } else {
-            let len = u32::try_from(request.len).map_err(|_| io::ErrorKind::InvalidInput)?;
-            header.extend_from_slice(&len.to_be_bytes());
-        }
+        let header = request.header(cookie, self.agreed.extended)?;
         let mut to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
-        wire::send(&mut *to, &header, request.data)
+        let sent = wire::send(&mut *to, &header, request.data);
+        drop(to);
+        if self.awaited.swap(false, Ordering::SeqCst)
+            && let Some(lane) = self.requests().lane.as_ref().and_then(Weak::upgrade)
+        {
+            lane.wake();
+        }
+        sent
     }
 
     /// Says goodbye.
@@ -183,227 +273,117 @@ impl Connection {
         self.stream.finish();
         self.stream.shut_down();
     }
-}
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.stream.shut_down();
-    }
-}
-
-/// Replies.
-impl Connection {
     fn requests(&self) -> MutexGuard<'_, Requests> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nobody will be answered any more.
-    fn give_up(&self, failure: &io::Error) {
+    pub fn give_up(&self, failure: &io::Error) {
         self.broken.store(true, Ordering::Release);
         self.stream.shut_down();
         for fate in self.requests().fates.values_mut() {
             let failure = io::Error::new(failure.kind(), failure.to_string());
-            let before = std::mem::replace(fate, Fate::Done(Err(failure)));
-            match before {
+            match std::mem::replace(fate, Fate::Done(Err(failure), None)) {
                 Fate::Waiting(waiting) => waiting.caller.unpark(),
-                done => *fate = done,
+                done @ Fate::Done(..) => *fate = done,
             }
         }
+        self.unread.notify_all();
     }
 
-    /// Reads a reply or a part of one; the request if its answer is complete.
-    fn read_reply(&self, reader: &mut Reader<'_>) -> io::Result<Option<u64>> {
-        let from = &mut *reader.from;
-        match read::<u32>(from)? {
-            wire::SIMPLE_REPLY => self.simple(reader),
-            wire::CHUNK if self.agreed.structured && !self.agreed.extended => {
-                let (flags, kind, cookie) = (read(from)?, read(from)?, read(from)?);
-                let len: u32 = read(from)?;
-                self.chunk(reader, (flags, kind, cookie), u64::from(len))
-            }
-            wire::EXTENDED_CHUNK if self.agreed.extended => {
-                let (flags, kind, cookie) = (read(from)?, read(from)?, read(from)?);
-                let _offset: u64 = read(from)?;
-                let len: u64 = read(from)?;
-                self.chunk(reader, (flags, kind, cookie), len)
-            }
-            _ => Err(wire::broken("a reply begins wrongly")),
-        }
-    }
-
-    /// Takes a request out, for what is read into its answer without the lock.
-    fn take(&self, cookie: u64) -> io::Result<Waiting> {
-        let mut requests = self.requests();
-        match requests.fates.remove(&cookie) {
-            Some(Fate::Waiting(waiting)) => Ok(waiting),
-            other => {
-                requests.fates.extend(other.map(|done| (cookie, done)));
-                Err(wire::broken("a reply to a request that nobody made"))
-            }
-        }
-    }
-
-    /// Puts a request back: with its answer if that is complete, which is the result.
-    fn put(&self, cookie: u64, waiting: Waiting, complete: bool) -> Option<u64> {
-        let caller = complete.then(|| waiting.caller.clone());
-        let fate = if complete { Fate::Done(waiting.finish()) } else { Fate::Waiting(waiting) };
-        self.requests().fates.insert(cookie, fate);
-        caller?.unpark();
-        Some(cookie)
-    }
-
-    fn simple(&self, reader: &mut Reader<'_>) -> io::Result<Option<u64>> {
-        let (number, cookie): (u32, u64) = (read(reader.from)?, read(reader.from)?);
-        let mut waiting = self.take(cookie)?;
-        let mut heard = Ok(());
-        if number != 0 {
-            waiting.failure = Some(error_of(number));
-        } else {
-            heard = waiting.read(reader, cookie, waiting.offset, waiting.len as u64);
-        }
-        let complete = self.put(cookie, waiting, heard.is_ok());
-        heard.map(|()| complete)
-    }
-
-    fn chunk(
-        &self,
-        reader: &mut Reader<'_>,
-        (flags, kind, cookie): (u16, u16, u64),
-        len: u64,
-    ) -> io::Result<Option<u64>> {
-        if len > u64::from(MAX_PAYLOAD) + 8 {
-            return Err(wire::broken("a chunk is too long"));
-        }
-        let mut waiting = self.take(cookie)?;
-        let heard = waiting.hear(reader, (cookie, kind), len as u32, &self.agreed);
-        // Whoever gives up after an error tells all who wait.
-        let complete = self.put(cookie, waiting, heard.is_ok() && flags & chunk::DONE != 0);
-        heard.map(|()| complete)
-    }
-}
-
-/// Who reads replies.
-struct Reader<'a> {
-    from: &'a mut BufReader<Stream>,
-    /// Its own request, and where the data of that goes.
-    cookie: u64,
-    buf: &'a mut [u8],
-}
-
-impl Requests {
     /// Wakes the one who waits longest if nobody reads: the next reply is likely its own.
-    fn call_a_reader(&self) {
-        let waiting = self.fates.values().find_map(|fate| match fate {
+    fn call_a_reader(&self, requests: &Requests) {
+        if requests.reading {
+            return;
+        }
+        self.unread.notify_all();
+        let waiting = requests.fates.values().find_map(|fate| match fate {
             Fate::Waiting(waiting) => Some(&waiting.caller),
-            Fate::Done(_) => None,
+            Fate::Done(..) => None,
         });
-        if let Some(caller) = waiting.filter(|_| !self.reading) {
+        if let Some(caller) = waiting {
             caller.unpark();
         }
     }
 }
 
-impl Waiting {
-    /// Takes a chunk in.
-    fn hear(
-        &mut self,
-        reader: &mut Reader<'_>,
-        (cookie, kind): (u64, u16),
-        len: u32,
-        agreed: &Agreed,
-    ) -> io::Result<()> {
-        let from = &mut *reader.from;
-        match kind {
-            chunk::NONE if len == 0 => Ok(()),
-            chunk::DATA if self.kind == command::READ && len > 8 => {
-                let offset = read(from)?;
-                self.read(reader, cookie, offset, u64::from(len - 8))
-            }
-            chunk::HOLE if self.kind == command::READ && len == 12 => {
-                let (offset, hole): (u64, u32) = (read(from)?, read(from)?);
-                let (place, _) = self.place(reader, cookie, offset, u64::from(hole))?;
-                place.fill(0);
-                Ok(())
-            }
-            chunk::STATUS | chunk::EXTENDED_STATUS if self.kind == command::BLOCK_STATUS => {
-                let body = read_bytes(from, len)?;
-                self.extent(&mut Fields(&body), kind == chunk::EXTENDED_STATUS, agreed)
-            }
-            kind if kind & chunk::IS_ERROR != 0 && len >= 4 => {
-                let body = read_bytes(from, len)?;
-                let number = Fields(&body).number()?;
-                self.failure.get_or_insert_with(|| error_of(number));
-                Ok(())
-            }
-            _ => Err(wire::broken("a chunk that does not belong there")),
+/// What the lane needs.
+impl Connection {
+    /// Has a lane read all replies from now on: the one there is, or a new one. `None` while somebody else reads,
+    /// who may wait for long.
+    pub fn lane(&self, new: impl FnOnce() -> Option<Arc<Lane>>) -> Option<Arc<Lane>> {
+        let mut requests = self.requests();
+        if let Some(lane) = &requests.lane {
+            return lane.upgrade();
         }
+        if requests.reading {
+            return None;
+        }
+        let lane = new()?;
+        requests.lane = Some(Arc::downgrade(&lane));
+        Some(lane)
     }
 
-    /// Reads bytes of the export.
-    fn read(
-        &mut self,
-        reader: &mut Reader<'_>,
-        cookie: u64,
-        offset: u64,
-        len: u64,
-    ) -> io::Result<()> {
-        let (place, from) = self.place(reader, cookie, offset, len)?;
-        from.read_exact(place)
+    /// Reads for everybody until the result is dropped.
+    pub fn read_for_all(&self) -> io::Result<Reading<'_>> {
+        let mut requests = self.requests();
+        while requests.reading && self.works() {
+            requests = self.unread.wait(requests).unwrap_or_else(PoisonError::into_inner);
+        }
+        if !self.works() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        requests.reading = true;
+        drop(requests);
+        let from = self.from.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Reading { connection: self, from })
     }
 
-    /// Where bytes of the export go, and where they come from.
-    fn place<'a>(
-        &'a mut self,
-        reader: &'a mut Reader<'_>,
-        cookie: u64,
-        offset: u64,
-        len: u64,
-    ) -> io::Result<(&'a mut [u8], &'a mut BufReader<Stream>)> {
-        let outside = || wire::broken("data that nobody asked for");
-        let start = offset.checked_sub(self.offset).ok_or_else(outside)?;
-        let start = usize::try_from(start).map_err(|_| outside())?;
-        let end = start.checked_add(len as usize).ok_or_else(outside)?;
-        self.came += len;
-        let place = match &mut self.answer.data {
-            None if reader.cookie == cookie => &mut *reader.buf,
-            data => data.get_or_insert_with(|| vec![0; self.len]),
+    /// The place where requests are sent, if nobody is there. Who finds it taken is woken later.
+    pub fn try_to(&self) -> Option<MutexGuard<'_, Stream>> {
+        let free = || match self.to.try_lock() {
+            Ok(to) => Some(to),
+            Err(TryLockError::Poisoned(to)) => Some(to.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         };
-        Ok((place.get_mut(start..end).ok_or_else(outside)?, reader.from))
-    }
-
-    fn extent(&mut self, body: &mut Fields<'_>, extended: bool, agreed: &Agreed) -> io::Result<()> {
-        if Some(body.number::<u32>()?) != agreed.context {
-            return Err(wire::broken("an answer about a context that nobody chose"));
-        }
-        let first = if extended {
-            let _count: u32 = body.number()?;
-            (body.number()?, body.number()?)
-        } else {
-            (u64::from(body.number::<u32>()?), u64::from(body.number::<u32>()?))
-        };
-        self.answer.extent = Some(first);
-        Ok(())
-    }
-
-    fn finish(self) -> io::Result<Answer> {
-        let missing = self.came != self.len as u64;
-        match self.failure {
-            Some(failure) => Err(failure),
-            None if missing => Err(wire::broken("a part of the data is missing")),
-            None => Ok(self.answer),
-        }
+        free().or_else(|| {
+            self.awaited.store(true, Ordering::SeqCst);
+            free()
+        })
     }
 }
 
-/// An error by its number in the protocol.
-fn error_of(number: u32) -> io::Error {
-    match number {
-        error::PERMISSION => io::ErrorKind::PermissionDenied.into(),
-        error::NO_MEMORY => io::ErrorKind::OutOfMemory.into(),
-        error::INVALID | error::OVERFLOW => io::ErrorKind::InvalidInput.into(),
-        error::NO_SPACE => io::ErrorKind::StorageFull.into(),
-        error::NOT_SUPPORTED => io::ErrorKind::Unsupported.into(),
-        error::SHUTDOWN => io::ErrorKind::NotConnected.into(),
-        _ => io::Error::other("Input/output error"),
+/// What follows a heading was taken in.
+pub(super) enum Heard {
+    /// The answer is complete.
+    All,
+    /// More chunks come.
+    Part,
+    /// Nothing: it is long, and for its owner to read.
+    Long(Heading),
+}
+
+/// Somebody reads for everybody.
+pub(super) struct Reading<'a> {
+    connection: &'a Connection,
+    pub from: MutexGuard<'a, Incoming>,
+}
+
+impl Reading<'_> {
+    /// Whether anybody waits; if not, it is not read any more.
+    pub fn go_on(&self) -> bool {
+        let mut requests = self.connection.requests();
+        let waiting = requests.fates.values().any(|fate| matches!(fate, Fate::Waiting(_)));
+        requests.reading = waiting;
+        waiting
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut requests = self.connection.requests();
+        requests.reading = false;
+        self.connection.call_a_reader(&requests);
     }
 }

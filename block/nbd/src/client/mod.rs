@@ -1,23 +1,28 @@
 //! A node whose data is behind a connection.
 //!
 //! Callers on any number of threads send requests; one of those who wait reads replies, until its own comes, and
-//! wakes the others whose answers it met. When the connection breaks and reconnecting is allowed, callers make a new one
+//! wakes the others whose answers it met. Requests of queues go through a lane, one thread for all of them. When the connection breaks and reconnecting is allowed, callers make a new one
 //! and send their requests again: every request of the protocol may be repeated.
 
 mod connection;
 mod handshake;
+mod incoming;
+mod lane;
+mod reply;
 
 use crate::MAX_PAYLOAD;
 use crate::address::{Address, Location, Stream};
 use crate::wire::{self, ability, command, flag};
-use connection::{Answer, Connection, Request};
+use connection::Connection;
 use crypto::Credentials;
 use graph::{
-    Extent, ExtentKind, Limits, Node, NodeInfo, OpenError, RangeLocks, Sharing, WriteFlags,
-    ZeroFlags, check_range, host_text,
+    Aio, Extent, ExtentKind, Limits, Node, NodeInfo, OpenError, Plain, RangeLocks, Sharing,
+    WriteFlags, ZeroFlags, check_range, host_text,
 };
+use lane::Lane;
+use reply::{FirstExtent, Request};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use handshake::list;
@@ -73,12 +78,102 @@ pub struct ExportInfo {
 
 /// A node that another process or host serves.
 pub struct Client {
+    core: Arc<Core>,
+    /// Ranges that are being read, changed and written because the server wants larger blocks.
+    locks: RangeLocks,
+}
+
+/// What the client shares with its lane.
+struct Core {
     location: Location,
     options: Options,
     info: ExportInfo,
-    connection: Mutex<Option<Arc<Connection>>>,
-    /// Ranges that are being read, changed and written because the server wants larger blocks.
-    locks: RangeLocks,
+    link: Mutex<Option<Link>>,
+}
+
+/// A connection, and the lane on it when there is one.
+struct Link {
+    connection: Arc<Connection>,
+    lane: Option<Arc<Lane>>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(lane) = &self.lane {
+            lane.close();
+        }
+    }
+}
+
+impl Core {
+    fn link(&self) -> MutexGuard<'_, Option<Link>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection; a new one if the last one broke.
+    fn connection(&self) -> io::Result<Arc<Connection>> {
+        let mut link = self.link();
+        if let Some(link) = &*link
+            && link.connection.works()
+        {
+            return Ok(Arc::clone(&link.connection));
+        }
+        if !self.is_patient() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        *link = None;
+        let stream = Stream::connect(&self.location.address)?;
+        let connection = Connection::over(stream, &self.location, &self.options)?;
+        if connection.info().size != self.info.size {
+            return Err(wire::broken("the export has another length than before"));
+        }
+        let connection = Arc::new(connection);
+        *link = Some(Link { connection: Arc::clone(&connection), lane: None });
+        Ok(connection)
+    }
+
+    /// The lane, if requests can leave at once.
+    fn lane(self: &Arc<Self>) -> Option<Arc<Lane>> {
+        let mut link = self.link();
+        let link = link.as_mut().filter(|link| link.connection.works())?;
+        if link.lane.is_none() {
+            let new = || Lane::new(&link.connection, Arc::downgrade(self));
+            link.lane = link.connection.lane(new);
+        }
+        link.lane.clone()
+    }
+
+    /// Whether requests outlive a connection.
+    fn is_patient(&self) -> bool {
+        !self.options.reconnect_delay.is_zero()
+    }
+
+    /// Sends a request, again if the connection breaks and it is before `deadline`; what it reads goes to `buf`.
+    fn call_until(
+        &self,
+        request: &Request<'_>,
+        buf: &mut [u8],
+        deadline: Instant,
+    ) -> io::Result<FirstExtent> {
+        loop {
+            let failure = match self.connection() {
+                Ok(connection) => match connection.call(request, buf) {
+                    Err(failure) if !connection.works() => failure,
+                    answered => return answered,
+                },
+                Err(failure) => failure,
+            };
+            if Instant::now() >= deadline {
+                return Err(failure);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Until when a request that begins now may be sent again.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.options.reconnect_delay
+    }
 }
 
 impl Client {
@@ -107,57 +202,23 @@ impl Client {
             return Err(OpenError::Option(text));
         }
         let options = Options { read_only: options.read_only || fixed, ..options.clone() };
-        let (location, connection) = (location.clone(), Mutex::new(Some(Arc::new(connection))));
-        Ok(Self { location, options, info, connection, locks: RangeLocks::default() })
+        let link = Mutex::new(Some(Link { connection: Arc::new(connection), lane: None }));
+        let core = Arc::new(Core { location: location.clone(), options, info, link });
+        Ok(Self { core, locks: RangeLocks::default() })
     }
 
     /// What the server said of the export.
     pub fn export(&self) -> &ExportInfo {
-        &self.info
+        &self.core.info
     }
 
     fn can(&self, what: u16) -> bool {
-        self.info.flags & what != 0
-    }
-
-    /// The connection; a new one if the last one broke.
-    fn connection(&self) -> io::Result<Arc<Connection>> {
-        let mut place = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(connection) = &*place
-            && connection.works()
-        {
-            return Ok(Arc::clone(connection));
-        }
-        if self.options.reconnect_delay.is_zero() {
-            return Err(io::ErrorKind::NotConnected.into());
-        }
-        *place = None;
-        let stream = Stream::connect(&self.location.address)?;
-        let connection = Connection::over(stream, &self.location, &self.options)?;
-        if connection.info().size != self.info.size {
-            return Err(wire::broken("the export has another length than before"));
-        }
-        let connection = Arc::new(connection);
-        *place = Some(Arc::clone(&connection));
-        Ok(connection)
+        self.core.info.flags & what != 0
     }
 
     /// Sends a request, again if the connection breaks and there is time; what it reads goes to `buf`.
-    fn call(&self, request: &Request<'_>, buf: &mut [u8]) -> io::Result<Answer> {
-        let deadline = Instant::now() + self.options.reconnect_delay;
-        loop {
-            let failure = match self.connection() {
-                Ok(connection) => match connection.call(request, buf) {
-                    Err(failure) if !connection.works() => failure,
-                    answered => return answered,
-                },
-                Err(failure) => failure,
-            };
-            if Instant::now() >= deadline {
-                return Err(failure);
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+    fn call(&self, request: &Request<'_>, buf: &mut [u8]) -> io::Result<FirstExtent> {
+        self.core.call_until(request, buf, self.core.deadline())
     }
 
     fn request<'a>(&self, kind: u16, offset: u64, len: u64) -> Request<'a> {
@@ -166,13 +227,13 @@ impl Client {
 
     /// Longest request with data.
     fn most(&self) -> u64 {
-        let (least, _, most) = self.info.block_sizes;
+        let (least, _, most) = self.core.info.block_sizes;
         let most = most.min(MAX_PAYLOAD);
         u64::from(most - most % least.max(1)).max(u64::from(least))
     }
 
     fn least(&self) -> u64 {
-        u64::from(self.info.block_sizes.0.max(1))
+        u64::from(self.core.info.block_sizes.0.max(1))
     }
 
     fn is_aligned(&self, offset: u64, len: u64) -> bool {
@@ -182,7 +243,7 @@ impl Client {
     /// The range in whole blocks around another.
     fn around(&self, offset: u64, len: u64) -> (u64, u64) {
         let start = offset - offset % self.least();
-        let end = (offset + len).next_multiple_of(self.least()).min(self.info.size);
+        let end = (offset + len).next_multiple_of(self.least()).min(self.core.info.size);
         (start, end - start)
     }
 
@@ -219,14 +280,18 @@ impl Client {
     }
 
     fn writable(&self) -> io::Result<()> {
-        if self.options.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
+        if self.core.options.read_only {
+            Err(io::ErrorKind::ReadOnlyFilesystem.into())
+        } else {
+            Ok(())
+        }
     }
 
     /// A request about a range without data, in pieces that the header can name.
     fn ranged(&self, kind: u16, flags: u16, offset: u64, len: u64) -> io::Result<()> {
-        let most = match self.connection()?.is_extended() {
+        let most = match self.core.connection()?.is_extended() {
             true => u64::MAX,
-            false => u64::from(u32::MAX - u32::MAX % self.info.block_sizes.0.max(1)),
+            false => u64::from(u32::MAX - u32::MAX % self.core.info.block_sizes.0.max(1)),
         };
         let mut at = offset;
         while at < offset + len {
@@ -240,11 +305,11 @@ impl Client {
 
 impl Node for Client {
     fn size(&self) -> u64 {
-        self.info.size
+        self.core.info.size
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        check_range(offset, buf.len() as u64, self.info.size)?;
+        check_range(offset, buf.len() as u64, self.core.info.size)?;
         if self.is_aligned(offset, buf.len() as u64) {
             return self.read_aligned(offset, buf);
         }
@@ -256,9 +321,23 @@ impl Node for Client {
         Ok(())
     }
 
+    fn plain(&self, offset: u64, len: u64, write: bool, into: &mut Plain) -> bool {
+        let core = &self.core;
+        let refused = write && core.options.read_only || core.options.tls.is_some();
+        let whole = self.is_aligned(offset, len) && (1..=self.most()).contains(&len);
+        !refused
+            && whole
+            && check_range(offset, len, core.info.size).is_ok()
+            && core.lane().is_some_and(|lane| into.away(lane, offset))
+    }
+
+    fn aio(&self) -> Aio {
+        if self.core.options.tls.is_some() { Aio::Threads } else { Aio::Remote }
+    }
+
     fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> io::Result<()> {
         self.writable()?;
-        check_range(offset, buf.len() as u64, self.info.size)?;
+        check_range(offset, buf.len() as u64, self.core.info.size)?;
         let fua = flags.fua && self.can(ability::FUA);
         if self.is_aligned(offset, buf.len() as u64) {
             self.write_aligned(offset, buf, fua)?;
@@ -272,7 +351,7 @@ impl Node for Client {
 
     fn write_zeroes(&self, offset: u64, len: u64, flags: ZeroFlags) -> io::Result<()> {
         self.writable()?;
-        check_range(offset, len, self.info.size)?;
+        check_range(offset, len, self.core.info.size)?;
         if !self.can(ability::WRITE_ZEROES) || !self.is_aligned(offset, len) {
             let zeroes = vec![0; len.min(self.most()) as usize];
             let mut at = offset;
@@ -293,7 +372,7 @@ impl Node for Client {
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         self.writable()?;
-        check_range(offset, len, self.info.size)?;
+        check_range(offset, len, self.core.info.size)?;
         if !self.can(ability::TRIM) {
             return Ok(());
         }
@@ -304,28 +383,28 @@ impl Node for Client {
     }
 
     fn flush(&self) -> io::Result<()> {
-        if self.can(ability::FLUSH) && !self.options.read_only {
+        if self.can(ability::FLUSH) && !self.core.options.read_only {
             self.call(&self.request(command::FLUSH, 0, 0), &mut [])?;
         }
         Ok(())
     }
 
     fn block_status(&self, offset: u64, len: u64) -> io::Result<Extent> {
-        check_range(offset, len, self.info.size)?;
-        let connection = self.connection()?;
+        check_range(offset, len, self.core.info.size)?;
+        let connection = self.core.connection()?;
         let most = if connection.is_extended() { u64::MAX } else { u64::from(u32::MAX) / 2 };
         let (start, around) = self.around(offset, len.min(most));
         if !connection.has_context() {
             return Ok(Extent { kind: ExtentKind::Data, len, host_offset: Some(offset) });
         }
         let request = self.request(command::BLOCK_STATUS, start, around);
-        let answer = self.call(&Request { flags: flag::ONE_EXTENT, ..request }, &mut [])?;
-        let (known, flags) = answer.extent.ok_or_else(|| wire::broken("no extent in an answer"))?;
+        let extent = self.call(&Request { flags: flag::ONE_EXTENT, ..request }, &mut [])?;
+        let (known, flags) = extent.ok_or_else(|| wire::broken("no extent in an answer"))?;
         let known = known.saturating_sub(offset - start).min(len);
         if known == 0 {
             return Err(wire::broken("an empty extent in an answer"));
         }
-        let kind = if self.options.context.is_some() {
+        let kind = if self.core.options.context.is_some() {
             // A bitmap: what is dirty is to be copied.
             if flags == 0 { ExtentKind::Unallocated } else { ExtentKind::Data }
         } else if flags & crate::meta::ZERO != 0 {
@@ -338,11 +417,11 @@ impl Node for Client {
     }
 
     fn read_only(&self) -> bool {
-        self.options.read_only
+        self.core.options.read_only
     }
 
     fn limits(&self) -> Limits {
-        let (least, preferred, _) = self.info.block_sizes;
+        let (least, preferred, _) = self.core.info.block_sizes;
         Limits {
             request_alignment: least.max(1),
             discard_granularity: preferred.max(512),
@@ -351,9 +430,9 @@ impl Node for Client {
     }
 
     fn info(&self) -> NodeInfo {
-        let export = &self.location.export;
+        let export = &self.core.location.export;
         let slash = if export.is_empty() { "" } else { "/" };
-        let filename = match &self.location.address {
+        let filename = match &self.core.location.address {
             Address::Unix(name) | Address::Abstract { name, .. } => {
                 format!("nbd+unix://{slash}{export}?socket={name}")
             }
@@ -384,9 +463,8 @@ fn described(server: &str, kind: &str, export: &str) -> String {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        let place = self.connection.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(connection) = place.take() {
-            connection.leave();
+        if let Some(link) = self.core.link().take() {
+            link.connection.leave();
         }
     }
 }

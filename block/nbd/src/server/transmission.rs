@@ -7,7 +7,7 @@
 
 use super::handshake::Agreed;
 use crate::MAX_PAYLOAD;
-use crate::wire::{self, chunk, command, error, flag, read, read_bytes};
+use crate::wire::{self, chunk, command, error, flag, read};
 use graph::{WriteFlags, ZeroFlags, check_range};
 use std::io::{self, BufReader, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -19,6 +19,10 @@ const WORKERS: usize = 16;
 const MAX_PROMPT: u64 = 64 << 10;
 /// Bytes of such answers that are sent at the latest, whatever else came.
 const MAX_HELD: usize = 256 << 10;
+/// Buffers that are kept for the next payloads: fresh memory costs as much as the transfer.
+const KEPT: usize = 8;
+/// Longest of them, in bytes.
+const MAX_KEPT: usize = 4 << 20;
 /// Most extents in one answer about a range.
 const MAX_EXTENTS: usize = 4096;
 
@@ -36,6 +40,7 @@ struct Request {
 struct Connection<'a, T> {
     agreed: &'a Agreed<'a>,
     to: Mutex<T>,
+    kept: Mutex<Vec<Vec<u8>>>,
 }
 
 /// Serves requests until the client leaves.
@@ -44,7 +49,7 @@ pub(super) fn run(
     mut from: BufReader<impl Read>,
     to: impl Write + Send,
 ) -> io::Result<()> {
-    let connection = Connection { agreed, to: Mutex::new(to) };
+    let connection = Connection { agreed, to: Mutex::new(to), kept: Mutex::default() };
     let (sender, receiver) = sync_channel(0);
     let receiver = Mutex::new(receiver);
     std::thread::scope(|scope| {
@@ -115,7 +120,10 @@ impl<T: Write + Send> Connection<'_, T> {
                 continue;
             }
             self.send_held(&mut held)?;
-            request.data = read_bytes(from, payload as u32)?;
+            if payload != 0 {
+                request.data = self.buffer(payload as usize);
+                from.read_exact(&mut request.data)?;
+            }
             hand_over(request);
         }
     }
@@ -165,6 +173,22 @@ impl<T: Write + Send> Connection<'_, T> {
             let Ok(request) = next else { return };
             // A client that is gone is noticed by who reads.
             let _ = self.carry_out(&request);
+            self.keep(request.data);
+        }
+    }
+
+    /// Memory for `len` bytes, with anything in it.
+    fn buffer(&self, len: usize) -> Vec<u8> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut buf = kept.unwrap_or_default();
+        buf.resize(len, 0);
+        buf
+    }
+
+    fn keep(&self, buf: Vec<u8>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT && (1..=MAX_KEPT).contains(&buf.capacity()) {
+            kept.push(buf);
         }
     }
 
@@ -217,11 +241,13 @@ impl<T: Write + Send> Connection<'_, T> {
         if !inside || len > u64::from(MAX_PAYLOAD) {
             return self.failed(request, error::INVALID);
         }
-        let mut data = vec![0; len as usize];
-        if let Err(failure) = node.read_at(offset, &mut data) {
-            return self.failed(request, number_of(&failure));
-        }
-        self.send(self.data_header(request), &[&data])
+        let mut data = self.buffer(len as usize);
+        let done = match node.read_at(offset, &mut data) {
+            Ok(()) => self.send(self.data_header(request), &[&data]),
+            Err(failure) => self.failed(request, number_of(&failure)),
+        };
+        self.keep(data);
+        done
     }
 
     /// What precedes the data of a read in its reply, which is in one piece.

@@ -43,13 +43,14 @@ struct Flights<'a> {
 impl Flights<'_> {
     fn start(&mut self, number: u64) -> io::Result<()> {
         let (plan, node) = (self.load.plan, self.load.node);
-        let offset = self.load.offset(number)?;
+        let offset = plan.offset(number, self.load.size)?;
         let (slot, mut buf) = self.free.pop().unwrap_or_else(|| {
             self.flying.push(None);
             (self.flying.len() - 1, vec![plan.pattern; plan.buffer as usize + ALIGN])
         });
         let at = aligned_start(&buf);
-        if let Some(plain) = Plain::find(node, offset, plan.buffer, plan.write) {
+        let plain = Plain::find(node, offset, plan.buffer, plan.write);
+        if let Some(plain) = plain.filter(|plain| plain.interface().is_some()) {
             self.ring.push(plain.request(slot as u64, plan.write, buf, at));
             self.flying[slot] = Some(plain);
             return Ok(());

@@ -1,5 +1,6 @@
 //! `bench`: how long a number of requests takes.
 
+mod away;
 mod flights;
 
 use crate::args::{Args, NO_SHORT, flag, takes};
@@ -50,6 +51,7 @@ pub(crate) const COMMAND: Command = Command {
 /// Most threads, whatever the depth.
 const MAX_THREADS: u64 = 64;
 
+#[derive(Clone, Copy)]
 struct Plan {
     count: u64,
     depth: u64,
@@ -75,7 +77,13 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
         announce(&plan);
     }
     let begun = Instant::now();
-    Load { plan: &plan, node: &*node, size: node.size() }.run()?;
+    let load = Load { plan: &plan, node: &*node, size: node.size() };
+    // A flush in between waits for some requests and not for others: callers do that best.
+    if node.aio() == Aio::Remote && plan.depth > 1 && plan.flush_interval == 0 {
+        away::run(plan, &node).map_err(|e| Failure::io("Failed request", &e))?;
+    } else {
+        load.run()?;
+    }
     if !quiet {
         println!("Run completed in {:.3} seconds.", begun.elapsed().as_secs_f64());
     }
@@ -208,22 +216,23 @@ impl Load<'_> {
     }
 
     fn request(&self, number: u64, buf: &mut [u8]) -> io::Result<()> {
-        let offset = self.offset(number)?;
+        let offset = self.plan.offset(number, self.size)?;
         if self.plan.write {
             self.node.write_at(offset, buf, WriteFlags::default())
         } else {
             self.node.read_at(offset, buf)
         }
     }
+}
 
-    /// Requests go round: what would begin behind the end begins at the front again.
-    fn offset(&self, number: u64) -> io::Result<u64> {
-        let (plan, size) = (self.plan, self.size);
-        if plan.offset.saturating_add(plan.buffer) > size {
+impl Plan {
+    /// Requests go round: what would begin behind the end of `size` bytes begins at the front again.
+    fn offset(&self, number: u64, size: u64) -> io::Result<u64> {
+        if self.offset.saturating_add(self.buffer) > size {
             return Err(io::Error::other("Input/output error"));
         }
-        let room = size - plan.buffer + 1;
-        let offset = (u128::from(plan.offset) + u128::from(number) * u128::from(plan.step))
+        let room = size - self.buffer + 1;
+        let offset = (u128::from(self.offset) + u128::from(number) * u128::from(self.step))
             % u128::from(room);
         // Below the disk's length.
         Ok(offset as u64)
