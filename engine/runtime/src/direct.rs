@@ -2,7 +2,7 @@
 
 use crate::code_page::{CodePage, CodePlace};
 use crate::engine::{Engine, Place};
-use crate::pages::Pages;
+use crate::pages::{KnownArea, Pages};
 use crate::process::{TRIES, wanted};
 use codegen::guarded::HostFault;
 use isa::{Access, Guest, MemoryFault};
@@ -30,8 +30,12 @@ impl<G: Guest> Engine<G> {
         (gva, len): (u64, u32),
     ) -> Result<Place, G::Trap> {
         let gva = pages.wrapped(gva);
-        let checked = pages.check(gva, len.into(), wanted(access));
-        checked.map_err(|fault| G::memory_trap(fault.kind, access, fault.address))?;
+        let allows = |area: &KnownArea| pages.allows(area, (gva, len.into()), wanted(access));
+        if !self.area.get().as_ref().is_some_and(allows) {
+            let checked = pages.check(gva, len.into(), wanted(access));
+            checked.map_err(|fault| G::memory_trap(fault.kind, access, fault.address))?;
+            self.area.set(pages.known(gva));
+        }
         let at = gva.wrapping_add(pages.base);
         if access != Access::Load {
             self.cache.prepare_write(&(at..at + u64::from(len)));

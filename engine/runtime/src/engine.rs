@@ -3,13 +3,14 @@ use crate::cache::CodeCache;
 use crate::code_page::{CodePage, CodePlace};
 use crate::doorbell::attention;
 use crate::host::{exchange_host, read_host, read_run, update_host, write_host, write_run};
-use crate::pages::Pages;
+use crate::pages::{KnownArea, Pages};
 use crate::shared::Shared;
 use codegen::guarded::HostFault;
 use codegen::{Core, JumpEntry, TlbEntry};
 use ir::{AmoOp, MemOp};
 use isa::{Access, Cpu, Flush, Guest, Mapping, MemoryFault, Services};
 use memory::{AddressSpace, Backing, FlatView, Gpa, PAGE, Ram};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -177,6 +178,8 @@ pub(crate) struct Engine<G: Guest> {
     /// The memory of the process, in user mode; there is no address translation then, and nothing in
     /// the address space.
     pub(crate) process: Option<Arc<Pages>>,
+    /// Where in that memory the last access went.
+    pub(crate) area: Cell<Option<KnownArea>>,
     /// Keeps every block alive that a TLB entry may still point into.
     rams: Vec<Arc<Ram>>,
     code: Vec<Option<KnownCode>>,
@@ -213,6 +216,7 @@ impl<G: Guest> Engine<G> {
             space,
             cache,
             process,
+            area: Cell::new(None),
             rams: Vec::new(),
             code: vec![None; CODE_PAGES],
             jump_pages: PageSet::default(),

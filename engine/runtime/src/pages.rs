@@ -10,7 +10,7 @@ use isa::MemoryFault;
 use memory::PAGE;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{BitOr, Range};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What a program may do with a page.
@@ -33,6 +33,12 @@ impl Rights {
     /// Whether all of `other` are among these.
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Whether an access that wants these is allowed. Hosts cannot let programs execute or write what
+    /// they may not read.
+    const fn allow(self, wanted: Self) -> bool {
+        self.has(wanted) || wanted.0 == Self::READ.0 && self.0 & 7 != 0
     }
 
     /// `PROT_*` bits of the host page, before it is guarded.
@@ -59,6 +65,16 @@ pub struct Fault {
     pub kind: MemoryFault,
 }
 
+/// Guest addresses with the same rights, as they were at some time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KnownArea {
+    start: u64,
+    end: u64,
+    rights: Rights,
+    /// Changes before.
+    seen: u64,
+}
+
 /// Times that a page's code is overwritten before it is no longer guarded.
 const STRIKES: u32 = 32;
 
@@ -79,6 +95,8 @@ pub(crate) struct Pages {
     /// The first guest address that no program has.
     pub(crate) limit: u64,
     areas: RwLock<Areas>,
+    /// Counts changes of the areas.
+    changes: AtomicU64,
     marked: Mutex<Marked>,
     /// Pages that are guarded.
     guarded: AtomicUsize,
@@ -87,7 +105,8 @@ pub(crate) struct Pages {
 impl Pages {
     pub(crate) fn new(base: u64, limit: u64) -> Self {
         let (areas, marked) = (RwLock::default(), Mutex::default());
-        Self { base, limit, areas, marked, guarded: AtomicUsize::new(0) }
+        let (changes, guarded) = (AtomicU64::new(0), AtomicUsize::new(0));
+        Self { base, limit, areas, changes, marked, guarded }
     }
 
     fn areas(&self) -> RwLockReadGuard<'_, Areas> {
@@ -115,6 +134,24 @@ impl Pages {
         (gva < *end).then_some((*start..*end, *rights))
     }
 
+    /// The area that an address is in, to be asked again and again.
+    pub(crate) fn known(&self, gva: u64) -> Option<KnownArea> {
+        let seen = self.changes.load(Ordering::SeqCst);
+        self.area(gva).map(|(range, rights)| KnownArea {
+            start: range.start,
+            end: range.end,
+            rights,
+            seen,
+        })
+    }
+
+    /// Whether `len` bytes have the rights wanted, as far as an area is known that nothing has changed
+    /// since.
+    pub(crate) fn allows(&self, known: &KnownArea, (gva, len): (u64, u64), wanted: Rights) -> bool {
+        let inside = known.start <= gva && gva < known.end && len <= known.end - gva;
+        inside && known.rights.allow(wanted) && known.seen == self.changes.load(Ordering::SeqCst)
+    }
+
     /// Checks that `len` bytes (at least 1) have all of `wanted`, any bit of which will do with `any`.
     pub(crate) fn check(&self, gva: u64, len: u64, wanted: Rights) -> Result<(), Fault> {
         let areas = self.areas();
@@ -129,9 +166,7 @@ impl Pages {
             let Some((_, (next, rights))) = area else {
                 return fault(at, MemoryFault::Unmapped);
             };
-            // Hosts cannot let programs execute or write what they may not read.
-            let readable = wanted == Rights::READ && rights.0 & 7 != 0;
-            if !rights.has(wanted) && !readable {
+            if !rights.allow(wanted) {
                 return fault(at, MemoryFault::Protected);
             }
             at = *next;
@@ -142,6 +177,7 @@ impl Pages {
     /// Gives pages new rights, or takes them away. No code comes from them.
     pub(crate) fn set(&self, range: Range<u64>, rights: Option<Rights>) {
         let mut areas = self.areas.write().unwrap_or_else(PoisonError::into_inner);
+        self.changes.fetch_add(1, Ordering::SeqCst);
         cut(&mut areas, &range);
         let Some(rights) = rights else { return };
         let (mut start, mut end) = (range.start, range.end);

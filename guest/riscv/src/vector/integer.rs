@@ -1,9 +1,8 @@
 //! Integer arithmetic: single-width, widening, narrowing, multiplication and division.
 
 use super::{Done, Group, Second, Vector, zero_extend};
+use crate::state::VLENB_MAX;
 
-/// Two sign-extended elements and their width in bits; the result's low bits count.
-type Op = fn(i64, i64, u32) -> i64;
 /// vs2, the second source, and the destination's old element.
 type Accumulate = fn(i64, i64, i64) -> i64;
 /// A comparison of sign-extended elements.
@@ -119,41 +118,33 @@ fn multiply_add(a: i64, b: i64, d: i64) -> i64 {
     a.wrapping_mul(b).wrapping_add(d)
 }
 
-/// vd[i] = op(vs2[i], second[i])
-fn binary(v: &mut Vector<'_, '_>, op: Op) -> Done {
+/// vd[i] = op(vs2[i], second[i]), given sign-extended elements and their width in bits; the result's low
+/// bits count.
+fn binary(v: &mut Vector<'_, '_>, op: impl Fn(i64, i64, u32) -> i64) -> Done {
     let dest = v.dest(v.sew)?;
     let (first, second) = (v.source(dest, v.vs2(), v.sew)?, v.second(dest, v.sew)?);
     let bits = v.bits();
-    v.each(|v, i| {
-        let (a, b) = (v.get_signed(first, i), v.get_second(second, v.sew, i));
-        v.set(dest, i, op(a, b, bits).cast_unsigned());
-    })
+    v.each_of_two((dest, false), (first, second), |a, b, _| op(a, b, bits))
 }
 
 /// vd[i] = op(vs2[i], second[i] mod SEW)
-fn shift(v: &mut Vector<'_, '_>, op: Op) -> Done {
+fn shift(v: &mut Vector<'_, '_>, op: impl Fn(i64, i64, u32) -> i64) -> Done {
     let dest = v.dest(v.sew)?;
     let (first, second) = (v.source(dest, v.vs2(), v.sew)?, v.second_unsigned(dest, v.sew)?);
     let bits = v.bits();
-    v.each(|v, i| {
-        let by = v.get_second(second, v.sew, i) & i64::from(bits - 1);
-        let value = op(v.get_signed(first, i), by, bits);
-        v.set(dest, i, value.cast_unsigned());
-    })
+    let mask = i64::from(bits - 1);
+    v.each_of_two((dest, false), (first, second), |a, b, _| op(a, b & mask, bits))
 }
 
 /// vd[i] = op(wide vs2[i], second[i] mod 2·SEW)
-fn narrow_shift(v: &mut Vector<'_, '_>, op: Op) -> Done {
+fn narrow_shift(v: &mut Vector<'_, '_>, op: impl Fn(i64, i64, u32) -> i64) -> Done {
     let dest = v.dest(v.sew)?;
     let first = v.source(dest, v.vs2(), v.sew + 1)?;
     let second = v.second_unsigned(dest, v.sew)?;
     v.apart(first, second)?;
     let bits = 2 * v.bits();
-    v.each(|v, i| {
-        let by = v.get_second(second, v.sew, i) & i64::from(bits - 1);
-        let value = op(v.get_signed(first, i), by, bits);
-        v.set(dest, i, value.cast_unsigned());
-    })
+    let mask = i64::from(bits - 1);
+    v.each_of_two((dest, false), (first, second), |a, b, _| op(a, b & mask, bits))
 }
 
 /// vd[i] = op(vs2[i], second[i], vd[i]), the destination of twice the width if `widening`.
@@ -186,19 +177,17 @@ fn accumulate(
 }
 
 /// vd[i] = op(vs2[i], second[i], v0.mask[i]) for all elements.
-fn with_carry(v: &mut Vector<'_, '_>, op: Accumulate) -> Done {
+fn with_carry(v: &mut Vector<'_, '_>, op: impl Fn(i64, i64, i64) -> i64) -> Done {
     let dest = v.dest(v.sew)?;
     let (first, second) = (v.group(v.vs2(), v.sew)?, v.second_or_mask()?);
-    for i in v.vstart..v.vl {
-        let (a, b) = (v.get_signed(first, i), v.get_second(second, v.sew, i));
-        let value = op(a, b, i64::from(v.bit(0, i)));
-        v.set(dest, i, value.cast_unsigned());
-    }
-    Ok(())
+    let mut carries = [0; VLENB_MAX];
+    carries.copy_from_slice(&v.cpu.state.v.0[..VLENB_MAX]);
+    let carry = |i: usize| i64::from(carries.get(i / 8).is_some_and(|b| b >> (i % 8) & 1 != 0));
+    v.each_of_two((dest, true), (first, second), |a, b, i| op(a, b, carry(i)))
 }
 
 /// vd.mask[i] = op(vs2[i], second[i], v0.mask[i] or 0, SEW) for all elements.
-fn carry_out(v: &mut Vector<'_, '_>, op: fn(i64, i64, u128, u32) -> bool) -> Done {
+fn carry_out(v: &mut Vector<'_, '_>, op: impl Fn(i64, i64, u128, u32) -> bool) -> Done {
     let dest = Group::mask(v.vd());
     let (first, second) = (v.source(dest, v.vs2(), v.sew)?, v.second(dest, v.sew)?);
     let bits = v.bits();

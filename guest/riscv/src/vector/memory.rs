@@ -3,13 +3,14 @@
 //!
 //! Elements are accessed one after the other, in order; a fault leaves its element in `vstart`.
 
-use super::{Group, Vector};
+use super::{Group, Vector, element, set_element};
 use crate::hart::Riscv;
 use crate::mmu;
 use crate::state::{VILL, VLENB_MAX};
 use crate::trap::Trap;
 use ir::MemOp;
 use isa::Cpu;
+use std::ops::Range;
 
 /// How an instruction forms addresses.
 #[derive(Clone, Copy)]
@@ -54,7 +55,11 @@ fn run(cpu: &mut Cpu<'_, Riscv>, insn: u64, base: u64, rs2: u64, loads: bool) ->
     let set = mmu::data_set(v.cpu.state);
     let mem = MEM[transfer.data.eew.clamp(0, 3) as usize];
     if let Some((at, place)) = v.run_of(&transfer) {
-        let moved = v.move_run(set, mem, at, place, loads);
+        let moved = match transfer.fields {
+            1 if v.unmasked() => v.move_run(set, mem, at, place, loads),
+            1 => v.move_active(set, mem, (at, place), loads),
+            _ => v.move_segments(set, mem, at, &transfer, loads),
+        };
         return v.end_of_run(moved, &transfer);
     }
     for i in v.vstart..transfer.count {
@@ -78,20 +83,20 @@ fn run(cpu: &mut Cpu<'_, Riscv>, insn: u64, base: u64, rs2: u64, loads: bool) ->
 }
 
 impl Vector<'_, '_> {
-    /// The address and the bytes of the registers of a transfer that has all its elements one after
-    /// the other in both.
-    fn run_of(&self, transfer: &Transfer) -> Option<(u64, std::ops::Range<usize>)> {
+    /// The address and the bytes of the registers, of the first field, of a transfer that has all its
+    /// elements one after the other in memory.
+    fn run_of(&self, transfer: &Transfer) -> Option<(u64, Range<usize>)> {
         let data = transfer.data;
-        let size = 1_u64 << data.eew.clamp(0, 3);
-        let packed = matches!(transfer.addressing, Addressing::Stride(stride) if stride == size);
-        let (first, end) = (self.vstart as u64 * size, transfer.count as u64 * size);
-        let at = self.cpu.guest.address(self.x.wrapping_add(first));
-        let len = end.checked_sub(first)?;
+        let size = 1_usize << data.eew.clamp(0, 3);
+        let step = (transfer.fields * size) as u64;
+        let packed = matches!(transfer.addressing, Addressing::Stride(stride) if stride == step);
+        let count = transfer.count.checked_sub(self.vstart)?;
+        let at = self.cpu.guest.address(self.x.wrapping_add(self.vstart as u64 * step));
         // Addresses do not wrap.
-        let last = at.checked_add(len)?;
-        let fits = packed && transfer.fields == 1 && self.unmasked();
-        let start = data.first * self.vlenb;
-        let place = start + first as usize..start + end as usize;
+        let last = at.checked_add(count as u64 * step)?;
+        let fits = packed && (transfer.fields == 1 || self.unmasked());
+        let start = data.first * self.vlenb + self.vstart * size;
+        let place = start..start + count * size;
         (fits && self.cpu.guest.address(last) == last).then_some((at, place))
     }
 
@@ -101,7 +106,7 @@ impl Vector<'_, '_> {
         set: u8,
         mem: MemOp,
         at: u64,
-        place: std::ops::Range<usize>,
+        place: Range<usize>,
         loads: bool,
     ) -> Result<(), (usize, Trap)> {
         let mut buffer = [0; MOST_BYTES];
@@ -116,6 +121,66 @@ impl Vector<'_, '_> {
         let done = loaded.as_ref().map_or_else(|(done, _)| *done, |()| bytes.len());
         self.cpu.state.v.0[place][..done].copy_from_slice(&bytes[..done]);
         loaded.map_err(fault)
+    }
+
+    /// [`Vector::move_run`] of what the mask has.
+    fn move_active(
+        &mut self,
+        set: u8,
+        mem: MemOp,
+        (at, place): (u64, Range<usize>),
+        loads: bool,
+    ) -> Result<(), (usize, Trap)> {
+        let size = mem.size() as usize;
+        let (first, count) = (self.vstart, place.len() / size);
+        let mut i = 0;
+        while i < count {
+            let off = (i..count).find(|i| !self.active(first + i)).unwrap_or(count);
+            if i < off {
+                let (from, to) = (i * size, off * size);
+                let here = place.start + from..place.start + to;
+                let moved = self.move_run(set, mem, at + from as u64, here, loads);
+                moved.map_err(|(done, trap)| (i + done, trap))?;
+            }
+            i = off + 1;
+        }
+        Ok(())
+    }
+
+    /// Moves whole segments, one after the other; on a fault, how many were before it.
+    fn move_segments(
+        &mut self,
+        set: u8,
+        mem: MemOp,
+        at: u64,
+        transfer: &Transfer,
+        loads: bool,
+    ) -> Result<(), (usize, Trap)> {
+        let (size, fields) = (mem.size() as usize, transfer.fields);
+        let count = transfer.count - self.vstart;
+        let mut buffer = [0; MOST_BYTES];
+        let Some(bytes) = buffer.get_mut(..count * fields * size) else { return Ok(()) };
+        let data = transfer.data;
+        let whole = |(done, trap)| (done / (fields * size), trap);
+        let group = |field| Group { first: data.first + field * data.count, ..data };
+        if loads {
+            let loaded = self.cpu.load_run(set, mem, at, bytes).map_err(whole);
+            let done = loaded.as_ref().map_or_else(|(done, _)| *done, |()| count);
+            for field in 0..fields {
+                for i in 0..done {
+                    let value = element(bytes, (i * fields + field) * size, data.eew);
+                    self.set(group(field), self.vstart + i, value);
+                }
+            }
+            return loaded;
+        }
+        for field in 0..fields {
+            for i in 0..count {
+                let value = self.get(group(field), self.vstart + i);
+                set_element(bytes, (i * fields + field) * size, data.eew, value);
+            }
+        }
+        self.cpu.store_run(set, mem, at, bytes).map_err(whole)
     }
 
     fn end_of_run(

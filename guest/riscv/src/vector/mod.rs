@@ -114,19 +114,14 @@ impl<'c, 'g> Vector<'c, 'g> {
 
     // Elements.
 
-    /// Bytes of element `i` of a group.
-    fn place(&self, group: Group, i: usize) -> std::ops::Range<usize> {
-        let size = 1 << group.eew;
-        let at = group.first * self.vlenb + i * size;
-        at..at + size
+    /// Where element `i` of a group begins.
+    fn place(&self, group: Group, i: usize) -> usize {
+        group.first * self.vlenb + (i << group.eew)
     }
 
     /// An element, zero-extended; 0 beyond the registers.
     fn get(&self, group: Group, i: usize) -> u64 {
-        let bytes = self.cpu.state.v.0.get(self.place(group, i)).unwrap_or_default();
-        let mut value = [0; 8];
-        value[..bytes.len()].copy_from_slice(bytes);
-        u64::from_le_bytes(value)
+        element(&self.cpu.state.v.0, self.place(group, i), group.eew)
     }
 
     /// An element, sign-extended.
@@ -136,11 +131,69 @@ impl<'c, 'g> Vector<'c, 'g> {
 
     /// Assigns an element the low bits of a value.
     fn set(&mut self, group: Group, i: usize, value: u64) {
-        let place = self.place(group, i);
-        let size = place.len();
-        if let Some(bytes) = self.cpu.state.v.0.get_mut(place) {
-            bytes.copy_from_slice(&value.to_le_bytes()[..size]);
+        let at = self.place(group, i);
+        set_element(&mut self.cpu.state.v.0, at, group.eew, value);
+    }
+
+    /// Elements from `at` on, sign-extended.
+    fn read(&self, group: Group, at: usize, to: &mut [i64]) {
+        let place = self.place(group, at);
+        let bytes = self.cpu.state.v.0.get(place..).unwrap_or_default();
+        match group.eew {
+            0 => to.iter_mut().zip(bytes).for_each(|(to, from)| *to = i64::from(*from as i8)),
+            1 => fill(to, bytes, |from| i64::from(i16::from_le_bytes(from))),
+            2 => fill(to, bytes, |from| i64::from(i32::from_le_bytes(from))),
+            _ => fill(to, bytes, i64::from_le_bytes),
         }
+    }
+
+    /// Assigns elements from `at` on the low bits of values.
+    fn write(&mut self, group: Group, at: usize, from: &[i64]) {
+        let place = self.place(group, at);
+        let bytes = self.cpu.state.v.0.get_mut(place..).unwrap_or_default();
+        match group.eew {
+            0 => bytes.iter_mut().zip(from).for_each(|(to, from)| *to = *from as u8),
+            1 => spill(bytes, from, |from| (from as u16).to_le_bytes()),
+            2 => spill(bytes, from, |from| (from as u32).to_le_bytes()),
+            _ => spill(bytes, from, i64::to_le_bytes),
+        }
+    }
+
+    /// vd[i] = op(vs2[i], second[i], i) for the active elements from `vstart` on, or for `all` of them;
+    /// values are sign-extended. Some elements at a time are read before their results are written, which
+    /// all overlaps that are allowed bear.
+    fn each_of_two(
+        &mut self,
+        (dest, all): (Group, bool),
+        (first, second): (Group, Second),
+        mut op: impl FnMut(i64, i64, usize) -> i64,
+    ) -> Done {
+        const SOME: usize = 64;
+        let all = all || self.unmasked();
+        let mut at = self.vstart;
+        while at < self.vl {
+            let len = SOME.min(self.vl - at);
+            let (mut a, mut b) = ([0; SOME], [0; SOME]);
+            self.read(first, at, &mut a[..len]);
+            match second {
+                Second::Group(group) => self.read(group, at, &mut b[..len]),
+                Second::Value(value) => b = [sign_extend(value, self.sew); SOME],
+            }
+            if all {
+                for (i, (a, b)) in a.iter_mut().zip(b).take(len).enumerate() {
+                    *a = op(*a, b, at + i);
+                }
+                self.write(dest, at, &a[..len]);
+            } else {
+                for (i, (a, b)) in a.into_iter().zip(b).take(len).enumerate() {
+                    if self.bit(0, at + i) {
+                        self.set(dest, at + i, op(a, b, at + i).cast_unsigned());
+                    }
+                }
+            }
+            at += len;
+        }
+        Ok(())
     }
 
     /// Element `i` of the second source in width `eew`, sign-extended.
@@ -183,6 +236,46 @@ impl<'c, 'g> Vector<'c, 'g> {
     fn must_start(&self) -> Done {
         self.require(self.vstart == 0)
     }
+}
+
+/// The element at a place, zero-extended.
+fn element(bytes: &[u8], at: usize, eew: i32) -> u64 {
+    match eew {
+        0 => u64::from(u8::from_le_bytes(chunk(bytes, at))),
+        1 => u64::from(u16::from_le_bytes(chunk(bytes, at))),
+        2 => u64::from(u32::from_le_bytes(chunk(bytes, at))),
+        _ => u64::from_le_bytes(chunk(bytes, at)),
+    }
+}
+
+/// Assigns the element at a place the low bits of a value.
+fn set_element(bytes: &mut [u8], at: usize, eew: i32, value: u64) {
+    let bytes = bytes.get_mut(at..).unwrap_or_default();
+    match eew {
+        0 => set_chunk(bytes, [value as u8]),
+        1 => set_chunk(bytes, (value as u16).to_le_bytes()),
+        2 => set_chunk(bytes, (value as u32).to_le_bytes()),
+        _ => set_chunk(bytes, value.to_le_bytes()),
+    }
+}
+
+/// The bytes of an element; zeros beyond the registers.
+fn chunk<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes.get(at..).and_then(|bytes| bytes.first_chunk()).copied().unwrap_or([0; N])
+}
+
+fn set_chunk<const N: usize>(bytes: &mut [u8], value: [u8; N]) {
+    if let Some(place) = bytes.first_chunk_mut() {
+        *place = value;
+    }
+}
+
+fn fill<const N: usize>(to: &mut [i64], bytes: &[u8], value: impl Fn([u8; N]) -> i64) {
+    to.iter_mut().zip(bytes.as_chunks().0).for_each(|(to, from)| *to = value(*from));
+}
+
+fn spill<const N: usize>(bytes: &mut [u8], from: &[i64], value: impl Fn(i64) -> [u8; N]) {
+    bytes.as_chunks_mut().0.iter_mut().zip(from).for_each(|(to, from)| *to = value(*from));
 }
 
 fn sign_extend(value: u64, eew: i32) -> i64 {

@@ -37,18 +37,32 @@ fn gather(v: &mut Vector<'_, '_>, index_eew: i32) -> Done {
     } else {
         None
     };
-    let fixed = distance(v);
-    v.each(|v, i| {
-        let index = indices.map_or(fixed, |group| v.get(group, i));
-        let value = if index < vlmax { v.get(source, index as usize) } else { 0 };
-        v.set(dest, i, value);
-    })
+    let at = |v: &Vector<'_, '_>, index| {
+        if index < vlmax { v.get(source, index as usize) } else { 0 }
+    };
+    match indices {
+        Some(indices) => v.each(|v, i| {
+            let value = at(v, v.get(indices, i));
+            v.set(dest, i, value);
+        }),
+        None => {
+            let value = Second::Value(at(v, distance(v)));
+            v.each_of_two((dest, false), (dest, value), |_, value, _| value)
+        }
+    }
 }
 
 /// vd[i + distance] = vs2[i]
 fn slide_up(v: &mut Vector<'_, '_>) -> Done {
     let (dest, source) = apart(v)?;
     let by = distance(v);
+    if v.unmasked() {
+        let first = v.vl.min(usize::try_from(by).unwrap_or(v.vl)).max(v.vstart);
+        let (from, to) = (v.place(source, first.saturating_sub(by as usize)), v.place(dest, first));
+        let len = v.vl.saturating_sub(first) << dest.eew;
+        v.cpu.state.v.0.copy_within(from..from + len, to);
+        return Ok(());
+    }
     v.each(|v, i| {
         if let Some(from) = (i as u64).checked_sub(by) {
             let value = v.get(source, from as usize);
