@@ -95,7 +95,7 @@ isa::helpers! { X86;
     DotProduct "dot_product" simd::dot_product, float: true;
     /// `pcmpestri` and its like (what it names, lengths, whether to make a mask).
     CompareStrings "compare_strings" simd::compare_strings, quiet: true;
-    /// `vmaskmov` and its like (what it names, address, how).
+    /// `vmaskmov` and its like, from memory (what it names, address, size of lanes).
     MaskedMove "masked_move" simd::masked_move;
     /// `maskmovdqu` and its like (where data and mask are, address, bytes).
     MaskedBytes "masked_bytes" simd::masked_bytes;

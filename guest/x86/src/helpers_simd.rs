@@ -195,41 +195,23 @@ pub fn compare_strings(cpu: &mut Cpu<'_, X86>, [named, explicit, to_mask]: [u64;
     Ok(u64::from(found.index) | u64::from(found.flags) << 32)
 }
 
-/// VMASKMOV and VPMASKMOV: lanes whose mask is negative, from memory or to it (what it names: data, mask;
-/// address; size of lanes, and 16 for a store).
-pub fn masked_move(cpu: &mut Cpu<'_, X86>, [packed, address, how]: [u64; 3]) -> Result64 {
+/// VMASKMOV and VPMASKMOV from memory: lanes whose mask is negative (what it names: destination, mask; address;
+/// size of lanes).
+pub fn masked_move(cpu: &mut Cpu<'_, X86>, [packed, address, size]: [u64; 3]) -> Result64 {
     let named = Named::new(packed);
-    let (size, store) = ((how & 15) as usize, how & 16 != 0);
+    let size = (size as usize).clamp(4, 8);
     let set = mmu(cpu.state);
     let mem = if size == 8 { MemOp::U64 } else { MemOp::U32 };
-    let lanes = 16 * named.parts / size;
-    let chosen = |cpu: &Cpu<'_, X86>, n: usize| {
-        cpu.state.vectors.0[named.a + (n + 1) * size - 1] & 0x80 != 0
-    };
-    let at = |n: usize| address.wrapping_add((n * size) as u64);
     let mut value = [0; 32];
-    for n in 0..lanes {
-        if chosen(cpu, n) {
-            if store {
-                cpu.probe(set, Access::Store, at(n), size as u32)?;
-            } else {
-                let lane = cpu.load(set, mem, at(n))?;
-                value[n * size..(n + 1) * size].copy_from_slice(&lane.to_le_bytes()[..size]);
-            }
+    for n in 0..16 * named.parts / size {
+        if cpu.state.vectors.0[named.a + (n + 1) * size - 1] & 0x80 != 0 {
+            let lane = cpu.load(set, mem, address.wrapping_add((n * size) as u64))?;
+            value[n * size..(n + 1) * size].copy_from_slice(&lane.to_le_bytes()[..size]);
         }
     }
-    if !store {
-        let end = named.to + 16 * named.parts;
-        cpu.state.vectors.0[named.to..end].copy_from_slice(&value[..16 * named.parts]);
-        named.finish(cpu);
-        return Ok(0);
-    }
-    for n in 0..lanes {
-        if chosen(cpu, n) {
-            let lane = lane_at(cpu, named.to + n * size, size);
-            cpu.store(set, mem, at(n), lane)?;
-        }
-    }
+    let end = named.to + 16 * named.parts;
+    cpu.state.vectors.0[named.to..end].copy_from_slice(&value[..16 * named.parts]);
+    named.finish(cpu);
     Ok(0)
 }
 

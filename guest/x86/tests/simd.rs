@@ -182,8 +182,13 @@ fn without_estimates(outcome: &Outcome) -> Outcome {
     outcome
 }
 
+/// Cases of each entry.
+fn runs() -> usize {
+    std::env::var("TINAMOU_INSN_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(6)
+}
+
 fn compare(width: Width, seed: u64) {
-    let runs = std::env::var("TINAMOU_INSN_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
+    let runs = runs();
     let mut random = Random::new(seed);
     let base = start(width);
     let mut cases = Vec::new();
@@ -299,6 +304,38 @@ fn a_register_too_many_is_undefined() {
             let (expected, found) = (native.run(&case), engine.run(&case));
             assert_eq!((expected.trap, found.trap), (6, 6), "{entry:?}");
             assert!(differences(&expected, &found, 0).is_empty(), "{entry:?}");
+        }
+    });
+}
+
+/// EVEX says much beside the instruction: whatever bits it has, they mean what they mean to this processor, or
+/// are undefined.
+#[test]
+fn any_bits_of_evex_mean_what_they_mean_to_this_processor() {
+    with_stack(|| {
+        let mut random = Random::new(16);
+        let base = start(Width::W64);
+        let (mut native, mut engine) = (Native::start(), Engine::new(false));
+        let wide = |entry: &&Entry| entry.map >= 7 && concerns(entry) && !is_estimate(entry);
+        for entry in ENTRIES.iter().filter(wide) {
+            for _ in 0..runs() {
+                let Some((mut code, insn)) = encode(&mut random, entry, Width::W64) else {
+                    continue;
+                };
+                let at = code.iter().position(|byte| *byte == 0x62).expect("EVEX");
+                match random.below(4) {
+                    // R, X, B, R'; vvvv; z, L'L, b, V', aaa.
+                    0 => code[at + 1] ^= 0x10 << random.below(4),
+                    1 => code[at + 2] ^= 8 << random.below(4),
+                    _ => code[at + 3] ^= 1 << random.below(8),
+                }
+                let (state, data) = (state(&mut random, &base, false), data(&mut random, false));
+                // Room for a longer displacement, as of another base register.
+                code.extend([0xf4; 8]);
+                let case = Case { width: Width::W64, state, code, data };
+                let different = differences(&native.run(&case), &engine.run(&case), 0);
+                assert!(different.is_empty(), "{}{insn:?}\n{different}", listing(&case));
+            }
         }
     });
 }

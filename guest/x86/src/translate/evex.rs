@@ -7,7 +7,7 @@
 
 use super::evex_pieces::is_pieced;
 use super::simd::{float_type, typed, vector_at};
-use super::{PAGE, Translator};
+use super::{PAGE, Translator, unsigned};
 use crate::decode::{self, Attr, Encoding, Insn, Kind, Op, Operand as Spec, Ty};
 use crate::helpers::{HelperIndex, LeafIndex};
 use crate::model::Feature;
@@ -151,7 +151,7 @@ impl Translator<'_, '_> {
     }
 
     /// The linear address of the memory operand as one value.
-    fn whole_address(&mut self, i: &Insn, size: u8) -> Operand {
+    pub(crate) fn whole_address(&mut self, i: &Insn, size: u8) -> Operand {
         let (base, offset) = self.address(i, size);
         let offset = self.imm(offset);
         self.b.add(base, offset)
@@ -220,13 +220,9 @@ impl Translator<'_, '_> {
             | u64::from(aligned) << 18;
         let past = self.b.label();
         if !part && !expands && !aligned {
-            // From where the first lane is wanted, all may be read that is in its page.
             let slow = self.b.label();
             let (address, bits) = self.masked_place(i, size);
-            let (one, zero) = (self.b.imm(1), self.b.imm(0));
-            let first = self.b.and(bits, one);
-            self.b.branch_if(Cond::Eq, first, zero, slow);
-            self.unless_within_page(address, size, slow);
+            self.unless_all_readable((address, bits), (size, each), slow);
             self.read_to_spare(address, 0, size);
             self.b.branch(past);
             self.b.place(slow);
@@ -235,6 +231,23 @@ impl Translator<'_, '_> {
         let how = self.b.imm(how);
         self.call_effect(HelperIndex::MaskedRead, &[address, bits, how]);
         self.b.place(past);
+    }
+
+    /// Branches unless the lanes whose bits are set, some of them, are in one page, and takes the fault of the
+    /// first: where one lane can be read, all can.
+    pub(crate) fn unless_all_readable(
+        &mut self,
+        (address, bits): (Operand, Operand),
+        (size, element): (u8, u8),
+        label: Label,
+    ) {
+        let zero = self.b.imm(0);
+        self.b.branch_if(Cond::Eq, bits, zero, label);
+        self.unless_within_page(address, size, label);
+        let (first, shift) = (self.b.ctz(bits), self.b.imm(element.trailing_zeros().into()));
+        let first = self.b.shl(first, shift);
+        let first = self.b.add(address, first);
+        self.b.load(unsigned(element), first, 0);
     }
 
     /// Branches if an access crosses into another page.
@@ -459,30 +472,64 @@ impl Translator<'_, '_> {
             self.b.vput(*ty, at, *value);
         }
         let lanes = Self::mask_lanes(i);
-        let aligned = i.entry.op == Op::MovapsTo;
-        let past = self.b.label();
+        let (element, mask) = (size / lanes, Self::opmask_register(i.mask));
         if i.entry.has(Attr::Whole) {
-            let (address, _) = self.masked_place(i, size);
-            let size = self.b.imm(size.into());
-            self.call_effect(HelperIndex::ProbeStore, &[address, size]);
-        } else if !aligned && step >= 16 {
-            // All of it, within a page.
-            let slow = self.b.label();
+            let address = self.whole_address(i, size);
+            let bytes = self.b.imm(size.into());
+            self.call_effect(HelperIndex::ProbeStore, &[address, bytes]);
+        }
+        if i.entry.op == Op::MovapsTo {
             let (address, bits) = self.masked_place(i, size);
+            return self.masked_write(address, bits, u64::from(size) << 8 | u64::from(element));
+        }
+        self.write_lanes(i, mask, (lanes, element));
+    }
+
+    /// Writes the lanes whose bits are set in a register, from where helpers put them.
+    pub(crate) fn write_lanes(&mut self, i: &Insn, mask: GuestReg, (lanes, element): (u8, u8)) {
+        let size = lanes * element;
+        let place = |t: &mut Self| {
+            let (bits, low) = (t.b.reg(mask), t.low_ones(lanes.into()));
+            (t.whole_address(i, size), t.b.and(bits, low))
+        };
+        let (slow, past) = (self.b.label(), self.b.label());
+        let (address, bits) = place(self);
+        self.unless_within_page(address, size, slow);
+        if size >= 16 {
+            // All of it.
+            let some = self.b.label();
             let all = self.low_ones(lanes.into());
-            self.b.branch_if(Cond::Ne, bits, all, slow);
-            self.unless_within_page(address, size, slow);
-            for (piece, (_, ty, _)) in wide.results.iter().enumerate() {
-                let from = u32::from(step) * piece as u32;
-                let value = self.b.vget(*ty, SPARE_AT as u32 + from);
-                self.store_bytes(step, (address, from.into()), (*ty, value), false);
+            self.b.branch_if(Cond::Ne, bits, all, some);
+            for from in (0..size).step_by(32) {
+                let ty = if size >= 32 { Type::V256 } else { Type::V128 };
+                let value = self.b.vget(ty, SPARE_AT as u32 + u32::from(from));
+                self.store_bytes(size.min(32), (address, from.into()), (ty, value), false);
             }
             self.b.branch(past);
-            self.b.place(slow);
+            self.b.place(some);
         }
-        let (address, bits) = self.masked_place(i, size);
-        let how = if aligned { u64::from(size) << 8 } else { 0 };
-        self.masked_write(address, bits, how | u64::from(size / lanes));
+        if lanes <= 16 {
+            // Within a page a fault is the first lane's.
+            for n in 0..lanes {
+                let skip = self.b.label();
+                let (bits, one) = (self.b.reg(mask), self.b.imm(1 << n));
+                let (bit, zero) = (self.b.and(bits, one), self.b.imm(0));
+                self.b.branch_if(Cond::Eq, bit, zero, skip);
+                let at = n * element;
+                let value = self.b.vget(Type::V128, SPARE_AT as u32 + u32::from(at & !15));
+                let lane = u16::from((at & 15) / element);
+                let value = self.b.vextract(Type::V128, lane_of(element), lane, value);
+                let (base, offset) = self.address(i, size);
+                self.b.store(unsigned(element), base, offset + i64::from(at), value);
+                self.b.place(skip);
+            }
+            self.b.branch(past);
+        } else {
+            self.b.branch(slow);
+        }
+        self.b.place(slow);
+        let (address, bits) = place(self);
+        self.masked_write(address, bits, element.into());
         self.b.place(past);
     }
 
@@ -578,8 +625,8 @@ impl Translator<'_, '_> {
         } else if to_bits {
             self.keep(Self::opmask_register(i.reg), bits);
         } else if stores {
-            let address = self.whole_address(i, Self::size(i, 0));
-            self.masked_write(address, bits, i.element().into());
+            self.b.set_reg(Self::scratch(0), bits);
+            self.write_lanes(i, Self::scratch(0), (lanes, i.element()));
         }
     }
 

@@ -1,13 +1,14 @@
 //! Instructions on vectors that helpers execute: `spec/simd_rare.map`.
 
 use super::Translator;
+use super::evex::lane_of;
 use super::simd::vector_at;
 use crate::decode::traits::SimdRare;
 use crate::decode::{Insn, Kind, Operand as Spec};
 use crate::helpers::HelperIndex;
 use crate::simd::rare;
 use crate::state::{SPARE_AT, X87_AT, gpr};
-use ir::Operand;
+use ir::{OpKind, Operand};
 
 /// As the number of a register: what was read from memory.
 const FROM_MEMORY: u8 = 255;
@@ -70,11 +71,11 @@ impl SimdRare for Translator<'_, '_> {
     }
 
     fn vmaskmov(&mut self, i: &Insn) {
-        self.masked(i, i.vvvv, 0);
+        self.masked(i, i.vvvv, false);
     }
 
     fn vmaskmov_to(&mut self, i: &Insn) {
-        self.masked(i, i.vvvv, 16);
+        self.masked(i, i.vvvv, true);
     }
 
     fn gather(&mut self, i: &Insn) {
@@ -133,23 +134,44 @@ impl Translator<'_, '_> {
         self.packed_names([numbers[0], numbers[1], numbers[2], parts, vex, i.byte()])
     }
 
-    fn masked(&mut self, i: &Insn, mask: u8, store: u64) {
+    fn masked(&mut self, i: &Insn, mask: u8, stores: bool) {
         if !self.vectors_enabled(i) {
             return;
         }
-        let size = match i.opcode {
+        let size: u8 = match i.opcode {
             0x2c | 0x2e => 4,
             0x2d | 0x2f => 8,
             _ if i.w => 8,
             _ => 4,
         };
-        let parts = (Self::vector_type(i).bytes() / 16) as u8;
-        let named = self.names(i.reg, mask, 0, parts, 0);
-        let (base, offset) = self.address(i, i.vl);
-        let offset = self.imm(offset);
-        let address = self.b.add(base, offset);
-        let how = self.b.imm(size | store);
+        let ty = Self::vector_type(i);
+        let (lane, lanes) = (lane_of(size), i.vl / size);
+        if stores {
+            let (data, mask) =
+                (self.b.vget(ty, vector_at(i.reg)), self.b.vget(ty, vector_at(mask)));
+            self.b.vput(ty, SPARE_AT as u32, data);
+            let bits = self.b.vector1(OpKind::VToBits, ty, lane, mask);
+            self.b.set_reg(Self::scratch(0), bits);
+            return self.write_lanes(i, Self::scratch(0), (lanes, size));
+        }
+        let (slow, past) = (self.b.label(), self.b.label());
+        let chosen = self.b.vget(ty, vector_at(mask));
+        let bits = self.b.vector1(OpKind::VToBits, ty, lane, chosen);
+        self.b.set_reg(Self::scratch(0), bits);
+        let place = (self.whole_address(i, i.vl), self.b.reg(Self::scratch(0)));
+        self.unless_all_readable(place, (i.vl, size), slow);
+        let value = self.vector_at_address(i.vl, (place.0, 0), false);
+        let chosen = self.b.vget(ty, vector_at(mask));
+        let chosen = self.negative(ty, lane, chosen);
+        let value = self.b.vlogic(OpKind::VAnd, ty, value, chosen);
+        self.put_whole(i.reg, ty, value);
+        self.b.branch(past);
+        self.b.place(slow);
+        let named = self.names(i.reg, mask, 0, i.vl / 16, 0);
+        let address = self.whole_address(i, i.vl);
+        let how = self.b.imm(size.into());
         self.call_effect(HelperIndex::MaskedMove, &[named, address, how]);
+        self.b.place(past);
     }
 
     /// Where DS:rDI leads.

@@ -78,6 +78,13 @@ static CALLS: &[Entry] = &[
     Entry { name: "sigreturn", shape: "", run: Own(sigreturn) },
 ];
 
+/// Features that Linux calls by other names than `-cpu`, beside `_` for other signs.
+const KERNEL_NAMES: &[(&str, &str)] = &[
+    ("avx512vbmi2", "avx512_vbmi2"),
+    ("avx512vnni", "avx512_vnni"),
+    ("avx512bitalg", "avx512_bitalg"),
+];
+
 fn models() -> String {
     let mut text = String::from("Available CPUs:\n");
     for model in model::MODELS {
@@ -138,7 +145,10 @@ impl Machine for Processors {
         let flags: Vec<&str> = model::FEATURES
             .iter()
             .filter(|row| config.features.has(row.feature))
-            .map(|row| row.name)
+            .map(|row| {
+                let known = KERNEL_NAMES.iter().find(|(name, _)| *name == row.name);
+                known.map_or(row.name, |(_, name)| *name)
+            })
             .collect();
         let flags = flags.join(" ").replace(['.', '-'], "_");
         let one = |n| {
