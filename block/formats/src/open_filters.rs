@@ -269,6 +269,15 @@ fn copy_before_write(
 fn dirty_ranges(opener: &Opener<'_>, node: &str, name: &str) -> Result<Vec<(u64, u64)>, OpenError> {
     let none = || OpenError::Option(format!("Node '{node}' not found"));
     let member = opener.graph.named(node).ok_or_else(none)?;
+    let (mut runs, mut at) = (Vec::new(), 0);
+    if let Some(bitmap) = member.bitmap(name) {
+        let bits = bitmap.bits();
+        while let Some((start, len)) = bits.next_run(at) {
+            runs.push((start, len));
+            at = start.saturating_add(len);
+        }
+        return Ok(runs);
+    }
     let none = || OpenError::Option(format!("Dirty bitmap '{name}' not found"));
     let holder = member.node();
     let image = holder.image().and_then(|image| image.bitmaps()).ok_or_else(none)?;
@@ -276,7 +285,6 @@ fn dirty_ranges(opener: &Opener<'_>, node: &str, name: &str) -> Result<Vec<(u64,
         std::io::ErrorKind::NotFound => none(),
         _ => OpenError::Option(graph::host_text(&e)),
     };
-    let (mut runs, mut at) = (Vec::new(), 0);
     while let Some((start, len)) = image.next_dirty(name, at).map_err(failed)? {
         runs.push((start, len));
         at = start.saturating_add(len);

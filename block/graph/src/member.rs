@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::hooks::{Change, ChangeKind, Hook, Hooks};
 use crate::policy::{Discards, Governed, Policy};
-use crate::{DiskOptions, Edge, Node, NodeKind, OpenError, Permissions, Recipe, WriteThreshold};
+use crate::{
+    DirtyHook, DiskOptions, Edge, Node, NodeKind, OpenError, Permissions, Recipe, WriteThreshold,
+};
 
 /// A node with everything that all its users share.
 pub struct Member {
@@ -35,6 +37,8 @@ pub(crate) struct Links {
     pub threshold: Option<Arc<WriteThreshold>>,
     /// How the node was opened.
     pub recipe: Option<Arc<dyn Recipe>>,
+    /// Dirty bitmaps in memory that have names.
+    pub bitmaps: Vec<(String, Weak<DirtyHook>)>,
     /// What the node was told that its users do and allow.
     pub granted: Option<Permissions>,
 }
@@ -200,6 +204,22 @@ impl Member {
     pub fn users(&self) -> Permissions {
         let parents = self.parents();
         parents.iter().fold(Permissions::UNUSED, |all, edge| all.joined(edge.permissions()))
+    }
+
+    /// Gives a bitmap that follows the node a name, by which nodes find it when they are opened. It is
+    /// there as long as somebody has it.
+    pub fn name_bitmap(&self, name: &str, bitmap: &Arc<DirtyHook>) {
+        let mut links = self.links();
+        links.bitmaps.retain(|(_, bitmap)| bitmap.strong_count() > 0);
+        links.bitmaps.push((name.to_owned(), Arc::downgrade(bitmap)));
+    }
+
+    /// The bitmap of that name, if there is one in memory.
+    pub fn bitmap(&self, name: &str) -> Option<Arc<DirtyHook>> {
+        let links = self.links();
+        // The newest: an older one of that name may be about to go.
+        let mut named = links.bitmaps.iter().rev().filter(|(known, _)| known == name);
+        named.find_map(|(_, bitmap)| bitmap.upgrade())
     }
 
     /// Forgets the content of a range, as a change that every hook sees but for `own`, whose doing it is.

@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     ("a_bitmap_is_told", bitmap),
     ("exports_come_by_options", by_options),
     ("a_node_is_a_file", mounted),
+    ("what_a_bitmap_marks_is_kept_as_it_was", kept_by_bitmap),
     ("two_daemons_have_an_image_in_turn", in_turn),
     ("a_quorum_tells_and_gets_other_children", quorum),
     ("clients_feel_what_a_node_does_with_zeroes_and_discards", blanks),
@@ -48,6 +49,61 @@ fn peers_read_and_write() {
         must(Whose::Peer, "qemu-img", &["compare", "disk.qcow2", "copy"], &within);
         must(Whose::Peer, "qemu-io", &["-c", "read -P 7 1M 100k", "disk.qcow2"], &within);
     }
+}
+
+/// What `copy-before-write` with a bitmap gives and what it refuses, and what it is told of bitmaps.
+fn kept_by_bitmap() {
+    let [theirs, ours] = [Whose::Peer, Whose::Ours].map(|whose| {
+        let within = made(&format!("kept-{whose:?}"));
+        must(Whose::Peer, "qemu-io", &["-c", "write -P 1 0 8M", "disk.qcow2"], &within);
+        must(Whose::Peer, "qemu-img", &["create", "-q", "-f", "qcow2", "copy", "8M"], &within);
+        let daemon = Daemon::start(whose, &["--nbd-server", "addr.type=unix,addr.path=nbd"], &within);
+        let mut client = daemon.client();
+        for (node, name) in [("disk", "disk.qcow2"), ("copy", "copy")] {
+            let file = json!({"driver": "file", "filename": name});
+            let node = json!({"driver": "qcow2", "node-name": node, "file": file});
+            client.call("blockdev-add", node);
+        }
+        let io = |export: &str, command: &str| {
+            let uri = format!("nbd+unix:///{export}?socket=nbd");
+            let mode = if command.starts_with("read") { "-r" } else { "-n" };
+            let args = [mode, "-f", "raw", "-c", command, &uri];
+            tool(Whose::Peer, "qemu-io", &args, &within).output().unwrap().status.success()
+        };
+        let export = |node: &str, writable: bool| {
+            json!({"type": "nbd", "id": node, "node-name": node, "writable": writable})
+        };
+        client.call("block-dirty-bitmap-add", json!({"node": "disk", "name": "b"}));
+        client.call("block-export-add", export("disk", true));
+        assert!(io("disk", "write -P 2 1M 1M"));
+        client.call("block-export-del", json!({"id": "disk"}));
+        let above = |node: &str, name: &str| {
+            json!({
+                "driver": "copy-before-write", "node-name": "above", "file": "disk",
+                "target": "copy", "bitmap": {"node": node, "name": name}
+            })
+        };
+        let said = [("disk", "x"), ("nobody", "b")].map(|(node, name)| {
+            client.fails("blockdev-add", above(node, name))
+        });
+        client.call("blockdev-add", above("disk", "b"));
+        let before = json!({"driver": "snapshot-access", "node-name": "before", "file": "above"});
+        client.call("blockdev-add", before);
+        client.call("block-export-add", export("above", true));
+        client.call("block-export-add", export("before", false));
+        assert!(io("above", "write -P 3 0 4M"));
+        let done = [
+            io("before", "read -P 2 1M 1M"),
+            io("before", "read 0 1M"),
+            io("before", "read 2M 64k"),
+            io("above", "read -P 3 0 4M"),
+        ];
+        client.call("quit", json!({}));
+        assert!(daemon.ended().success());
+        (said, done)
+    });
+    assert_eq!(ours, theirs);
+    assert!(ours.1[0] && !ours.1[1]);
 }
 
 /// One image, two daemons, each of which writes it while the other has its node inactive; each reads what

@@ -196,6 +196,7 @@ impl Bitmaps {
         hook.enable(!new.disabled);
         let kept = Kept { name: new.name.clone(), granularity, hook: Arc::clone(&hook) };
         self.of(&member, |node| node.kept.push(kept));
+        member.name_bitmap(&new.name, &hook);
         self.graph.add_hook(&member, hook);
         Ok(())
     }
