@@ -308,6 +308,40 @@ fn a_register_too_many_is_undefined() {
     });
 }
 
+/// Estimates have the precision that the manual promises: each lane within 2⁻¹⁴ of this processor's.
+#[test]
+fn estimates_of_14_bits_are_close_to_this_processors() {
+    with_stack(|| {
+        let mut random = Random::new(17);
+        let base = start(Width::W64);
+        let (mut native, mut engine) = (Native::start(), Engine::new(false));
+        let estimates = |entry: &&Entry| {
+            let name = entry.mnemonic;
+            (name == "vrcp14ps" || name == "vrsqrt14ps") && concerns(entry)
+        };
+        for entry in ENTRIES.iter().filter(estimates) {
+            for _ in 0..20 * runs() {
+                let Some(insn) = encode(&mut random, entry, Width::W64) else { continue };
+                let code = join(&mut random, &[insn]);
+                let (mut state, data) =
+                    (state(&mut random, &base, false), data(&mut random, false));
+                state.mxcsr = 0x1f80;
+                let case = Case { width: Width::W64, state, code, data };
+                let (expected, found) = (native.run(&case), engine.run(&case));
+                let lanes = |outcome: &Outcome| -> Vec<f32> {
+                    let bytes = outcome.vectors.0[..X87_AT].chunks_exact(4);
+                    bytes.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+                };
+                for (a, b) in lanes(&expected).into_iter().zip(lanes(&found)) {
+                    let near = (a - b).abs() <= a.abs() / 8192.0;
+                    let same = a.to_bits() == b.to_bits();
+                    assert!(same || near, "{}{a:e}, found {b:e}", listing(&case));
+                }
+            }
+        }
+    });
+}
+
 /// EVEX says much beside the instruction: whatever bits it has, they mean what they mean to this processor, or
 /// are undefined.
 #[test]

@@ -1,10 +1,10 @@
 //! Floating-point instructions of AVX-512 that are called.
 //!
-//! Reciprocals and reciprocal roots are exact to the last bit but one of binary32; processors may differ
-//! within the 14 bits that they promise.
+//! Reciprocals and reciprocal roots have 18 bits; processors differ from them, and from each other, beyond the
+//! 14 bits that they promise.
 
 use super::wide::{Bytes, Sources, lane, set_lane};
-use softfloat::{BF16, Env, F16, F32, F64, F128, Flags, Float, Inexact, Rounding};
+use softfloat::{BF16, Env, F16, F32, F64, F128, Flags, Float, FlushToZero, Inexact, Rounding};
 
 /// One lane of each source and what else decides.
 #[derive(Clone, Copy, Debug)]
@@ -135,7 +135,7 @@ fn from_half(env: &mut Env, half: u64) -> u64 {
 }
 
 fn to_half(env: &mut Env, value: u64, imm: u8) -> u64 {
-    let mut own = Env { flush_to_zero: softfloat::FlushToZero::Off, ..env.clone() };
+    let mut own = Env { flush_to_zero: FlushToZero::Off, ..env.clone() };
     own.rounding = immediate_rounding(imm).unwrap_or(env.rounding);
     let half = F32::convert::<F16>(&mut own, value as u32);
     env.flags |= own.flags;
@@ -500,8 +500,15 @@ pub(crate) fn reciprocal<F: Float>(env: &mut Env, l: Lanes) -> u64 {
         return l.b | 1 << (F::PRECISION - 2);
     }
     let value = flushed::<F>(env, l.b);
-    let one = join::<F>(false, F::BIAS, 0);
-    estimate::<F>(env, |own| F::div(own, bits::<F>(one), bits::<F>(value)))
+    let sign = sign_of::<F>(value);
+    if is_zero::<F>(value) {
+        return infinity::<F>(sign);
+    }
+    if is_infinite::<F>(value) {
+        return join::<F>(sign, 0, 0);
+    }
+    let (exponent, significand) = leading::<F>(value);
+    estimate::<F>(env, sign, -exponent, (1 << 40) / significand)
 }
 
 /// VRSQRT14.
@@ -510,25 +517,51 @@ pub(crate) fn reciprocal_root<F: Float>(env: &mut Env, l: Lanes) -> u64 {
         return l.b | 1 << (F::PRECISION - 2);
     }
     let value = flushed::<F>(env, l.b);
-    let one = join::<F>(false, F::BIAS, 0);
-    estimate::<F>(env, |own| {
-        let root = F::sqrt(own, bits::<F>(value));
-        F::div(own, bits::<F>(one), root)
-    })
+    if is_zero::<F>(value) {
+        return infinity::<F>(sign_of::<F>(value));
+    }
+    if sign_of::<F>(value) {
+        return indefinite::<F>();
+    }
+    if is_infinite::<F>(value) {
+        return 0;
+    }
+    let (exponent, significand) = leading::<F>(value);
+    let odd = exponent.rem_euclid(2);
+    let square = (1 << 60) / (significand << odd);
+    estimate::<F>(env, false, -((exponent - odd) / 2), square.isqrt())
 }
 
-/// To nearest, without flags.
-fn estimate<F: Float>(env: &Env, op: impl FnOnce(&mut Env) -> F::Bits) -> u64 {
-    let mut own = Env::x86_sse(Rounding::NearestEven);
-    own.flush_to_zero = env.flush_to_zero;
-    number::<F>(op(&mut own))
+/// The exponent of a number, and its first bits: from 2²⁰ on.
+fn leading<F: Float>(value: u64) -> (i32, u64) {
+    let (exponent, fraction) = normalised::<F>(value);
+    (exponent, 1 << 20 | fraction >> (F::PRECISION - 1).saturating_sub(20))
+}
+
+/// A number of 2²⁰ at most and more than 2¹⁹, as a significand, times a power of two.
+fn estimate<F: Float>(env: &Env, sign: bool, exponent: i32, significand: u64) -> u64 {
+    let (exponent, significand) = match significand >> 20 {
+        0 => (exponent - 1, significand << 1),
+        _ => (exponent, significand),
+    };
+    let field = exponent + F::BIAS;
+    let fraction = (significand & ((1 << 20) - 1)) << (F::PRECISION - 1 - 20);
+    match field {
+        _ if field >= F::EXP_MAX => infinity::<F>(sign),
+        1.. => join::<F>(sign, field, fraction),
+        _ if env.flush_to_zero != FlushToZero::Off => join::<F>(sign, 0, 0),
+        _ => {
+            let whole = 1 << (F::PRECISION - 1) | fraction;
+            join::<F>(sign, 0, whole.checked_shr((1 - field).unsigned_abs()).unwrap_or(0))
+        }
+    }
 }
 
 /// An environment for bfloat16: to nearest, without denormals.
 fn brain_env() -> Env {
     let mut env = Env::x86_sse(Rounding::NearestEven);
     env.denormals_are_zero = true;
-    env.flush_to_zero = softfloat::FlushToZero::UnderflowInexact;
+    env.flush_to_zero = FlushToZero::UnderflowInexact;
     env
 }
 

@@ -219,9 +219,12 @@ impl Translator<'_, '_> {
             | u64::from(expands) << 17
             | u64::from(aligned) << 18;
         let past = self.b.label();
-        if !part && !expands && !aligned {
+        if !part && !expands {
             let slow = self.b.label();
             let (address, bits) = self.masked_place(i, size);
+            if aligned {
+                self.unless_aligned(address, size, slow);
+            }
             self.unless_all_readable((address, bits), (size, each), slow);
             self.read_to_spare(address, 0, size);
             self.b.branch(past);
@@ -248,6 +251,13 @@ impl Translator<'_, '_> {
         let first = self.b.shl(first, shift);
         let first = self.b.add(address, first);
         self.b.load(unsigned(element), first, 0);
+    }
+
+    /// Branches if an address is not a multiple of a size.
+    fn unless_aligned(&mut self, address: Operand, size: u8, label: Label) {
+        let (low, zero) = (self.b.imm(u64::from(size) - 1), self.b.imm(0));
+        let rest = self.b.and(address, low);
+        self.b.branch_if(Cond::Ne, rest, zero, label);
     }
 
     /// Branches if an access crosses into another page.
@@ -478,10 +488,6 @@ impl Translator<'_, '_> {
             let bytes = self.b.imm(size.into());
             self.call_effect(HelperIndex::ProbeStore, &[address, bytes]);
         }
-        if i.entry.op == Op::MovapsTo {
-            let (address, bits) = self.masked_place(i, size);
-            return self.masked_write(address, bits, u64::from(size) << 8 | u64::from(element));
-        }
         self.write_lanes(i, mask, (lanes, element));
     }
 
@@ -494,7 +500,12 @@ impl Translator<'_, '_> {
         };
         let (slow, past) = (self.b.label(), self.b.label());
         let (address, bits) = place(self);
-        self.unless_within_page(address, size, slow);
+        let aligned = i.entry.op == Op::MovapsTo;
+        if aligned {
+            self.unless_aligned(address, size, slow);
+        } else {
+            self.unless_within_page(address, size, slow);
+        }
         if size >= 16 {
             // All of it.
             let some = self.b.label();
@@ -529,7 +540,8 @@ impl Translator<'_, '_> {
         }
         self.b.place(slow);
         let (address, bits) = place(self);
-        self.masked_write(address, bits, element.into());
+        let how = if aligned { u64::from(size) << 8 } else { 0 };
+        self.masked_write(address, bits, how | u64::from(element));
         self.b.place(past);
     }
 

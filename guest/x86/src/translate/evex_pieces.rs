@@ -26,6 +26,8 @@ enum Way {
     Count,
     /// The low halves of lanes.
     Narrow,
+    /// Unsigned integers to floats.
+    Unsigned,
 }
 
 /// How an instruction is done on pieces; not at all if a helper does it.
@@ -48,6 +50,7 @@ fn way(i: &Insn) -> Option<Way> {
         "vpdpbusd" => Some(Way::Bytes),
         "vpopcntb" | "vpopcntw" | "vpopcntd" | "vpopcntq" => Some(Way::Count),
         "vpmovwb" | "vpmovdw" | "vpmovqd" => Some(Way::Narrow),
+        "vcvtudq2ps" => Some(Way::Unsigned),
         _ => None,
     }
 }
@@ -130,6 +133,17 @@ impl Translator<'_, '_> {
                 let value = if ty == Type::V256 { self.b.vhalf(0, value) } else { value };
                 self.put_vector(i, 0, Type::V128, value);
             }
+            Way::Unsigned => self.unary_vector(i, |t, ty, a| {
+                // The halves are exact, and so is the product: the sum alone is rounded.
+                let (sixteen, low) = (t.b.imm(16), t.splatted(ty, B32, 0xffff));
+                let high = t.b.vector2(K::VShrBy, ty, B32, a, sixteen);
+                let low = t.b.vlogic(K::VAnd, ty, a, low);
+                let step = t.splatted(ty, B32, 65536f32.to_bits().into());
+                t.exactly(|t| {
+                    let [high, low] = [high, low].map(|v| t.b.vector1(K::VFFromInt, ty, B32, v));
+                    t.b.vfmuladd(ty, B32, (false, false), [high, step, low])
+                })
+            }),
         }
         true
     }
