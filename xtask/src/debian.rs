@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -35,9 +36,17 @@ pub struct Package {
     pub depends: String,
     provides: String,
     essential: bool,
+    required: bool,
+    /// Where its paragraph is in the index's text.
+    paragraph: Range<usize>,
 }
 
 impl Package {
+    /// Where it lies in the archive.
+    pub fn filename(&self) -> &str {
+        &self.filename
+    }
+
     /// The digest of its file.
     pub fn sha256(&self) -> &str {
         &self.sha256
@@ -47,6 +56,7 @@ impl Package {
 /// The packages of one suite and architecture.
 pub struct Index {
     base: String,
+    text: String,
     packages: BTreeMap<String, Package>,
 }
 
@@ -63,6 +73,17 @@ impl Index {
     pub fn essential(&self) -> Vec<&str> {
         let names = self.packages.values().filter(|package| package.essential);
         names.map(|package| &*package.name).collect()
+    }
+
+    /// The names of the packages without which a system cannot be set up.
+    pub fn required(&self) -> Vec<&str> {
+        let names = self.packages.values().filter(|package| package.required || package.essential);
+        names.map(|package| &*package.name).collect()
+    }
+
+    /// What the archive's index says of a package.
+    pub fn paragraph(&self, package: &Package) -> &str {
+        self.text.get(package.paragraph.clone()).unwrap_or_default()
     }
 
     /// The named packages and all they depend on, in no particular order; of
@@ -166,7 +187,7 @@ impl Archive {
                 .or_else(|_| download(&format!("{folder}/Packages.xz"), &kept, Some(digest)))?;
         }
         let text = tools::text(Command::new("xz").arg("-dc").arg(&kept))?;
-        Ok(Index { base: base.to_string(), packages: parse_packages(&text) })
+        Ok(Index { base: base.to_string(), packages: parse_packages(&text), text })
     }
 
     /// The signed text of a suite's release file; what was fetched before
@@ -295,8 +316,10 @@ fn release_digest<'a>(release: &'a str, name: &str) -> Option<&'a str> {
 
 fn parse_packages(text: &str) -> BTreeMap<String, Package> {
     let mut packages = BTreeMap::new();
+    let mut at = 0;
     for stanza in text.split("\n\n") {
-        let mut package = Package::default();
+        let mut package = Package { paragraph: at..at + stanza.len(), ..Package::default() };
+        at += stanza.len() + 2;
         for line in stanza.lines() {
             let Some((key, value)) = line.split_once(": ") else { continue };
             match key {
@@ -306,6 +329,7 @@ fn parse_packages(text: &str) -> BTreeMap<String, Package> {
                 "SHA256" => package.sha256 = value.to_string(),
                 "Provides" => package.provides = value.to_string(),
                 "Essential" => package.essential = value == "yes",
+                "Priority" => package.required = value == "required",
                 "Depends" | "Pre-Depends" => {
                     if !package.depends.is_empty() {
                         package.depends.push_str(", ");
@@ -335,6 +359,11 @@ fn short(digest: &str) -> &str {
 mod tests {
     use super::*;
 
+    fn index(text: &str) -> Index {
+        let (base, packages) = (String::new(), parse_packages(text));
+        Index { base, text: text.to_string(), packages }
+    }
+
     #[test]
     fn a_release_file_gives_the_digest_of_the_strong_list_only() {
         let text =
@@ -350,7 +379,7 @@ mod tests {
             Depends: linux-image-6-riscv64 (= 6)\n\n\
             Package: linux-image-6-riscv64\nVersion: 6\nFilename: b\nSHA256: bb\n\
             Description: a kernel\n Depends: not a field\n";
-        let index = Index { base: String::new(), packages: parse_packages(text) };
+        let index = index(text);
         assert_eq!(index.kernel("linux-image-riscv64").unwrap().filename, "b");
         assert!(index.get("linux-image-7-riscv64").is_err());
     }
@@ -361,10 +390,11 @@ mod tests {
             Package: b\nSHA256: 2\nPre-Depends: a\n\n\
             Package: c\nSHA256: 3\nProvides: v (= 1), w\nEssential: yes\n\n\
             Package: d\nSHA256: 4\n";
-        let index = Index { base: String::new(), packages: parse_packages(text) };
+        let index = index(text);
         let found: Vec<&str> = index.closure(&["a"]).unwrap().iter().map(|p| &*p.name).collect();
         assert_eq!(found, ["a", "b", "c"]);
         assert_eq!(index.essential(), ["c"]);
+        assert_eq!(index.paragraph(index.get("d").unwrap()), "Package: d\nSHA256: 4\n");
         assert!(index.closure(&["e"]).is_err());
     }
 }

@@ -97,7 +97,7 @@ const SELFTEST: &str = include_str!("../guest/selftest.sh");
 const DISKTEST: &str = include_str!("../guest/disktest.sh");
 
 /// The Debian release the guests come from.
-const SUITE: &str = "trixie";
+pub const SUITE: &str = "trixie";
 
 /// Modules of the small guests; the kernel may have some of them built in.
 const MODULES: &[&str] = &[

@@ -1,6 +1,7 @@
 //! Programs of foreign architectures under user mode: each as a line for its shell and what that has
 //! to print.
 
+mod foreign;
 mod python;
 mod stories;
 
@@ -125,6 +126,9 @@ pub fn all(program: &Path, choice: Choice<'_>) -> Result<(usize, usize)> {
         let bench = Bench { root, folder, program, seconds };
         for story in STORIES.iter().filter(|story| (story.on)(root) && choice.has(story.name)) {
             ends.push(told(root, story.name, &bench.tell(story)));
+        }
+        if root.isa == "riscv64" && choice.long && choice.has(foreign::NAME) {
+            ends.push(told(root, foreign::NAME, &foreign::run(&bench)));
         }
         if choice.has(python::NAME) {
             for (name, done) in python::all(&bench, choice.long) {
