@@ -4,9 +4,10 @@ include!(concat!(env!("OUT_DIR"), "/features.rs"));
 
 mod cpuid;
 mod models;
+mod more;
 
 pub use cpuid::Answer;
-pub use models::{MODELS, Model, parse};
+pub use models::{Model, models, parse};
 
 /// A row of the table of features.
 #[derive(Clone, Copy, Debug)]

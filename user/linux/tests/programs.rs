@@ -30,6 +30,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("what_cannot_be_run_is_told", refusals),
     ("programs_of_32_bits_run_in_a_window", narrow),
     ("programs_of_x86_64_do_what_they_do_natively", native),
+    ("models_of_processors_are_listed", models),
     ("profilers_are_told_of_translated_code", profiles),
     ("frames_of_signal_handlers_are_unwound", unwinding),
     ("debuggers_see_and_steer_programs", debugger::sessions),
@@ -356,6 +357,20 @@ fn unwinding(bench: &Bench) -> Result<(), String> {
         same("Some(7)", &format!("{:?}", ended.code))?;
     }
     Ok(())
+}
+
+/// Models as scripts look for them.
+fn models(bench: &Bench) -> Result<(), String> {
+    let ended = bench.run("x86_64", &["-cpu", "help"])?;
+    for line in [
+        "Available CPUs:\n",
+        "  SandyBridge           (alias configured by machine type)\n",
+        "  SandyBridge-v1        Intel Xeon E312xx (Sandy Bridge)\n",
+        "\n\nRecognized CPUID flags:\n",
+    ] {
+        holds(&ended.out, line)?;
+    }
+    same("Some(0)", &format!("{:?}", ended.code))
 }
 
 /// Programs without a C library, what they print and their exit codes: system calls by `int $0x80`,

@@ -1,5 +1,6 @@
 //! Processor models, as data.
 
+use super::more::MORE;
 use super::{Config, CpuError, FeatureSet, feature};
 
 /// A model that `-cpu` names.
@@ -19,11 +20,11 @@ pub struct Model {
     pub features: &'static str,
 }
 
-const INTEL: &str = "GenuineIntel";
-const AMD: &str = "AuthenticAMD";
+pub(super) const INTEL: &str = "GenuineIntel";
+pub(super) const AMD: &str = "AuthenticAMD";
 
-/// Every model. `max` has all that is translated.
-pub static MODELS: &[Model] = &[
+/// Models that others are like. `max` has all that is translated.
+static MODELS: &[Model] = &[
     Model {
         name: "qemu32",
         vendor: INTEL,
@@ -156,9 +157,34 @@ pub static MODELS: &[Model] = &[
     },
 ];
 
+/// Every model.
+pub fn models() -> impl Iterator<Item = &'static Model> {
+    MODELS.iter().chain(MORE)
+}
+
+/// Other names of models: endings, and what they change.
+const VARIANTS: &[(&str, &str)] = &[
+    ("-noTSX-IBRS", "-hle,-rtm,+spec-ctrl"),
+    ("-noTSX", "-hle,-rtm"),
+    ("-IBRS", "+spec-ctrl"),
+    ("-IBPB", ""),
+];
+
+/// The model of a name, and what the name changes.
+fn named(name: &str) -> Option<(&'static Model, &'static str)> {
+    // Versions of models differ in what is not translated.
+    let plain = name.rsplit_once("-v").filter(|(_, n)| n.parse::<u32>().is_ok());
+    let plain = plain.map_or(name, |(name, _)| name);
+    let find = |name: &str| models().find(|model| model.name == name);
+    let variant = |(ending, change): &(&str, &'static str)| {
+        find(plain.strip_suffix(ending)?).map(|model| (model, *change))
+    };
+    find(plain).map(|model| (model, "")).or_else(|| VARIANTS.iter().find_map(variant))
+}
+
 /// The features of a model and of what it is like.
 fn features(model: &Model) -> FeatureSet {
-    let base = MODELS.iter().find(|m| m.name == model.like);
+    let base = models().find(|m| m.name == model.like);
     let set = base.map(features).unwrap_or_default();
     model.features.split_whitespace().filter_map(feature).fold(set, FeatureSet::with)
 }
@@ -170,11 +196,7 @@ fn features(model: &Model) -> FeatureSet {
 pub fn parse(text: &str) -> Result<Config, CpuError> {
     let mut parts = text.split(',');
     let name = parts.next().unwrap_or_default();
-    // Versions of models differ in what is not translated.
-    let plain = name.rsplit_once("-v").filter(|(_, n)| n.parse::<u32>().is_ok());
-    let plain = plain.map_or(name, |(name, _)| name);
-    let model = MODELS.iter().find(|m| m.name == plain);
-    let model = model.ok_or_else(|| CpuError::Model(name.to_owned()))?;
+    let (model, change) = named(name).ok_or_else(|| CpuError::Model(name.to_owned()))?;
     let (family, number, stepping) = model.signature;
     let mut config = Config {
         features: features(model),
@@ -184,7 +206,7 @@ pub fn parse(text: &str) -> Result<Config, CpuError> {
         model: number,
         stepping,
     };
-    for part in parts {
+    for part in change.split(',').filter(|part| !part.is_empty()).chain(parts) {
         config.set(part)?;
     }
     config.close();
@@ -247,3 +269,48 @@ const REQUIRES: &[(&str, &str)] = &[
 /// Features whose instructions are not translated yet.
 const NOT_TRANSLATED: &str = "misalignsse xsaves svm monitor hle rtm fma4 tbm avx512-fp16 sha512 movdiri movdir64b \
      serialize pku ospke";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_like_models_and_names_are_one_each() {
+        let all: Vec<&Model> = models().collect();
+        for (n, model) in all.iter().enumerate() {
+            assert!(all[..n].iter().all(|other| other.name != model.name), "{}", model.name);
+            let known = model.like.is_empty() || all.iter().any(|other| other.name == model.like);
+            assert!(known && model.vendor.len() == 12 && model.text.len() <= 48, "{}", model.name);
+            for name in model.features.split_whitespace() {
+                assert!(feature(name).is_some(), "{}: {name}", model.name);
+            }
+            assert!(parse(model.name).is_ok());
+        }
+    }
+
+    #[test]
+    fn generations_have_what_they_brought() {
+        let has = |text: &str, name: &str| {
+            let config = parse(text).ok()?;
+            Some(config.features.has(feature(name)?))
+        };
+        let table = [
+            ("Conroe", "ssse3", "sse4.1"),
+            ("Westmere", "aes", "avx"),
+            ("SandyBridge-v2", "avx", "f16c"),
+            ("IvyBridge-IBRS", "f16c", "avx2"),
+            ("Broadwell-noTSX", "adx", "sha-ni"),
+            ("Skylake-Client", "xsavec", "avx512f"),
+            ("Denverton", "sha-ni", "avx"),
+            ("Opteron_G1", "pni", "cx16"),
+        ];
+        for (model, with, without) in table {
+            assert_eq!(
+                (has(model, with), has(model, without)),
+                (Some(true), Some(false)),
+                "{model}"
+            );
+        }
+        assert!(parse("Haswell-xyz").is_err() && parse("Pentium9").is_err());
+    }
+}

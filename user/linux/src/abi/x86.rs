@@ -86,13 +86,38 @@ const KERNEL_NAMES: &[(&str, &str)] = &[
 ];
 
 fn models() -> String {
+    const WIDTH: usize = 75;
     let mut text = String::from("Available CPUs:\n");
-    for model in model::MODELS {
-        let line = format!("  {:<20}  {}", model.name, model.text);
-        text.push_str(line.trim_end());
-        text.push('\n');
+    let mut models: Vec<_> = model::models().collect();
+    // The one that has everything comes last.
+    models.sort_by_key(|model| (model.name == "max", model.name));
+    for model in models {
+        let line = match model.name {
+            "max" => format!("  {:<20}  {}\n", "max", "Enables all features that are translated"),
+            name => {
+                let version = format!("{name}-v1");
+                format!(
+                    "  {name:<20}  (alias configured by machine type)\n  {version:<20}  {}\n",
+                    model.text
+                )
+            }
+        };
+        text.push_str(&line);
     }
-    text
+    text.push_str("\nRecognized CPUID flags:\n");
+    let mut names: Vec<&str> = model::FEATURES.iter().map(|row| row.name).collect();
+    names.sort_unstable();
+    let mut line = String::from(" ");
+    for name in names {
+        if line.len() + 1 + name.len() > WIDTH {
+            text.push_str(&line);
+            text.push('\n');
+            line = String::from(" ");
+        }
+        line.push(' ');
+        line.push_str(name);
+    }
+    text + &line + "\n"
 }
 
 /// The processors of a process.
