@@ -244,6 +244,8 @@ pub struct Core {
     pub slow: u64,
     /// The ISA's table of leaf helpers: addresses of `extern "C"` functions.
     pub leaves: u64,
+    /// Functions in place of instructions that the host does not have.
+    pub soft: u64,
     /// The runtime's own, for its slow path.
     pub owner: u64,
     /// Floating-point control and status while generated code runs.
@@ -278,6 +280,7 @@ impl Core {
         }
         self.jumps[0].pc = AtomicU64::new(JumpEntry::invalid(0));
         self.consts = Consts::default();
+        self.soft = crate::x86_64::SOFT.as_ptr() as u64;
         (self.mxcsr, self.host_mxcsr) = (Self::MXCSR, Self::MXCSR);
     }
 

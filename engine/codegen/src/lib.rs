@@ -50,6 +50,8 @@ pub struct Target<'a> {
     pub no_chain: bool,
     /// Whether the host has AVX-512 with its vector lengths, bytes and words.
     pub avx512: bool,
+    /// What the host has beyond what it must have.
+    pub units: x86_64::Units,
     /// How guest memory is reached.
     pub memory: Memory,
     /// Guest code that may change without anybody noticing: each entry compares it with what was

@@ -1,6 +1,6 @@
 //! Integer operations.
 
-use ir::{Op, OpKind, Type};
+use ir::{Op, OpKind, Type, bits};
 
 /// Whether the condition of an operation holds of its first two operands, in its width.
 pub(crate) fn compare(op: &Op, a: u64, b: u64) -> bool {
@@ -28,6 +28,7 @@ pub(crate) fn evaluate(op: &Op, a: u64, b: u64, c: u64) -> Option<u64> {
             }
         }
         OpKind::Sext | OpKind::Zext => extend(op, a),
+        OpKind::Crc32 => bits::crc32c(a as u32, b, op.aux).into(),
         kind if op.ty == Type::I32 => u64::from(narrow(kind, a as u32, b as u32)?),
         kind => wide(kind, a, b)?,
     })
@@ -74,6 +75,8 @@ macro_rules! width {
                 OpKind::Ctz => $u::from(a.trailing_zeros() as u8),
                 OpKind::Popcnt => $u::from(a.count_ones() as u8),
                 OpKind::Bswap => a.swap_bytes(),
+                OpKind::Deposit => bits::deposit(a.into(), b.into()) as $u,
+                OpKind::Extract => bits::extract(a.into(), b.into()) as $u,
                 _ => return None,
             })
         }

@@ -1,7 +1,7 @@
 //! Vector operations, lane by lane.
 
 use crate::Run;
-use ir::{Cond, Effects, Lane, Op, OpKind, Operand, Value, VectorBytes, cipher};
+use ir::{Cond, Effects, Lane, Op, OpKind, Operand, Value, VectorBytes, cipher, sha, text};
 use isa::Guest;
 
 const ZERO: VectorBytes = [0; 32];
@@ -49,6 +49,11 @@ impl<G: Guest> Run<'_, '_, G> {
             }
             OpKind::VExtract | OpKind::VExtractF => {
                 self.write(op.dst, get(&x, op.lane(), op.lane_aux().into()));
+                return Ok(());
+            }
+            OpKind::VTextIndex => {
+                let found = text::compare(low(&x), low(&y), [None; 2], op.lane_aux() as u8);
+                self.write(op.dst, found.packed());
                 return Ok(());
             }
             OpKind::VToBits => {
@@ -191,7 +196,14 @@ fn evaluate(op: &Op, [a, b]: [u64; 2], [x, y, z]: [&VectorBytes; 3]) -> VectorBy
         | OpKind::VAesDecryptLast
         | OpKind::VAesMix
         | OpKind::VAesAssist
-        | OpKind::VCarryless => block(op, x, y),
+        | OpKind::VCarryless
+        | OpKind::VSha256Rounds
+        | OpKind::VSha256First
+        | OpKind::VSha256Last
+        | OpKind::VSha1Rounds
+        | OpKind::VSha1Next
+        | OpKind::VSha1First
+        | OpKind::VSha1Last => block(op, [x, y, z]),
         OpKind::VFRcp | OpKind::VFRsqrt => {
             let mut result = ZERO;
             for i in 0..op.ty.bytes() / 4 {
@@ -226,10 +238,14 @@ fn evaluate(op: &Op, [a, b]: [u64; 2], [x, y, z]: [&VectorBytes; 3]) -> VectorBy
     }
 }
 
+/// The low 128 bits.
+fn low(v: &VectorBytes) -> cipher::Block {
+    std::array::from_fn(|i| v[i])
+}
+
 /// An operation on blocks of ciphers.
-fn block(op: &Op, x: &VectorBytes, y: &VectorBytes) -> VectorBytes {
-    let low = |v: &VectorBytes| -> cipher::Block { std::array::from_fn(|i| v[i]) };
-    let (a, b, byte) = (low(x), low(y), op.lane_aux() as u8);
+fn block(op: &Op, operands: [&VectorBytes; 3]) -> VectorBytes {
+    let ([a, b, c], byte) = (operands.map(low), op.lane_aux() as u8);
     let value = match op.kind {
         OpKind::VAesEncrypt => cipher::encrypt(a, b, false),
         OpKind::VAesEncryptLast => cipher::encrypt(a, b, true),
@@ -237,6 +253,13 @@ fn block(op: &Op, x: &VectorBytes, y: &VectorBytes) -> VectorBytes {
         OpKind::VAesDecryptLast => cipher::decrypt(a, b, true),
         OpKind::VAesMix => cipher::inverse_mix(a),
         OpKind::VAesAssist => cipher::key_assist(a, byte),
+        OpKind::VSha256Rounds => sha::sha256_rounds(a, b, c),
+        OpKind::VSha256First => sha::sha256_message1(a, b),
+        OpKind::VSha256Last => sha::sha256_message2(a, b),
+        OpKind::VSha1Rounds => sha::sha1_rounds(a, b, byte),
+        OpKind::VSha1Next => sha::sha1_next(a, b),
+        OpKind::VSha1First => sha::sha1_message1(a, b),
+        OpKind::VSha1Last => sha::sha1_message2(a, b),
         _ => cipher::carryless(a, b, byte),
     };
     let mut result = ZERO;

@@ -172,6 +172,10 @@ impl<'a> Builder<'a> {
         minu minu32 MinU;
         /// Unsigned maximum.
         maxu maxu32 MaxU;
+        /// The low bits of a at the places where b has ones.
+        deposit deposit32 Deposit;
+        /// The bits of a at the places where b has ones, side by side.
+        extract extract32 Extract;
     }
 
     unary! {
@@ -183,6 +187,11 @@ impl<'a> Builder<'a> {
         popcnt popcnt32 Popcnt;
         /// Bytes in reverse order.
         bswap bswap32 Bswap;
+    }
+
+    /// The CRC-32C of the low `bits` bits (8, 16, 32, 64) of a value, after another one.
+    pub fn crc32c(&mut self, crc: Operand, value: Operand, bits: u16) -> Operand {
+        self.emit(OpKind::Crc32, Type::I64, bits, [crc, value, Operand::NONE])
     }
 
     /// High half of the signed product.
@@ -564,6 +573,11 @@ impl<'a> Builder<'a> {
     /// An operation on one vector that has no lanes to name: `VAesMix`, `VFRcp`, `VFRsqrt`.
     pub fn vlogic1(&mut self, kind: OpKind, ty: Type, a: Operand) -> Operand {
         self.emit(kind, ty, 0, [a, Operand::NONE, Operand::NONE])
+    }
+
+    /// Two rounds of SHA-256.
+    pub fn vsha256_rounds(&mut self, operands: [Operand; 3]) -> Operand {
+        self.emit(OpKind::VSha256Rounds, Type::V128, 0, operands)
     }
 
     /// The low bits of an integer in each lane.

@@ -5,14 +5,14 @@
 pub type Block = [u8; 16];
 
 /// The lanes of 32 bits.
-fn words(v: Block) -> [u32; 4] {
+pub(crate) fn words(v: Block) -> [u32; 4] {
     std::array::from_fn(|i| {
         u32::from_le_bytes([v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]])
     })
 }
 
 /// The reverse of [`words`].
-fn from_words(words: [u32; 4]) -> Block {
+pub(crate) fn from_words(words: [u32; 4]) -> Block {
     std::array::from_fn(|i| words[i / 4].to_le_bytes()[i % 4])
 }
 

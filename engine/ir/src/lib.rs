@@ -11,11 +11,14 @@
 //! Vectors are temporaries of 128 or 256 bits; the guest's vector registers are bytes of its state
 //! ([`VectorRegion`]), which `vget` and `vput` read and write at once, so that no exit has to.
 
+pub mod bits;
 mod builder;
 pub mod cipher;
 mod ops;
 mod parse;
 mod print;
+pub mod sha;
+pub mod text;
 mod unit;
 mod vector;
 

@@ -180,6 +180,12 @@ operations! {
     Popcnt "popcnt" 1 NONE;
     /// Bytes in reverse order.
     Bswap "bswap" 1 NONE;
+    /// The low bits of a at the places where b has ones ([`bits::deposit`](crate::bits::deposit)).
+    Deposit "deposit" 2 NONE;
+    /// The bits of a at the places where b has ones, side by side.
+    Extract "extract" 2 NONE;
+    /// The CRC-32C of the low `aux` bits (8, 16, 32, 64) of b, after a ([`bits::crc32c`](crate::bits::crc32c)).
+    Crc32 "crc" 2 NONE;
     /// Sign extension from the low `aux` bits (8, 16, 32) to 64.
     Sext "sext" 1 NONE;
     /// Zero extension from the low `aux` bits (8, 16, 32) to 64.
@@ -432,6 +438,24 @@ operations! {
     VAesAssist "vaesassist" 1 NONE BLOCK_BYTE1;
     /// The carry-less product of one half of a and one of b, by bits 0 and 4 of `aux`.
     VCarryless "vcarryless" 2 NONE BLOCK_BYTE2;
+    /// Two rounds of SHA-256 ([`sha`](crate::sha)): a has C, D, G, H, b has A, B, E, F, c the sums of words and
+    /// constants.
+    VSha256Rounds "vsharounds" 3 NONE BLOCK3;
+    /// The first step of four words of SHA-256's schedule.
+    VSha256First "vshafirst" 2 NONE BLOCK2;
+    /// The last one.
+    VSha256Last "vshalast" 2 NONE BLOCK2;
+    /// Four rounds of SHA-1 of state a with words b, with the function in `aux`.
+    VSha1Rounds "vshaonerounds" 2 NONE BLOCK_BYTE2;
+    /// What SHA-1's rounds add to the first of four words.
+    VSha1Next "vshaonenext" 2 NONE BLOCK2;
+    /// The first step of four words of SHA-1's schedule.
+    VSha1First "vshaonefirst" 2 NONE BLOCK2;
+    /// The last one.
+    VSha1Last "vshaonelast" 2 NONE BLOCK2;
+    /// Compares texts that end with a zero as `aux` says ([`text`](crate::text)): the index, with the flags from
+    /// bit 32 on.
+    VTextIndex "vtextindex" 2 NONE BLOCK_INT2;
     /// Estimates of 1 / a in lanes of 32 bits, with a relative error of 1.5 · 2⁻¹² at most. Executors differ
     /// in them. Denormal numbers are zeros; there are no flags.
     VFRcp "vfrcp" 1 NONE ONE;

@@ -190,6 +190,8 @@ impl Form {
         Self::new(Slot::Vector, Slot::Vector, Slot::None, Slot::None, Aux::None);
     pub(crate) const BLOCK1: Self = Self { only: Some(Type::V128), ..Self::ONE };
     pub(crate) const BLOCK2: Self = Self { only: Some(Type::V128), ..Self::LOGIC };
+    pub(crate) const BLOCK3: Self = Self { only: Some(Type::V128), ..Self::BLEND };
+    pub(crate) const BLOCK_INT2: Self = Self { result: Slot::Int, ..Self::BLOCK_BYTE2 };
     pub(crate) const BLOCK_BYTE1: Self = Self { only: Some(Type::V128), ..Self::BYTE1 };
     pub(crate) const BLOCK_BYTE2: Self = Self { only: Some(Type::V128), ..Self::BYTE2 };
     pub(crate) const WIDE1: Self = Self { only: Some(Type::V256), ..Self::BYTE1 };

@@ -250,6 +250,8 @@ impl Maker<'_, '_> {
             OpKind::Max,
             OpKind::MinU,
             OpKind::MaxU,
+            OpKind::Deposit,
+            OpKind::Extract,
         ];
         const HIGH: &[OpKind] = &[OpKind::MulHigh, OpKind::MulHighU, OpKind::MulHighSU];
         const UNARY: &[OpKind] = &[OpKind::Clz, OpKind::Ctz, OpKind::Popcnt, OpKind::Bswap];
@@ -276,7 +278,11 @@ impl Maker<'_, '_> {
                 let (cond, ty) = (self.cond(), self.width());
                 self.int_result(OpKind::SetCond, ty, cond, [a, b, NONE]);
             }
-            90..95 => self.int_result(OpKind::Select, Type::I64, 0, [a, b, c]),
+            90 => {
+                let bits = self.random.pick(&[8, 16, 32, 64]);
+                self.int_result(OpKind::Crc32, Type::I64, bits, [a, b, NONE]);
+            }
+            91..95 => self.int_result(OpKind::Select, Type::I64, 0, [a, b, c]),
             _ => self.int_result(OpKind::Mov, Type::I64, 0, [a, NONE, NONE]),
         }
     }
@@ -289,7 +295,16 @@ impl Maker<'_, '_> {
             0 => self.random.pick(&[8, 16, width / 2, width - 16, width - 8]),
             _ => self.random.below(width),
         };
-        match self.random.below(3) {
+        match self.random.below(4) {
+            // A choice by a comparison.
+            3 => {
+                let (cond, ty) = (self.cond(), self.width());
+                let args = [self.int(), self.int(), NONE];
+                let holds = self.temp();
+                self.push(OpKind::SetCond, ty, cond, holds, args);
+                let (yes, no) = (self.int(), self.int());
+                self.int_result(OpKind::Select, Type::I64, 0, [holds, yes, no]);
+            }
             // An extension.
             0 => {
                 let by = self.constant(count);

@@ -101,6 +101,7 @@ impl Fact {
             K::Zext => return Self::unsigned(a.unsigned.min(bits)),
             K::FToInt | K::FToUInt if op.float_aux() == 32 => return Self::signed(32),
             K::SetCond | K::FCompare => Self::unsigned(1),
+            K::Crc32 => Self::unsigned(32),
             K::Clz | K::Ctz | K::Popcnt => Self::unsigned(7),
             K::And => Self {
                 signed: a.signed.max(b.signed),

@@ -14,7 +14,7 @@ use crate::perf::{Perf, Stretch};
 use crate::process::Side;
 use crate::settling::Settling;
 use crate::standing::Changes;
-use codegen::x86_64::{Buffers, Generator, emit_thunks};
+use codegen::x86_64::{Buffers, Generator, Units, emit_thunks};
 use codegen::{Compared, CompileError, Compiled, FaultRange, Target, Thunks};
 use ir::{RegInfo, Unit, VectorRegion};
 use isa::Mode;
@@ -177,6 +177,8 @@ pub struct Options {
     pub max_insns: u32,
     /// Never link units to each other.
     pub no_chain: bool,
+    /// What generated code may use beyond what every host has.
+    pub units: Units,
     /// Write a map for `perf` to /tmp/perf-PID.map.
     pub perf_map: bool,
     /// Write generated code for `perf` to jit-PID.dump.
@@ -195,6 +197,7 @@ impl Default for Options {
             code_bytes: 256 << 20,
             max_insns: 64,
             no_chain: false,
+            units: Units::of_host(),
             perf_map: false,
             jit_dump: false,
             interpret: codegen::x86_64::host_supported().is_err(),
@@ -497,6 +500,7 @@ impl CodeCache {
                 origin: tables.arena.address(tables.used + HEADER),
                 thunks: tables.thunks,
                 unit: tables.units.len() as u64,
+                units: self.options.units,
                 no_chain: self.options.no_chain || unit.flags & crate::vcpu::SINGLE_STEP != 0,
                 avx512: self.options.avx512,
                 memory: match &self.pages {

@@ -237,6 +237,7 @@ fn render(text: &str) -> String {
         unit: 0,
         no_chain: false,
         avx512: false,
+        units: codegen::x86_64::Units::default(),
         memory: Memory::Tlb,
         compared: None,
     };

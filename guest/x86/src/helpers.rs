@@ -20,26 +20,12 @@ isa::helpers! { X86;
     SystemCall "system_call" system::system_call;
 
     // Integers: helpers_integer.rs.
-    /// Puts the arithmetic flags into `cc_dst` (): them.
-    SettleFlags "settle_flags" integer::settle_flags, quiet: true;
-    /// The flags register (): whole.
-    Flags "flags" integer::flags, quiet: true;
     /// Sets the flags register (value, mask).
     SetFlags "set_flags" integer::set_flags;
     /// `div` with 128 bits (divisor); the registers are set.
     Div64 "div64" integer::div64;
     /// `idiv`, alike.
     Idiv64 "idiv64" integer::idiv64;
-    /// `rcl` (value, count, size); CF in and out in `scratch[0]`.
-    Rcl "rcl" integer::rcl, quiet: true;
-    /// `rcr`, alike.
-    Rcr "rcr" integer::rcr, quiet: true;
-    /// `pdep` (source, mask).
-    Pdep "pdep" integer::pdep, quiet: true;
-    /// `pext` (source, mask).
-    Pext "pext" integer::pext, quiet: true;
-    /// `crc32` (crc, value, size).
-    Crc32 "crc32" integer::crc32, quiet: true;
     /// `cmpxchg8b` (address).
     Cmpxchg8b "cmpxchg8b" integer::cmpxchg8b;
     /// `cmpxchg16b` (address).
@@ -89,12 +75,8 @@ isa::helpers! { X86;
     SetMxcsr "set_mxcsr" simd::set_mxcsr, float: true;
     /// Looks whether a store would fault (address, bytes).
     ProbeStore "probe_store" simd::probe_store, quiet: true;
-    /// An instruction of a table (which, what it names).
-    Rare "rare" simd::rare, quiet: true;
     /// `dpps`, `dppd` (size of lanes, what it names).
     DotProduct "dot_product" simd::dot_product, float: true;
-    /// `pcmpestri` and its like (what it names, lengths, whether to make a mask).
-    CompareStrings "compare_strings" simd::compare_strings, quiet: true;
     /// `vmaskmov` and its like, from memory (what it names, address, size of lanes).
     MaskedMove "masked_move" simd::masked_move;
     /// `maskmovdqu` and its like (where data and mask are, address, bytes).
@@ -154,6 +136,22 @@ isa::leaves! { State;
     Wide wide::wide;
     /// Clears all above 256 bits of vector registers (how many).
     ClearUpperHalves wide::clear_upper_halves;
+
+    // Integers: helpers_integer.rs.
+    /// Puts the arithmetic flags into `cc_dst` (): them.
+    SettleFlags integer::settle_flags;
+    /// The flags register (): whole.
+    Flags integer::flags;
+    /// `rcl` (value, count, size); CF in and out in `scratch[0]`.
+    Rcl integer::rcl;
+    /// `rcr`, alike.
+    Rcr integer::rcr;
+
+    // Vectors: helpers_simd.rs.
+    /// An instruction of a table (which, what it names).
+    Rare simd::rare;
+    /// `pcmpestri` and its like (what it names and does, lengths).
+    CompareStrings simd::compare_strings;
 
     // The x87: helpers_x87.rs.
     /// `fld` of memory (format, low half, high half).

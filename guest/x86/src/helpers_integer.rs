@@ -14,12 +14,12 @@ pub(crate) fn mmu(state: &State) -> u8 {
     u8::from(state.cpl() == 3)
 }
 
-pub(crate) fn settle_flags(cpu: &mut Cpu86<'_>, _: [u64; 3]) -> Result64 {
-    Ok(cpu.state.settle_flags())
+pub(crate) fn settle_flags(state: &mut State, _: [u64; 3]) -> u64 {
+    state.settle_flags()
 }
 
-pub(crate) fn flags(cpu: &mut Cpu86<'_>, _: [u64; 3]) -> Result64 {
-    Ok(cpu.state.flags() & !(eflags::RF | eflags::VM))
+pub(crate) fn flags(state: &mut State, _: [u64; 3]) -> u64 {
+    state.flags() & !(eflags::RF | eflags::VM)
 }
 
 /// `popf` (SDM volume 2, its table of modes).
@@ -82,7 +82,7 @@ pub(crate) fn idiv64(cpu: &mut Cpu86<'_>, [divisor, ..]: [u64; 3]) -> Result64 {
 
 /// Rotates `value` and CF by `what`'s low byte to the left, in as many bytes as the next says; the
 /// flags go into the first scratch register.
-fn through_carry(cpu: &mut Cpu86<'_>, [value, what, flags]: [u64; 3], left: bool) -> Result64 {
+fn through_carry(state: &mut State, [value, what, flags]: [u64; 3], left: bool) -> u64 {
     let bits = 8 * (what >> 8 & 15) as u32;
     let count = what as u32 & 63;
     let mask = u64::MAX >> (64 - bits.clamp(8, 64));
@@ -101,48 +101,16 @@ fn through_carry(cpu: &mut Cpu86<'_>, [value, what, flags]: [u64; 3], left: bool
     if count != 0 {
         new = flags & !(eflags::CF | eflags::OF) | carry | overflow << 11;
     }
-    cpu.state.scratch[0] = new;
-    Ok(result)
+    state.scratch[0] = new;
+    result
 }
 
-pub(crate) fn rcl(cpu: &mut Cpu86<'_>, args: [u64; 3]) -> Result64 {
-    through_carry(cpu, args, true)
+pub(crate) fn rcl(state: &mut State, args: [u64; 3]) -> u64 {
+    through_carry(state, args, true)
 }
 
-pub(crate) fn rcr(cpu: &mut Cpu86<'_>, args: [u64; 3]) -> Result64 {
-    through_carry(cpu, args, false)
-}
-
-pub(crate) fn pdep(_: &mut Cpu86<'_>, [source, mask, _]: [u64; 3]) -> Result64 {
-    let (mut result, mut left, mut source) = (0, mask, source);
-    while left != 0 {
-        let bit = left & left.wrapping_neg();
-        result |= if source & 1 != 0 { bit } else { 0 };
-        (source, left) = (source >> 1, left & (left - 1));
-    }
-    Ok(result)
-}
-
-pub(crate) fn pext(_: &mut Cpu86<'_>, [source, mask, _]: [u64; 3]) -> Result64 {
-    let (mut result, mut left, mut at) = (0, mask, 0);
-    while left != 0 {
-        let bit = left & left.wrapping_neg();
-        result |= u64::from(source & bit != 0) << at;
-        (at, left) = (at + 1, left & (left - 1));
-    }
-    Ok(result)
-}
-
-/// The reflected polynomial 0x11EDC6F41 (SDM volume 2, CRC32).
-pub(crate) fn crc32(_: &mut Cpu86<'_>, [crc, value, size]: [u64; 3]) -> Result64 {
-    let mut crc = crc as u32;
-    for byte in &value.to_le_bytes()[..(size as usize).min(8)] {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = crc >> 1 ^ if crc & 1 != 0 { 0x82f6_3b78 } else { 0 };
-        }
-    }
-    Ok(crc.into())
+pub(crate) fn rcr(state: &mut State, args: [u64; 3]) -> u64 {
+    through_carry(state, args, false)
 }
 
 pub(crate) fn cmpxchg8b(cpu: &mut Cpu86<'_>, [at, ..]: [u64; 3]) -> Result64 {

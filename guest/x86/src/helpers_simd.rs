@@ -3,11 +3,11 @@
 
 use crate::X86;
 use crate::helpers_integer::mmu;
+use crate::simd::dot;
 use crate::simd::rare::{RARE, Sources};
-use crate::simd::{dot, strings};
-use crate::state::{SPARE_AT, ZMM_BYTES};
+use crate::state::{SPARE_AT, State, ZMM_BYTES};
 use crate::trap::{Exception, Trap};
-use ir::MemOp;
+use ir::{MemOp, text};
 use isa::{Access, Cpu};
 use softfloat::{Env, Flags, Rounding};
 
@@ -67,12 +67,12 @@ pub fn probe_store(cpu: &mut Cpu<'_, X86>, [address, bytes, _]: [u64; 3]) -> Res
 }
 
 /// The 16 bytes of a vector register's 128 bits.
-fn part(cpu: &Cpu<'_, X86>, at: usize) -> [u8; 16] {
-    std::array::from_fn(|i| cpu.state.vectors.0[at + i])
+fn part(state: &State, at: usize) -> [u8; 16] {
+    std::array::from_fn(|i| state.vectors.0[at + i])
 }
 
-fn put_part(cpu: &mut Cpu<'_, X86>, at: usize, value: [u8; 16]) {
-    cpu.state.vectors.0[at..at + 16].copy_from_slice(&value);
+fn put_part(state: &mut State, at: usize, value: [u8; 16]) {
+    state.vectors.0[at..at + 16].copy_from_slice(&value);
 }
 
 /// What instructions on vector registers name: bytes 0 to 4 are destination, first and second source
@@ -98,30 +98,29 @@ impl Named {
     }
 
     /// Clears what is above the result, and what was read from memory.
-    fn finish(&self, cpu: &mut Cpu<'_, X86>) {
+    fn finish(&self, state: &mut State) {
         if self.b == SPARE_AT {
-            cpu.state.vectors.0[SPARE_AT..SPARE_AT + ZMM_BYTES].fill(0);
+            state.vectors.0[SPARE_AT..SPARE_AT + ZMM_BYTES].fill(0);
         }
         if self.vex {
             let from = self.to + 16 * self.parts;
-            cpu.state.vectors.0[from..self.to + ZMM_BYTES].fill(0);
+            state.vectors.0[from..self.to + ZMM_BYTES].fill(0);
         }
     }
 }
 
 /// An instruction of the table [`RARE`] (which, what it names).
-pub fn rare(cpu: &mut Cpu<'_, X86>, [which, named, _]: [u64; 3]) -> Result64 {
+pub fn rare(state: &mut State, [which, named, _]: [u64; 3]) -> u64 {
     let named = Named::new(named);
-    let Some((_, run)) = RARE.get(which as usize) else { return Ok(0) };
+    let Some((_, run)) = RARE.get(which as usize) else { return 0 };
     for n in 0..named.parts {
         let at = 16 * n;
-        let (a, b) = (part(cpu, named.a + at), part(cpu, named.b + at));
-        let third = part(cpu, at);
-        let value = run(&Sources { a, b, third, imm: named.imm, part: n });
-        put_part(cpu, named.to + at, value);
+        let (a, b) = (part(state, named.a + at), part(state, named.b + at));
+        let value = run(&Sources { a, b, imm: named.imm, part: n });
+        put_part(state, named.to + at, value);
     }
-    named.finish(cpu);
-    Ok(0)
+    named.finish(state);
+    0
 }
 
 /// DPPS (4) and DPPD (8): dot products (size of lanes, what it names).
@@ -131,7 +130,7 @@ pub fn dot_product(cpu: &mut Cpu<'_, X86>, [size, named, _]: [u64; 3]) -> Result
     let unmasked = !(cpu.state.mxcsr >> 7) & FLAGS;
     let stops = |flags| mxcsr_flags(flags) & unmasked != 0;
     let parts = (0..named.parts).map(|n| {
-        let (a, b) = (part(cpu, named.a + 16 * n), part(cpu, named.b + 16 * n));
+        let (a, b) = (part(cpu.state, named.a + 16 * n), part(cpu.state, named.b + 16 * n));
         dot::product(&mut env, size as usize, (a, b), named.imm, stops)
     });
     let values: Vec<_> = parts.collect();
@@ -141,13 +140,13 @@ pub fn dot_product(cpu: &mut Cpu<'_, X86>, [size, named, _]: [u64; 3]) -> Result
     }
     cpu.state.mxcsr |= raised;
     if raised & unmasked != 0 {
-        Named { vex: false, ..named }.finish(cpu);
+        Named { vex: false, ..named }.finish(cpu.state);
         return Err(Trap::new(Exception::Simd));
     }
     for (n, value) in values.into_iter().enumerate() {
-        put_part(cpu, named.to + 16 * n, value);
+        put_part(cpu.state, named.to + 16 * n, value);
     }
-    named.finish(cpu);
+    named.finish(cpu.state);
     Ok(0)
 }
 
@@ -178,21 +177,21 @@ pub(crate) fn mxcsr_flags(flags: Flags) -> u64 {
 
 /// PCMPxSTRx (what it names, lengths of the first and second in rax and rdx's width: 0 for implicit, 4, 8):
 /// the index, with the flags above 32 bits; or the mask goes to XMM0.
-pub fn compare_strings(cpu: &mut Cpu<'_, X86>, [named, explicit, to_mask]: [u64; 3]) -> Result64 {
-    let named = Named::new(named);
-    let (a, b) = (part(cpu, named.a), part(cpu, named.b));
+pub fn compare_strings(state: &mut State, [what, first, second]: [u64; 3]) -> u64 {
+    let (named, explicit, to_mask) = (Named::new(what), what >> 48 & 15, what >> 56);
+    let (a, b) = (part(state, named.a), part(state, named.b));
     let length = |value: u64| match explicit {
         8 => Some(value.cast_signed()),
         4 => Some(i64::from(value as i32)),
         _ => None,
     };
-    let lengths = [length(cpu.state.gpr[0]), length(cpu.state.gpr[2])];
-    let found = strings::compare(a, b, lengths, named.imm);
+    let lengths = [length(first), length(second)];
+    let found = text::compare(a, b, lengths, named.imm);
     if to_mask != 0 {
-        put_part(cpu, 0, found.mask);
+        put_part(state, 0, found.mask);
     }
-    Named { to: 0, vex: named.vex && to_mask != 0, ..named }.finish(cpu);
-    Ok(u64::from(found.index) | u64::from(found.flags) << 32)
+    Named { to: 0, vex: named.vex && to_mask != 0, ..named }.finish(state);
+    found.packed()
 }
 
 /// VMASKMOV and VPMASKMOV from memory: lanes whose mask is negative (what it names: destination, mask; address;
@@ -211,7 +210,7 @@ pub fn masked_move(cpu: &mut Cpu<'_, X86>, [packed, address, size]: [u64; 3]) ->
     }
     let end = named.to + 16 * named.parts;
     cpu.state.vectors.0[named.to..end].copy_from_slice(&value[..16 * named.parts]);
-    named.finish(cpu);
+    named.finish(cpu.state);
     Ok(0)
 }
 

@@ -119,6 +119,7 @@ pub enum Alu {
 #[expect(missing_docs, reason = "the hardware's names")]
 pub enum Cc {
     O = 0,
+    No = 1,
     B = 2,
     Ae = 3,
     E = 4,
@@ -131,6 +132,28 @@ pub enum Cc {
     Ge = 13,
     Le = 14,
     G = 15,
+}
+
+impl Cc {
+    /// The opposite.
+    pub fn negated(self) -> Self {
+        match self {
+            Self::O => Self::No,
+            Self::No => Self::O,
+            Self::B => Self::Ae,
+            Self::Ae => Self::B,
+            Self::E => Self::Ne,
+            Self::Ne => Self::E,
+            Self::Be => Self::A,
+            Self::A => Self::Be,
+            Self::P => Self::Np,
+            Self::Np => Self::P,
+            Self::L => Self::Ge,
+            Self::Ge => Self::L,
+            Self::Le => Self::G,
+            Self::G => Self::Le,
+        }
+    }
 }
 
 /// Mandatory prefix of a VEX instruction.
@@ -465,6 +488,30 @@ impl Asm {
     pub fn count_bits(&mut self, w: Width, opcode: u8, dst: Gpr, src: Rm) {
         self.byte(0xf3);
         self.op(w, &[0x0f, opcode], dst.0, src);
+    }
+
+    /// pdep (F2) or pext (F3) dst, source, mask
+    pub fn deposit(&mut self, pp: Pp, w: Width, dst: Gpr, source: Gpr, mask: Rm) {
+        self.vex(pp, Map::M0F38, w.w(), 0xf5, dst.0, source.0, mask);
+    }
+
+    /// crc32 dst, the low `size` (1, 2, 4, 8) bytes of src
+    pub fn crc32(&mut self, size: u32, dst: Gpr, src: Gpr) {
+        if size == 2 {
+            self.byte(0x66);
+        }
+        self.byte(0xf2);
+        match size {
+            1 => self.op8(&[0x0f, 0x38, 0xf0], dst.0, src.into()),
+            8 => self.op(Width::W64, &[0x0f, 0x38, 0xf1], dst.0, src.into()),
+            _ => self.op(Width::W32, &[0x0f, 0x38, 0xf1], dst.0, src.into()),
+        }
+    }
+
+    /// An instruction on SHA's state, which keeps what is above 128 bits; some have a byte
+    pub fn sha(&mut self, opcode: u8, byte: bool, dst: Xmm, src: Xmm) {
+        let map = if byte { 0x3a } else { 0x38 };
+        self.op(Width::W32, &[0x0f, map, opcode], dst.0, src.into());
     }
 
     /// lock xadd, `size` bytes.

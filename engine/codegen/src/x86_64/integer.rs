@@ -4,7 +4,7 @@ use super::asm::gpr::{RAX, RCX, RDX};
 use super::asm::{Alu, Cc, Gpr, Mem, Pp, Width};
 use super::lower::Generator;
 use crate::CompileError;
-use ir::{Op, OpKind};
+use ir::{Op, OpKind, Value};
 
 /// Numbers of shift operations in their opcodes.
 const ROL: u8 = 0;
@@ -49,6 +49,9 @@ impl Generator<'_> {
             K::Ctz => self.count(op, 0xbc)?,
             K::Popcnt => self.count(op, 0xb8)?,
             K::Bswap => self.unary(op, |g, w, d| g.asm.bswap(w, d))?,
+            K::Deposit => self.bits_by_mask(op, Pp::F2)?,
+            K::Extract => self.bits_by_mask(op, Pp::F3)?,
+            K::Crc32 => self.checksum(op)?,
             K::Sext | K::Zext => self.extend(op)?,
             K::SetCond => self.set_cond(op)?,
             K::Select => self.select(op)?,
@@ -272,13 +275,60 @@ impl Generator<'_> {
         Ok(())
     }
 
-    fn select(&mut self, op: &Op) -> Result<(), CompileError> {
-        let (a, yes, no) = (self.int(op.a)?, self.int(op.b)?, self.int(op.c)?);
-        let d = self.define_int(op, None)?;
-        self.asm.mov(Width::W64, RAX, no);
-        self.asm.test(Width::W64, a, a);
-        self.asm.cmov(Cc::Ne, Width::W64, RAX, yes.into());
+    fn bits_by_mask(&mut self, op: &Op, pp: Pp) -> Result<(), CompileError> {
+        let (a, b) = (self.int(op.a)?, self.int(op.b)?);
+        let d = self.define_int(op, Some(op.a))?;
+        self.asm.deposit(pp, Self::width(op), d, a, b.into());
+        self.defined(op);
+        Ok(())
+    }
+
+    fn checksum(&mut self, op: &Op) -> Result<(), CompileError> {
+        let (a, b) = (self.int(op.a)?, self.int(op.b)?);
+        let d = self.define_int(op, Some(op.a))?;
+        self.asm.mov(Width::W32, RAX, a);
+        self.asm.crc32(u32::from(op.aux) / 8, RAX, b);
         self.asm.mov(Width::W64, d, RAX);
+        self.defined(op);
+        Ok(())
+    }
+
+    /// Whether the operation is a comparison that only the choice right behind it asks for, which then makes it.
+    pub(super) fn is_for_select(&self, index: usize) -> bool {
+        let (op, next) = (&self.unit.ops[index], self.unit.ops.get(index + 1));
+        let asks = |next: &Op| {
+            next.kind == OpKind::Select && next.a == op.dst && next.b != op.dst && next.c != op.dst
+        };
+        op.kind == OpKind::SetCond
+            && next.is_some_and(asks)
+            && matches!(op.dst.value(), Value::Temp(t) if self.last_use[t.0 as usize] == index as u32 + 1)
+    }
+
+    /// b if a condition holds, else c.
+    fn select(&mut self, op: &Op) -> Result<(), CompileError> {
+        let (yes, no) = (self.int(op.b)?, self.int(op.c)?);
+        let before = (self.at as usize).checked_sub(1).filter(|before| self.is_for_select(*before));
+        let cc = match before {
+            Some(before) => {
+                let comparison = self.unit.ops[before];
+                let cc = self.compare(&comparison)?;
+                self.kill_operands(&comparison);
+                cc
+            }
+            None => {
+                let a = self.int(op.a)?;
+                self.asm.test(Width::W64, a, a);
+                Cc::Ne
+            }
+        };
+        // Making room and moves change no flags.
+        let d = self.define_int(op, Some(op.c))?;
+        if d == yes {
+            self.asm.cmov(cc.negated(), Width::W64, d, no.into());
+        } else {
+            self.asm.mov(Width::W64, d, no);
+            self.asm.cmov(cc, Width::W64, d, yes.into());
+        }
         self.defined(op);
         Ok(())
     }

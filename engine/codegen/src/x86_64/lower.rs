@@ -92,7 +92,7 @@ pub struct Generator<'a> {
     pub(super) target: Target<'a>,
     pub(super) alloc: Allocator,
     /// Index of the operation that reads each temporary last; 0 for never.
-    last_use: Vec<u32>,
+    pub(super) last_use: Vec<u32>,
     /// Whether each operation matters at all.
     needed: Vec<bool>,
     pub(super) spans: Spans,
@@ -199,7 +199,7 @@ impl<'a> Generator<'a> {
             self.enter_loop(&holds);
         }
         for (index, op) in self.unit.ops.iter().enumerate() {
-            if self.needed[index] && !self.masks_target(index) {
+            if self.needed[index] && !self.masks_target(index) && !self.is_for_select(index) {
                 self.at = index as u32;
                 self.lower(op)?;
                 self.end_of_operation(op);
@@ -229,10 +229,11 @@ impl<'a> Generator<'a> {
             };
             self.spans.note(self.unit, index, op);
             if needed[index] {
+                let reader = if self.is_for_select(index) { index + 1 } else { index };
                 for operand in op.operands() {
                     if let Value::Temp(t) = operand.value() {
                         let last = &mut self.last_use[t.0 as usize];
-                        *last = (*last).max(index as u32);
+                        *last = (*last).max(reader as u32);
                     }
                 }
             }
@@ -673,7 +674,7 @@ impl<'a> Generator<'a> {
         if self.target.no_chain
             || self.target.compared.is_some()
             || !ops.iter().any(&mut back)
-            || ops.iter().any(|op| matches!(op.kind, OpKind::Call | OpKind::Leaf))
+            || ops.iter().any(|op| self.calls(op))
         {
             return None;
         }
@@ -689,6 +690,12 @@ impl<'a> Generator<'a> {
             }
         }
         Some(Holds(uses))
+    }
+
+    /// Whether an operation is a call of a function.
+    fn calls(&self, op: &Op) -> bool {
+        matches!(op.kind, OpKind::Call | OpKind::Leaf)
+            || !self.target.units.sha && super::units::row_of(op.kind).is_some()
     }
 
     /// Loads what the loop holds, before its top.

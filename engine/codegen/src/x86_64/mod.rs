@@ -17,6 +17,7 @@ mod memory;
 mod mxcsr;
 mod spans;
 mod thunks;
+mod units;
 mod vector;
 mod vector_composed;
 mod vector_copy;
@@ -29,6 +30,7 @@ pub use mxcsr::{read_mxcsr, write_mxcsr};
 
 pub use alloc::pin_of;
 pub use thunks::emit_thunks;
+pub use units::{SOFT, Units};
 
 use asm::Gpr;
 use asm::gpr::{R8, R9, R10, R11, R12, R13, R14, R15, RBX, RDI, RDX, RSI};

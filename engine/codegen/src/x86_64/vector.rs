@@ -9,6 +9,7 @@ use super::asm::gpr::{RAX, RBP, RCX};
 use super::asm::{Alu, Cc, Map, Mem, Pp, Rm, Vex, Width, Xmm};
 use super::lower::Generator;
 use super::thunks::{core_disp, core_mem, state_mem};
+use super::units;
 use crate::CompileError;
 use crate::layout::{Consts, Core, Loc, SiteKind, VectorConsts};
 use ir::{Cond, Effects, Lane, Op, OpKind, Type};
@@ -219,6 +220,8 @@ impl Generator<'_> {
                 self.v(op, m38(0x36), d, b, a);
                 Ok(())
             }
+            K::VTextIndex => self.text_index(op),
+            kind if let Some(row) = units::row_of(kind) => self.by_unit(op, row),
             K::VAesMix => self.vector_one(op, m38(0xdb)),
             K::VFRcp => self.vector_one(op, Vex::new(Pp::None, Map::M0F, 0x53)),
             K::VFRsqrt => self.vector_one(op, Vex::new(Pp::None, Map::M0F, 0x52)),

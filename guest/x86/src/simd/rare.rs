@@ -1,6 +1,6 @@
 //! The table of instructions that are functions of 128 bits.
 
-use super::{Bytes, galois, sha};
+use super::{Bytes, galois};
 
 /// What such an instruction sees.
 #[derive(Clone, Copy, Debug)]
@@ -9,8 +9,6 @@ pub(crate) struct Sources {
     pub(crate) a: Bytes,
     /// The second source; of instructions of one, the only one.
     pub(crate) b: Bytes,
-    /// XMM0.
-    pub(crate) third: Bytes,
     /// The immediate.
     pub(crate) imm: u8,
     /// Which 128 bits these are.
@@ -23,13 +21,6 @@ type Function = fn(&Sources) -> Bytes;
 pub(crate) static RARE: &[(&str, Function)] = &[
     ("phminposuw", |s| minimum_position(s.b)),
     ("mpsadbw", multiple_distances),
-    ("sha1rnds4", |s| sha::sha1_rounds(s.a, s.b, s.imm)),
-    ("sha1nexte", |s| sha::sha1_next(s.a, s.b)),
-    ("sha1msg1", |s| sha::sha1_message1(s.a, s.b)),
-    ("sha1msg2", |s| sha::sha1_message2(s.a, s.b)),
-    ("sha256rnds2", |s| sha::sha256_rounds(s.a, s.b, s.third)),
-    ("sha256msg1", |s| sha::sha256_message1(s.a, s.b)),
-    ("sha256msg2", |s| sha::sha256_message2(s.a, s.b)),
     ("gf2p8mulb", |s| galois::multiply_bytes(s.a, s.b)),
     ("gf2p8affineqb", |s| galois::affine_bytes(s.a, s.b, s.imm)),
     ("gf2p8affineinvqb", |s| galois::affine_inverse_bytes(s.a, s.b, s.imm)),

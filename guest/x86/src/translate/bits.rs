@@ -4,7 +4,6 @@ use super::memory::unsigned;
 use super::{Binary, Place, Translator};
 use crate::decode::Insn;
 use crate::flags::{Cc, Kind};
-use crate::helpers::HelperIndex;
 use crate::state::CC_DST;
 use ir::{AmoOp, Builder, Cond, Operand};
 
@@ -199,11 +198,9 @@ impl<'u> Translator<'_, 'u> {
     }
 
     /// `pext`, `pdep`.
-    pub(super) fn deposit(&mut self, i: &Insn, helper: HelperIndex) {
-        let size = Self::size(i, 0);
+    pub(super) fn bits_by_mask(&mut self, i: &Insn, ops: (Binary<'u>, Binary<'u>)) {
         let (value, mask) = (self.read(i, 1), self.read(i, 2));
-        let (value, mask) = (self.zx(value, size), self.zx(mask, size));
-        let r = self.call(helper, &[value, mask]);
+        let r = self.sized(ops, Self::size(i, 0), value, mask);
         self.write(i, 0, r);
     }
 

@@ -4,7 +4,7 @@
 use super::{Place, Translator};
 use crate::decode::traits::Control;
 use crate::decode::{Insn, Rep};
-use crate::helpers::HelperIndex;
+use crate::helpers::{HelperIndex, LeafIndex};
 use crate::state::{eflags, gpr, mode, seg};
 use crate::trap::{Exception, entry};
 use ir::{Cond, ExitKind, Hint, Operand};
@@ -26,7 +26,7 @@ impl Control for Translator<'_, '_> {
         self.pop_all(i);
     }
     fn pushf(&mut self, i: &Insn) {
-        let flags = self.call(HelperIndex::Flags, &[]);
+        let flags = self.leaf(LeafIndex::Flags, &[]);
         self.push_value(flags, i.size);
     }
     fn popf(&mut self, i: &Insn) {

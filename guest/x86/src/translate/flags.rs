@@ -3,7 +3,7 @@
 use super::Translator;
 use crate::decode::Insn;
 use crate::flags::{Cc, Kind};
-use crate::helpers::HelperIndex;
+use crate::helpers::LeafIndex;
 use crate::state::{CC_DST, CC_OP, CC_OVER, CC_SRC, CC_SRC2, eflags};
 use ir::{Cond, Operand};
 
@@ -121,7 +121,7 @@ impl Translator<'_, '_> {
         if let Some(cc) = self.cc {
             return cc;
         }
-        self.call_effect(HelperIndex::SettleFlags, &[]);
+        self.leaf_effect(LeafIndex::SettleFlags, &[]);
         self.cc = Some(Cc::EFLAGS);
         Cc::EFLAGS
     }

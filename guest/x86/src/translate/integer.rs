@@ -372,8 +372,7 @@ impl Integer for Translator<'_, '_> {
     }
     fn crc32(&mut self, i: &Insn) {
         let (crc, value) = (self.read(i, 0), self.read(i, 1));
-        let size = self.b.imm(Self::size(i, 1).into());
-        let crc = self.call(HelperIndex::Crc32, &[crc, value, size]);
+        let crc = self.b.crc32c(crc, value, 8 * u16::from(Self::size(i, 1)));
         self.write(i, 0, crc);
     }
     fn adcx(&mut self, i: &Insn) {
@@ -405,10 +404,10 @@ impl Integer for Translator<'_, '_> {
         self.bit_field(i);
     }
     fn pext(&mut self, i: &Insn) {
-        self.deposit(i, HelperIndex::Pext);
+        self.bits_by_mask(i, (Builder::extract, Builder::extract32));
     }
     fn pdep(&mut self, i: &Insn) {
-        self.deposit(i, HelperIndex::Pdep);
+        self.bits_by_mask(i, (Builder::deposit, Builder::deposit32));
     }
     fn shlx(&mut self, i: &Insn) {
         self.shift_without_flags(i, (Builder::shl, Builder::shl32));

@@ -8,7 +8,7 @@ use super::{Place, Translator};
 use crate::decode::Insn;
 use crate::decode::traits::Shift;
 use crate::flags::{Cc, Kind};
-use crate::helpers::HelperIndex;
+use crate::helpers::LeafIndex;
 use crate::state::{CC_DST, CC_OP, CC_OVER, CC_SRC, eflags};
 use ir::{Builder, Cond, Operand};
 
@@ -37,10 +37,10 @@ impl Shift for Translator<'_, '_> {
         self.rotate(i, false);
     }
     fn rcl(&mut self, i: &Insn) {
-        self.rotate_through_carry(i, HelperIndex::Rcl);
+        self.rotate_through_carry(i, LeafIndex::Rcl);
     }
     fn rcr(&mut self, i: &Insn) {
-        self.rotate_through_carry(i, HelperIndex::Rcr);
+        self.rotate_through_carry(i, LeafIndex::Rcr);
     }
 }
 
@@ -171,7 +171,7 @@ impl Translator<'_, '_> {
         }
     }
 
-    fn rotate_through_carry(&mut self, i: &Insn, helper: HelperIndex) {
+    fn rotate_through_carry(&mut self, i: &Insn, helper: LeafIndex) {
         let size = Self::size(i, 0);
         let place = self.place(i, 0);
         let count = self.count(i, 1);
@@ -182,7 +182,7 @@ impl Translator<'_, '_> {
         let wide = self.b.imm(u64::from(size) << 8);
         let what = self.b.or(count, wide);
         let flags = self.b.reg(Self::scratch(0));
-        let r = self.call(helper, &[value, what, flags]);
+        let r = self.leaf(helper, &[value, what, flags]);
         self.put(place, size, r);
         // The helper leaves the flags there.
         let flags = self.b.reg(Self::scratch(0));

@@ -5,10 +5,10 @@ use super::evex::lane_of;
 use super::simd::vector_at;
 use crate::decode::traits::SimdRare;
 use crate::decode::{Insn, Kind, Operand as Spec};
-use crate::helpers::HelperIndex;
+use crate::helpers::{HelperIndex, LeafIndex};
 use crate::simd::rare;
 use crate::state::{SPARE_AT, X87_AT, gpr};
-use ir::{OpKind, Operand};
+use ir::{OpKind as K, Operand, Type};
 
 /// As the number of a register: what was read from memory.
 const FROM_MEMORY: u8 = 255;
@@ -28,14 +28,31 @@ impl SimdRare for Translator<'_, '_> {
             (_, Some(index)) => self.b.imm(index as u64),
             _ => return self.undefined_instruction(),
         };
-        self.call_effect(HelperIndex::Rare, &[helper, named]);
+        self.leaf_effect(LeafIndex::Rare, &[helper, named]);
+    }
+
+    fn sha(&mut self, i: &Insn) {
+        let (kind, byte) = match i.entry.mnemonic {
+            "sha256rnds2" => {
+                return self.binary_vector(i, |t, ty, a, b| {
+                    let sums = t.b.vget(ty, vector_at(0));
+                    t.b.vsha256_rounds([a, b, sums])
+                });
+            }
+            "sha256msg1" => (K::VSha256First, 0),
+            "sha256msg2" => (K::VSha256Last, 0),
+            "sha1rnds4" => (K::VSha1Rounds, i.byte() & 3),
+            "sha1nexte" => (K::VSha1Next, 0),
+            "sha1msg1" => (K::VSha1First, 0),
+            _ => (K::VSha1Last, 0),
+        };
+        self.binary_vector(i, |t, ty, a, b| t.b.vbyte(kind, ty, byte, a, b));
     }
 
     fn strings(&mut self, i: &Insn) {
         if !self.vectors_enabled(i) {
             return;
         }
-        let named = self.named(i);
         // Bit 0 clear: explicit lengths; bit 1 of the opcode: an index.
         let explicit = match i.opcode & 2 {
             0 if i.w && i.is_long() => 8,
@@ -43,15 +60,23 @@ impl SimdRare for Translator<'_, '_> {
             _ => 0,
         };
         let index = i.opcode & 1 != 0;
-        let (explicit, mask) = (self.b.imm(explicit), self.b.imm(u64::from(!index)));
-        let found = self.call(HelperIndex::CompareStrings, &[named, explicit, mask]);
+        if index && explicit == 0 {
+            let first = self.vector_operand(i, 0, Type::V128);
+            let second = self.vector_operand(i, 1, Type::V128);
+            let found = self.b.vbyte(K::VTextIndex, Type::V128, i.byte(), first, second);
+            return self.text_found(found);
+        }
+        let named = self.named(i);
+        let how = self.b.imm(explicit << 48 | u64::from(!index) << 56);
+        let what = self.b.or(named, how);
+        let (first, second) = (self.x(gpr::RAX), self.x(gpr::RDX));
+        let found = self.leaf(LeafIndex::CompareStrings, &[what, first, second]);
+        if index {
+            return self.text_found(found);
+        }
         let shift = self.b.imm(32);
         let flags = self.b.shr(found, shift);
         self.flags_are(flags);
-        if index {
-            let low = self.b.zext(found, 32);
-            self.b.set_reg(Self::gpr(gpr::RCX), low);
-        }
     }
 
     fn maskmov(&mut self, i: &Insn) {
@@ -108,6 +133,15 @@ impl SimdRare for Translator<'_, '_> {
 }
 
 impl Translator<'_, '_> {
+    /// An index of a comparison of texts, with the flags above 32 bits.
+    fn text_found(&mut self, found: Operand) {
+        let shift = self.b.imm(32);
+        let flags = self.b.shr(found, shift);
+        self.flags_are(flags);
+        let low = self.b.zext(found, 32);
+        self.b.set_reg(Self::gpr(gpr::RCX), low);
+    }
+
     fn names(&mut self, to: u8, a: u8, b: u8, parts: u8, imm: u8) -> Operand {
         self.packed_names([to, a, b, parts, 1, imm])
     }
@@ -150,20 +184,20 @@ impl Translator<'_, '_> {
             let (data, mask) =
                 (self.b.vget(ty, vector_at(i.reg)), self.b.vget(ty, vector_at(mask)));
             self.b.vput(ty, SPARE_AT as u32, data);
-            let bits = self.b.vector1(OpKind::VToBits, ty, lane, mask);
+            let bits = self.b.vector1(K::VToBits, ty, lane, mask);
             self.b.set_reg(Self::scratch(0), bits);
             return self.write_lanes(i, Self::scratch(0), (lanes, size));
         }
         let (slow, past) = (self.b.label(), self.b.label());
         let chosen = self.b.vget(ty, vector_at(mask));
-        let bits = self.b.vector1(OpKind::VToBits, ty, lane, chosen);
+        let bits = self.b.vector1(K::VToBits, ty, lane, chosen);
         self.b.set_reg(Self::scratch(0), bits);
         let place = (self.whole_address(i, i.vl), self.b.reg(Self::scratch(0)));
         self.unless_all_readable(place, (i.vl, size), slow);
         let value = self.vector_at_address(i.vl, (place.0, 0), false);
         let chosen = self.b.vget(ty, vector_at(mask));
         let chosen = self.negative(ty, lane, chosen);
-        let value = self.b.vlogic(OpKind::VAnd, ty, value, chosen);
+        let value = self.b.vlogic(K::VAnd, ty, value, chosen);
         self.put_whole(i.reg, ty, value);
         self.b.branch(past);
         self.b.place(slow);

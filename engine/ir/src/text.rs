@@ -1,18 +1,27 @@
-//! PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM (SDM volume 2, “Imm8 Control Byte Operation for
-//! PCMPESTRI…”).
+//! Comparisons of texts of up to 16 bytes, as x86 has them (Intel SDM volume 2, “Imm8 Control Byte Operation
+//! for PCMPESTRI…”): elements that are in a set or in ranges, that are equal, or at which a text begins.
 
-use super::Bytes;
-use crate::state::eflags;
+use crate::cipher::Block;
+
+/// Some element fits.
+const CF: u32 = 1 << 0;
+/// The second text ends within the block.
+const ZF: u32 = 1 << 6;
+/// The first text does.
+const SF: u32 = 1 << 7;
+/// The first element fits.
+const OF: u32 = 1 << 11;
 
 /// What a comparison gives.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Found {
+pub struct Found {
     /// The index of an element that fits, or how many there are.
-    pub(crate) index: u32,
+    pub index: u32,
     /// The elements that fit, as bits or as elements.
-    pub(crate) mask: Bytes,
-    /// CF, ZF, SF, OF.
-    pub(crate) flags: u32,
+    pub mask: Block,
+    /// Bit 0: some element fits; 6: the second text ends within the block; 7: the first does; 11: the first
+    /// element fits.
+    pub flags: u32,
 }
 
 /// Elements, as many as are valid.
@@ -21,7 +30,7 @@ struct Text {
     len: usize,
 }
 
-fn text(v: Bytes, length: Option<i64>, imm: u8) -> Text {
+fn text(v: Block, length: Option<i64>, imm: u8) -> Text {
     let (words, signed) = (imm & 1 != 0, imm & 2 != 0);
     let count = if words { 8 } else { 16 };
     let element = |i: usize| match (words, signed) {
@@ -39,8 +48,8 @@ fn text(v: Bytes, length: Option<i64>, imm: u8) -> Text {
     Text { elements, len }
 }
 
-/// Compares; lengths are given, or an element of zero ends a text.
-pub(crate) fn compare(a: Bytes, b: Bytes, lengths: [Option<i64>; 2], imm: u8) -> Found {
+/// Compares as `imm` says; lengths are given, or an element of zero ends a text.
+pub fn compare(a: Block, b: Block, lengths: [Option<i64>; 2], imm: u8) -> Found {
     let count = if imm & 1 != 0 { 8 } else { 16 };
     let (x, y) = (text(a, lengths[0], imm), text(b, lengths[1], imm));
     let equal = |i: usize, j: usize| x.elements[i] == y.elements[j];
@@ -82,10 +91,17 @@ pub(crate) fn compare(a: Bytes, b: Bytes, lengths: [Option<i64>; 2], imm: u8) ->
             if bits >> element & 1 != 0 { 0xff } else { 0 }
         }
     });
-    let flag = |condition: bool, flag: u64| if condition { flag as u32 } else { 0 };
-    let flags = flag(bits != 0, eflags::CF)
-        | flag(y.len < count, eflags::ZF)
-        | flag(x.len < count, eflags::SF)
-        | flag(bits & 1 != 0, eflags::OF);
+    let flag = |condition: bool, flag: u32| if condition { flag } else { 0 };
+    let flags = flag(bits != 0, CF)
+        | flag(y.len < count, ZF)
+        | flag(x.len < count, SF)
+        | flag(bits & 1 != 0, OF);
     Found { index, mask, flags }
+}
+
+impl Found {
+    /// The index, and the flags from bit 32 on.
+    pub fn packed(&self) -> u64 {
+        u64::from(self.index) | u64::from(self.flags) << 32
+    }
 }

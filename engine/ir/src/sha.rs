@@ -1,10 +1,10 @@
 //! SHA-1 and SHA-256 (FIPS 180-4) by the steps that the SHA extensions have. Words are written from the
 //! highest lane down, as in the manual.
 
-use super::{Bytes, from_words, words};
+use crate::cipher::{Block, from_words, words};
 
 /// SHA1RNDS4: four rounds with one of the functions.
-pub(crate) fn sha1_rounds(state: Bytes, message: Bytes, function: u8) -> Bytes {
+pub fn sha1_rounds(state: Block, message: Block, function: u8) -> Block {
     const K: [u32; 4] = [0x5a82_7999, 0x6ed9_eba1, 0x8f1b_bcdc, 0xca62_c1d6];
     let f = |b: u32, c: u32, d: u32| match function & 3 {
         0 => b & c ^ !b & d,
@@ -25,19 +25,19 @@ pub(crate) fn sha1_rounds(state: Bytes, message: Bytes, function: u8) -> Bytes {
 }
 
 /// SHA1NEXTE
-pub(crate) fn sha1_next(a: Bytes, b: Bytes) -> Bytes {
+pub fn sha1_next(a: Block, b: Block) -> Block {
     let [w0, w1, w2, w3] = words(b);
     from_words([w0, w1, w2, w3.wrapping_add(words(a)[3].rotate_left(30))])
 }
 
 /// SHA1MSG1
-pub(crate) fn sha1_message1(a: Bytes, b: Bytes) -> Bytes {
+pub fn sha1_message1(a: Block, b: Block) -> Block {
     let ([w3, w2, w1, w0], [_, _, w5, w4]) = (words(a), words(b));
     from_words([w5 ^ w3, w4 ^ w2, w3 ^ w1, w2 ^ w0])
 }
 
 /// SHA1MSG2
-pub(crate) fn sha1_message2(a: Bytes, b: Bytes) -> Bytes {
+pub fn sha1_message2(a: Block, b: Block) -> Block {
     let ([x0, x1, x2, x3], [w15, w14, w13, _]) = (words(a), words(b));
     let w16 = (x3 ^ w13).rotate_left(1);
     let w17 = (x2 ^ w14).rotate_left(1);
@@ -50,7 +50,7 @@ fn sigma(x: u32, [a, b, shift]: [u32; 3]) -> u32 {
 }
 
 /// SHA256MSG1
-pub(crate) fn sha256_message1(a: Bytes, b: Bytes) -> Bytes {
+pub fn sha256_message1(a: Block, b: Block) -> Block {
     let ([w0, w1, w2, w3], [w4, ..]) = (words(a), words(b));
     let s0 = |x| sigma(x, [7, 18, 3]);
     from_words([
@@ -62,7 +62,7 @@ pub(crate) fn sha256_message1(a: Bytes, b: Bytes) -> Bytes {
 }
 
 /// SHA256MSG2
-pub(crate) fn sha256_message2(a: Bytes, b: Bytes) -> Bytes {
+pub fn sha256_message2(a: Block, b: Block) -> Block {
     let ([x0, x1, x2, x3], [_, _, w14, w15]) = (words(a), words(b));
     let s1 = |x| sigma(x, [17, 19, 10]);
     let w16 = x0.wrapping_add(s1(w14));
@@ -71,7 +71,7 @@ pub(crate) fn sha256_message2(a: Bytes, b: Bytes) -> Bytes {
 }
 
 /// SHA256RNDS2: two rounds; `a` has C, D, G, H, `b` has A, B, E, F, `wk` the sums of words and constants.
-pub(crate) fn sha256_rounds(a: Bytes, b: Bytes, wk: Bytes) -> Bytes {
+pub fn sha256_rounds(a: Block, b: Block, wk: Block) -> Block {
     let ([mut h, mut g, mut d, mut c], [mut f, mut e, mut bb, mut aa]) = (words(a), words(b));
     let wk = words(wk);
     for w in [wk[0], wk[1]] {
