@@ -341,6 +341,32 @@ pub enum SiteKind {
 /// No guest register is in this host register, or it is not newer than memory.
 pub const CLEAN: u8 = 0xff;
 
+/// Guest registers at a time whose values have no register of their own.
+pub const DEFERRED: usize = 4;
+
+/// A guest register whose value is newer than memory and in no register of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Deferred {
+    /// The guest register, or [`CLEAN`] for none.
+    pub guest: u8,
+    /// The general register that holds the same, or [`CLEAN`] for a constant.
+    pub host: u8,
+    /// The constant, sign-extended.
+    pub value: i32,
+}
+
+impl Default for Deferred {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl Deferred {
+    /// None.
+    pub const NONE: Self = Self { guest: CLEAN, host: CLEAN, value: 0 };
+}
+
 /// A place where generated code asks the runtime.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -361,6 +387,8 @@ pub struct Site {
     pub gpr: [u8; 16],
     /// By vector register: the same.
     pub xmm: [u8; 16],
+    /// Guest registers beside these that are newer than memory.
+    pub deferred: [Deferred; DEFERRED],
 }
 
 /// What an exit wants.

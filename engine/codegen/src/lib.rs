@@ -11,8 +11,9 @@ mod layout;
 pub mod x86_64;
 
 pub use layout::{
-    CLEAN, Consts, Core, ENGINE_FLAGS, ExitRecord, Frame, JUMP_ENTRIES, JumpEntry, Loc, PAGE_BITS,
-    RecordKind, SPILLS, Site, SiteKind, TLB_ENTRIES, TlbEntry, VECTOR_SPILLS, VectorConsts,
+    CLEAN, Consts, Core, DEFERRED, Deferred, ENGINE_FLAGS, ExitRecord, Frame, JUMP_ENTRIES,
+    JumpEntry, Loc, PAGE_BITS, RecordKind, SPILLS, Site, SiteKind, TLB_ENTRIES, TlbEntry,
+    VECTOR_SPILLS, VectorConsts,
 };
 
 use ir::{RegInfo, VectorRegion};

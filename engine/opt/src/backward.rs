@@ -45,7 +45,8 @@ impl Backward {
         let mut rotations = rotations.iter().rev().peekable();
         for at in (0..unit.ops.len()).rev() {
             let rotation = rotations.next_if(|rotation| rotation.at == at);
-            self.operation(unit, at, rotation);
+            let shortens = rotations.peek().is_none_or(|before| before.at + 1 != at);
+            self.operation(unit, at, rotation, shortens);
         }
         unit.ops.clear();
         unit.ops.extend(self.kept.iter().rev());
@@ -76,7 +77,14 @@ impl Backward {
         }
     }
 
-    fn operation(&mut self, unit: &mut Unit, at: usize, rotation: Option<&Rotation>) {
+    /// The operation before may be shortened unless it is to become a rotation.
+    fn operation(
+        &mut self,
+        unit: &mut Unit,
+        at: usize,
+        rotation: Option<&Rotation>,
+        shortens: bool,
+    ) {
         let mut op = unit.ops[at];
         if op.kind == OpKind::Insn {
             return self.kept.push(op);
@@ -91,6 +99,9 @@ impl Backward {
                 op = self.rotate(unit, op, bits, rotation);
             }
             self.narrow(unit, &mut op, bits);
+            if shortens && self.shorten(unit, &op, at) {
+                return;
+            }
             if op.kind == OpKind::Mov && (op.a == op.dst || self.join(unit, &op, at)) {
                 return;
             }
@@ -114,6 +125,24 @@ impl Backward {
             self.want(operand, bits.max(1));
         }
         self.kept.push(op);
+    }
+
+    /// Lets the operation before compute in 32 bits, if it does for nothing but the zero extension from these.
+    fn shorten(&self, unit: &mut Unit, op: &Op, at: usize) -> bool {
+        use OpKind as K;
+        let (Value::Temp(_), Some(before)) = (op.a.value(), at.checked_sub(1)) else {
+            return false;
+        };
+        let before = &mut unit.ops[before];
+        let shortens = (op.kind, op.aux) == (K::Zext, 32)
+            && before.dst == op.a
+            && before.ty == Type::I64
+            && matches!(before.kind, K::Add | K::Sub | K::And | K::Or | K::Xor | K::Mul)
+            && self.wanted(op.a) == 0;
+        if shortens {
+            (before.ty, before.dst) = (Type::I32, op.dst);
+        }
+        shortens
     }
 
     /// Lets the operation before assign a guest register itself, instead of a temporary that is

@@ -606,6 +606,13 @@ where
                 G::set_reg(self.state_mut(), GuestReg(site.xmm[host]), value);
             }
         }
+        for deferred in site.deferred.iter().filter(|deferred| deferred.guest != CLEAN) {
+            let value = match deferred.host {
+                CLEAN => i64::from(deferred.value).cast_unsigned(),
+                host => self.read(site, Loc::Gpr(host)),
+            };
+            G::set_reg(self.state_mut(), GuestReg(deferred.guest), value);
+        }
         self.set_pc(site.pc);
     }
 

@@ -3,7 +3,7 @@
 use super::spans::Span;
 use super::{FLOAT_POOL, PINS, POOL};
 use crate::CompileError;
-use crate::layout::{CLEAN, SPILLS, VECTOR_SPILLS};
+use crate::layout::{CLEAN, DEFERRED, Deferred, SPILLS, VECTOR_SPILLS};
 use ir::{RegClass, RegInfo};
 
 /// Class of a value: which of the two register files it lives in, and how wide it is there.
@@ -79,6 +79,8 @@ const FREE: HostReg = HostReg { owner: Owner::Free, dirty: false, stamp: 0 };
 pub(super) enum GuestPlace {
     Memory,
     Host(u8),
+    /// Nowhere yet: it is what this says.
+    Deferred(Deferred),
 }
 
 /// Where a temporary is.
@@ -102,6 +104,7 @@ pub(super) enum Evict {
 pub(super) struct WriteBack {
     gpr: [u8; 16],
     xmm: [u8; 16],
+    pub(super) deferred: [Deferred; DEFERRED],
 }
 
 impl WriteBack {
@@ -140,6 +143,7 @@ pub(super) struct Allocator {
     places: u32,
     clock: u32,
     addends: [Option<Addend>; ADDENDS],
+    deferred: [Deferred; DEFERRED],
 }
 
 /// Guest registers by host register; [`CLEAN`] for none.
@@ -177,6 +181,7 @@ impl Allocator {
         (self.vectors, self.places) = (0, 0);
         self.clock = 0;
         self.addends = [None; ADDENDS];
+        self.deferred = [Deferred::NONE; DEFERRED];
     }
 
     fn pool(class: Class) -> &'static [u8] {
@@ -272,8 +277,9 @@ impl Allocator {
         Some(host)
     }
 
-    /// Parts registers to write back into those that are held and the others.
-    pub(super) fn part(&self, all: WriteBack) -> (WriteBack, WriteBack) {
+    /// Parts registers to write back at the end of a loop's turn into those that are held or of no meaning at its
+    /// top, and the others.
+    pub(super) fn part(&self, all: WriteBack, dead: &[bool; 256]) -> (WriteBack, WriteBack) {
         let (mut held, mut others) = (all, all);
         for host in 0..16 {
             for (class, h, o) in [
@@ -281,10 +287,70 @@ impl Allocator {
                 (Class::Float, &mut held.xmm, &mut others.xmm),
             ] {
                 let is_held = self.held[class.file()] >> host & 1 != 0;
-                *(if is_held { &mut o[host] } else { &mut h[host] }) = CLEAN;
+                let waits = is_held || h[host] != CLEAN && dead[usize::from(h[host])];
+                *(if waits { &mut o[host] } else { &mut h[host] }) = CLEAN;
             }
         }
+        for (h, o) in held.deferred.iter_mut().zip(&mut others.deferred) {
+            let waits = h.guest != CLEAN && dead[usize::from(h.guest)];
+            *(if waits { o } else { h }) = Deferred::NONE;
+        }
         (held, others)
+    }
+
+    /// The guest register has a value that needs no register: a constant, or what a pinned or held register
+    /// has. Answers what must be stored to make room.
+    pub(super) fn defer(&mut self, guest: u8, host: u8, value: i32) -> Deferred {
+        match self.guest(guest) {
+            GuestPlace::Memory => {}
+            GuestPlace::Deferred(_) => self.settle(guest),
+            GuestPlace::Host(old) => {
+                *self.reg(Class::Int, old) = FREE;
+                self.forget_addends(|addend| addend.base == guest);
+            }
+        }
+        let place = self.deferred.iter().position(|deferred| deferred.guest == CLEAN);
+        let place = place.unwrap_or(0);
+        let first = self.deferred[place];
+        if first.guest != CLEAN {
+            self.settle(first.guest);
+        }
+        let deferred = Deferred { guest, host, value };
+        self.deferred[place] = deferred;
+        self.guests[usize::from(guest)] = GuestPlace::Deferred(deferred);
+        first
+    }
+
+    /// The deferred guest register is in memory, or about to be assigned.
+    pub(super) fn settle(&mut self, guest: u8) {
+        for deferred in &mut self.deferred {
+            if deferred.guest == guest {
+                *deferred = Deferred::NONE;
+                self.guests[usize::from(guest)] = GuestPlace::Memory;
+            }
+        }
+    }
+
+    /// A deferred guest register that is what a host register has.
+    pub(super) fn same_as(&self, host: u8) -> Option<u8> {
+        let same = |deferred: &&Deferred| deferred.guest != CLEAN && deferred.host == host;
+        self.deferred.iter().find(same).map(|deferred| deferred.guest)
+    }
+
+    /// Whether a guest register may be deferred: it is not pinned or held.
+    pub(super) fn may_defer(&self, guest: u8) -> bool {
+        self.class_of(guest) == Class::Int
+            && match self.guest(guest) {
+                GuestPlace::Host(host) => {
+                    Self::shared(Class::Int, host) && self.held[0] >> host & 1 == 0
+                }
+                _ => true,
+            }
+    }
+
+    /// Whether a host register is a guest register's for the whole unit.
+    pub(super) fn is_steady(&self, host: u8) -> bool {
+        self.pin(host).is_some() || self.held[0] >> host & 1 != 0
     }
 
     /// Empties a shared register, whoever is in it.
@@ -374,7 +440,7 @@ impl Allocator {
 
     /// Registers that hold values newer than memory, by host register; pins included.
     pub(super) fn dirty_maps(&self) -> ([u8; 16], [u8; 16]) {
-        let WriteBack { mut gpr, xmm } = self.dirty();
+        let WriteBack { mut gpr, xmm, .. } = self.dirty();
         for (slot, guest) in gpr.iter_mut().zip(&self.pin_map.0) {
             if *guest != CLEAN {
                 *slot = *guest;
@@ -406,11 +472,12 @@ impl Allocator {
             }
             map
         };
-        WriteBack { gpr: map(Class::Int), xmm: map(Class::Float) }
+        WriteBack { gpr: map(Class::Int), xmm: map(Class::Float), deferred: self.deferred }
     }
 
     /// All values have been written back.
     pub(super) fn set_clean(&mut self) {
+        self.settle_all();
         self.files.iter_mut().flatten().for_each(|r| r.dirty = false);
     }
 
@@ -456,8 +523,22 @@ impl Allocator {
         }
     }
 
+    fn settle_all(&mut self) {
+        for deferred in std::mem::replace(&mut self.deferred, [Deferred::NONE; DEFERRED]) {
+            if deferred.guest != CLEAN {
+                self.guests[usize::from(deferred.guest)] = GuestPlace::Memory;
+            }
+        }
+    }
+
+    /// What is deferred.
+    pub(super) fn deferred(&self) -> [Deferred; DEFERRED] {
+        self.deferred
+    }
+
     /// Forgets which guest registers are in shared registers; they are in memory.
     pub(super) fn forget_guests(&mut self) {
+        self.settle_all();
         self.forget_addends(|_| true);
         for (file, held) in self.files.iter_mut().zip(self.held) {
             for (host, reg) in file.iter_mut().enumerate() {

@@ -15,6 +15,9 @@ const SAR: u8 = 7;
 
 impl Generator<'_> {
     pub(super) fn integer_move(&mut self, op: &Op) -> Result<(), CompileError> {
+        if self.defer(op) {
+            return Ok(());
+        }
         if let Some(v) = self.unit.as_const(op.a) {
             let d = self.define_int(op, None)?;
             self.asm.mov_imm(d, v);

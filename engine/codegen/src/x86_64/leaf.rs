@@ -43,6 +43,7 @@ impl Generator<'_> {
 
     /// Saves what a function may overwrite; registers keep their values until arguments go there.
     pub(super) fn before_function(&mut self) -> Result<Lost, CompileError> {
+        self.write_back();
         for host in POOL {
             self.evict(Class::Int, host)?;
         }

@@ -8,7 +8,8 @@ use super::spans::Spans;
 use super::thunks::{core_mem, state_mem};
 use super::vector_loops::HeldPlace;
 use crate::layout::{
-    Core, ENGINE_FLAGS, ExitRecord, JumpEntry, Loc, PAGE_BITS, RecordKind, Site, SiteKind,
+    CLEAN, Core, Deferred, ENGINE_FLAGS, ExitRecord, JumpEntry, Loc, PAGE_BITS, RecordKind, Site,
+    SiteKind,
 };
 use crate::{Compared, CompileError, Compiled, FaultRange, Target};
 use ir::{Cond, ExitKind, Hint, Op, OpKind, Operand, Type, Unit, Value};
@@ -105,6 +106,8 @@ pub struct Generator<'a> {
     pub(super) tails: Vec<Tail>,
     /// Where the unit jumps back to when it is a loop.
     loop_head: Option<usize>,
+    /// Guest registers whose values at that place nobody can see.
+    dead: [bool; 256],
     /// The mode's flags where the generator is, as in `Unit::flags`.
     pub(super) flags: u32,
     records: Vec<(Patch, Record)>,
@@ -171,6 +174,7 @@ impl<'a> Generator<'a> {
             next_pc: unit.pc,
             tails: buffers.tails,
             loop_head: None,
+            dead: [false; 256],
             flags: unit.flags,
             records: buffers.records,
             labels: buffers.labels,
@@ -348,8 +352,9 @@ impl<'a> Generator<'a> {
                 self.alloc.forget_guests();
             }
             K::BranchIf => {
-                self.write_back();
                 let cc = self.compare(op)?;
+                // Stores change no flags.
+                self.write_back();
                 let jump = self.asm.jcc(cc);
                 self.branches.push((jump, self.unit.as_const(op.c).unwrap_or(0) as u16));
             }
@@ -365,7 +370,7 @@ impl<'a> Generator<'a> {
                     self.write_back();
                     self.exit_call(pc);
                 } else if self.is_loop(pc) {
-                    let (held, write_back) = self.alloc.part(self.alloc.dirty());
+                    let (held, write_back) = self.alloc.part(self.alloc.dirty(), &self.dead);
                     self.again(write_back, held);
                 } else {
                     self.write_back();
@@ -468,6 +473,14 @@ impl<'a> Generator<'a> {
         let host = match operand.value() {
             Value::Reg(r) => match self.alloc.guest(r.0) {
                 GuestPlace::Host(host) => host,
+                GuestPlace::Deferred(Deferred { host, .. }) if host != CLEAN => host,
+                GuestPlace::Deferred(deferred) => {
+                    self.alloc.settle(r.0);
+                    let host = self.take(class, Owner::Guest(r.0))?;
+                    self.asm.mov_imm(Gpr(host), i64::from(deferred.value).cast_unsigned());
+                    self.alloc.set_dirty(r.0);
+                    host
+                }
                 GuestPlace::Memory => {
                     let host = self.take(class, Owner::Guest(r.0))?;
                     let mem = self.state_of(r.0);
@@ -534,9 +547,16 @@ impl<'a> Generator<'a> {
             Value::Temp(t) => Owner::Temp(t.0),
             Value::Reg(r) => {
                 if let GuestPlace::Host(host) = self.alloc.guest(r.0) {
+                    while class == Class::Int
+                        && let Some(guest) = self.alloc.same_as(host)
+                    {
+                        self.store_host(class, self.state_of(guest), host);
+                        self.alloc.settle(guest);
+                    }
                     self.alloc.lock(class, host);
                     return Ok(host);
                 }
+                self.alloc.settle(r.0);
                 Owner::Guest(r.0)
             }
             _ => Owner::Scratch,
@@ -615,6 +635,11 @@ impl<'a> Generator<'a> {
             }
             Value::Reg(r) => match self.alloc.guest(r.0) {
                 GuestPlace::Host(h) => host(self.alloc.class_of(r.0), h),
+                GuestPlace::Deferred(Deferred { host: h, .. }) if h != CLEAN => Loc::Gpr(h),
+                GuestPlace::Deferred(deferred) => {
+                    imms[index] = i64::from(deferred.value).cast_unsigned();
+                    Loc::Imm(index as u8)
+                }
                 GuestPlace::Memory => Loc::State(r.0),
             },
             Value::Temp(t) => match self.alloc.temp(t.0) {
@@ -633,7 +658,8 @@ impl<'a> Generator<'a> {
             args[index] = self.locate(operand, index, &mut imms);
         }
         let (gpr, xmm) = self.alloc.dirty_maps();
-        Site { pc: self.pc, resume: 0, imms, args, dst: Loc::None, kind, gpr, xmm }
+        let deferred = self.alloc.deferred();
+        Site { pc: self.pc, resume: 0, imms, args, dst: Loc::None, kind, gpr, xmm, deferred }
     }
 
     // ---- control flow ----
@@ -649,13 +675,45 @@ impl<'a> Generator<'a> {
             let mem = self.state_of(guest);
             self.store_host(class, mem, host);
         }
+        write_back.deferred.into_iter().for_each(|deferred| self.store_deferred(deferred));
+    }
+
+    fn store_deferred(&mut self, deferred: Deferred) {
+        if deferred.guest == CLEAN {
+            return;
+        }
+        let mem = self.state_of(deferred.guest);
+        match deferred.host {
+            CLEAN => self.asm.store_imm(Width::W64, mem, deferred.value),
+            host => self.asm.store(Width::W64, mem, Gpr(host)),
+        }
+    }
+
+    /// Lets a guest register have a value without a register, where that is possible; whether it is.
+    pub(super) fn defer(&mut self, op: &Op) -> bool {
+        let Value::Reg(to) = op.dst.value() else { return false };
+        let from = match op.a.value() {
+            Value::Reg(from) if from != to => match self.alloc.guest(from.0) {
+                GuestPlace::Host(host) if self.alloc.is_steady(host) => Some((host, 0)),
+                GuestPlace::Deferred(deferred) => Some((deferred.host, deferred.value)),
+                _ => None,
+            },
+            _ => self.small_const(op.a).map(|value| (CLEAN, value)),
+        };
+        let Some((host, value)) = from.filter(|_| self.alloc.may_defer(to.0)) else {
+            return false;
+        };
+        let first = self.alloc.defer(to.0, host, value);
+        self.store_deferred(first);
+        self.alloc.forget_addends(|addend| addend.base == to.0);
+        true
     }
 
     // ---- loops ----
 
     /// The guest registers to keep in registers for the whole unit, if it is a loop that no helper
     /// can look into.
-    fn choose_holds(&self) -> Option<Holds> {
+    fn choose_holds(&mut self) -> Option<Holds> {
         let mut flags = self.unit.flags;
         let mut back = |op: &Op| {
             let target = match op.kind {
@@ -678,8 +736,15 @@ impl<'a> Generator<'a> {
         {
             return None;
         }
+        self.find_dead();
         let mut uses = [(0u16, false); 256];
+        let mut read = [false; 256];
         for op in ops {
+            for operand in op.operands() {
+                if let Value::Reg(r) = operand.value() {
+                    read[usize::from(r.0)] = true;
+                }
+            }
             for operand in op.operands().chain([op.dst]) {
                 if let Value::Reg(r) = operand.value() {
                     uses[usize::from(r.0)].0 += 1;
@@ -689,7 +754,33 @@ impl<'a> Generator<'a> {
                 uses[usize::from(r.0)].1 = true;
             }
         }
+        for (uses, (read, dead)) in uses.iter_mut().zip(read.iter().zip(&self.dead)) {
+            if *dead && !read {
+                // Each turn makes it anew, and only leaving stores it.
+                *uses = (0, false);
+            }
+        }
         Some(Holds(uses))
+    }
+
+    /// Guest registers that the unit assigns before anything can see them.
+    fn find_dead(&mut self) {
+        let mut live = [false; 256];
+        for op in &self.unit.ops {
+            for operand in op.operands() {
+                if let Value::Reg(r) = operand.value() {
+                    live[usize::from(r.0)] = true;
+                }
+            }
+            let effects = op.kind.effects();
+            let sees = effects.has(ir::Effects::FAULTS) || effects.has(ir::Effects::CONTROL);
+            if sees && op.kind != OpKind::Insn {
+                return;
+            }
+            if let Value::Reg(r) = op.dst.value() {
+                self.dead[usize::from(r.0)] |= !live[usize::from(r.0)];
+            }
+        }
     }
 
     /// Whether an operation is a call of a function.
@@ -796,7 +887,7 @@ impl<'a> Generator<'a> {
         let cc = self.compare(op)?;
         if self.is_loop(pc) {
             // The way back is the likely one: it is in line, and jumps once.
-            let (held, write_back) = self.alloc.part(self.alloc.dirty());
+            let (held, write_back) = self.alloc.part(self.alloc.dirty(), &self.dead);
             let past = self.asm.jcc_not(cc);
             self.again(write_back, held);
             self.asm.bind(past);
