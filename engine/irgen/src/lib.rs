@@ -7,6 +7,7 @@
 mod bench;
 mod flat;
 mod generate;
+pub mod golden;
 mod guest;
 mod minimise;
 mod random;
