@@ -28,6 +28,10 @@ pub(crate) fn evaluate(op: &Op, a: u64, b: u64, c: u64) -> Option<u64> {
             }
         }
         OpKind::Sext | OpKind::Zext => extend(op, a),
+        OpKind::Insert => {
+            let low = (1 << op.aux) - 1;
+            a & !low | b & low
+        }
         OpKind::Crc32 => bits::crc32c(a as u32, b, op.aux).into(),
         kind if op.ty == Type::I32 => u64::from(narrow(kind, a as u32, b as u32)?),
         kind => wide(kind, a, b)?,

@@ -189,6 +189,11 @@ impl<'a> Builder<'a> {
         bswap bswap32 Bswap;
     }
 
+    /// A value with the low `bits` bits (8 or 16) of another one in the place of its own.
+    pub fn insert(&mut self, into: Operand, value: Operand, bits: u16) -> Operand {
+        self.emit(OpKind::Insert, Type::I64, bits, [into, value, Operand::NONE])
+    }
+
     /// The CRC-32C of the low `bits` bits (8, 16, 32, 64) of a value, after another one.
     pub fn crc32c(&mut self, crc: Operand, value: Operand, bits: u16) -> Operand {
         self.emit(OpKind::Crc32, Type::I64, bits, [crc, value, Operand::NONE])

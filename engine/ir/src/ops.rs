@@ -180,6 +180,8 @@ operations! {
     Popcnt "popcnt" 1 NONE;
     /// Bytes in reverse order.
     Bswap "bswap" 1 NONE;
+    /// a with the low `aux` bits (8 or 16) of b in the place of its own.
+    Insert "insert" 2 NONE;
     /// The low bits of a at the places where b has ones ([`bits::deposit`](crate::bits::deposit)).
     Deposit "deposit" 2 NONE;
     /// The bits of a at the places where b has ones, side by side.

@@ -166,7 +166,9 @@ fn aux_of(kind: OpKind, text: &str) -> Option<u16> {
             let (amo, mem) = text.split_once('_')?;
             Some(mem_of(mem)?.code() | code!(AmoOp, amo)? << MemOp::BITS)
         }
-        OpKind::Sext | OpKind::Zext | OpKind::ToInt | OpKind::Crc32 => text.parse().ok(),
+        OpKind::Sext | OpKind::Zext | OpKind::ToInt | OpKind::Crc32 | OpKind::Insert => {
+            text.parse().ok()
+        }
         OpKind::Call | OpKind::Leaf | OpKind::VCopyIn | OpKind::VCopyOut | OpKind::Label => {
             bare?.parse().ok()
         }

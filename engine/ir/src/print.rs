@@ -99,7 +99,9 @@ fn qualifier(op: &Op) -> String {
         }
         OpKind::Exit | OpKind::ExitIndirect => format!("_{}", Hint::from_code(op.aux).name()),
         OpKind::ExitLoop => format!("_{}", ExitKind::from_code(op.aux).name()),
-        OpKind::Sext | OpKind::Zext | OpKind::ToInt | OpKind::Crc32 => op.aux.to_string(),
+        OpKind::Sext | OpKind::Zext | OpKind::ToInt | OpKind::Crc32 | OpKind::Insert => {
+            op.aux.to_string()
+        }
         OpKind::Call | OpKind::Leaf | OpKind::VCopyIn | OpKind::VCopyOut | OpKind::Label => {
             format!("_{}", op.aux)
         }

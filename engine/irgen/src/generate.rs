@@ -282,7 +282,11 @@ impl Maker<'_, '_> {
                 let bits = self.random.pick(&[8, 16, 32, 64]);
                 self.int_result(OpKind::Crc32, Type::I64, bits, [a, b, NONE]);
             }
-            91..95 => self.int_result(OpKind::Select, Type::I64, 0, [a, b, c]),
+            91 => {
+                let bits = self.random.pick(&[8, 16]);
+                self.int_result(OpKind::Insert, Type::I64, bits, [a, b, NONE]);
+            }
+            92..95 => self.int_result(OpKind::Select, Type::I64, 0, [a, b, c]),
             _ => self.int_result(OpKind::Mov, Type::I64, 0, [a, NONE, NONE]),
         }
     }

@@ -45,8 +45,8 @@ impl Backward {
         let mut rotations = rotations.iter().rev().peekable();
         for at in (0..unit.ops.len()).rev() {
             let rotation = rotations.next_if(|rotation| rotation.at == at);
-            let shortens = rotations.peek().is_none_or(|before| before.at + 1 != at);
-            self.operation(unit, at, rotation, shortens);
+            let rotates = rotations.peek().map(|before| before.at);
+            self.operation(unit, at, rotation, rotates);
         }
         unit.ops.clear();
         unit.ops.extend(self.kept.iter().rev());
@@ -77,13 +77,13 @@ impl Backward {
         }
     }
 
-    /// The operation before may be shortened unless it is to become a rotation.
+    /// `rotates` is the last operation before it that is to become a rotation.
     fn operation(
         &mut self,
         unit: &mut Unit,
         at: usize,
         rotation: Option<&Rotation>,
-        shortens: bool,
+        rotates: Option<usize>,
     ) {
         let mut op = unit.ops[at];
         if op.kind == OpKind::Insn {
@@ -99,7 +99,7 @@ impl Backward {
                 op = self.rotate(unit, op, bits, rotation);
             }
             self.narrow(unit, &mut op, bits);
-            if shortens && self.shorten(unit, &op, at) {
+            if self.shorten(unit, &op, at, rotates) {
                 return;
             }
             if op.kind == OpKind::Mov && (op.a == op.dst || self.join(unit, &op, at)) {
@@ -127,15 +127,25 @@ impl Backward {
         self.kept.push(op);
     }
 
-    /// Lets the operation before compute in 32 bits, if it does for nothing but the zero extension from these.
-    fn shorten(&self, unit: &mut Unit, op: &Op, at: usize) -> bool {
-        use OpKind as K;
-        let (Value::Temp(_), Some(before)) = (op.a.value(), at.checked_sub(1)) else {
-            return false;
+    /// The operation that makes a temporary, if there is nothing between it and `at` but what nobody wants.
+    fn maker(&self, unit: &Unit, operand: Operand, at: usize) -> Option<usize> {
+        let Value::Temp(_) = operand.value() else { return None };
+        let unwanted = |op: &Op| {
+            op.kind.effects() == Effects::NONE
+                && matches!(op.dst.value(), Value::Temp(_))
+                && self.wanted(op.dst) == 0
         };
+        let before = unit.ops[..at].iter().rposition(|op| op.dst == operand || !unwanted(op))?;
+        (unit.ops[before].dst == operand).then_some(before)
+    }
+
+    /// Lets the operation before compute in 32 bits, if it does for nothing but the zero extension from these.
+    fn shorten(&self, unit: &mut Unit, op: &Op, at: usize, rotates: Option<usize>) -> bool {
+        use OpKind as K;
+        let maker = self.maker(unit, op.a, at).filter(|maker| rotates != Some(*maker));
+        let Some(before) = maker else { return false };
         let before = &mut unit.ops[before];
         let shortens = (op.kind, op.aux) == (K::Zext, 32)
-            && before.dst == op.a
             && before.ty == Type::I64
             && matches!(before.kind, K::Add | K::Sub | K::And | K::Or | K::Xor | K::Mul)
             && self.wanted(op.a) == 0;
@@ -148,13 +158,9 @@ impl Backward {
     /// Lets the operation before assign a guest register itself, instead of a temporary that is
     /// only copied to it.
     fn join(&self, unit: &mut Unit, op: &Op, at: usize) -> bool {
-        let (Value::Temp(_), Some(before)) = (op.a.value(), at.checked_sub(1)) else {
-            return false;
-        };
+        let Some(before) = self.maker(unit, op.a, at) else { return false };
         let before = &mut unit.ops[before];
-        let joins = before.dst == op.a
-            && self.wanted(op.a) == 0
-            && before.result_is_float() == op.ty.is_float();
+        let joins = self.wanted(op.a) == 0 && before.result_is_float() == op.ty.is_float();
         if joins {
             before.dst = op.dst;
         }
@@ -241,6 +247,7 @@ fn demands(unit: &Unit, op: &Op, bits: u8) -> [u8; 3] {
             }
             _ => [width, 8, 8],
         },
+        K::Insert => [bits, bits.min(op.aux as u8), 0],
         K::Rotl | K::Rotr => [width, 8, 8],
         K::Sext | K::Zext => [bits.min(op.aux as u8); 3],
         K::Select => [ALL, bits, bits],

@@ -325,6 +325,15 @@ impl Asm {
         }
     }
 
+    /// The low `size` (1, 2) bytes of dst = those of src; the others stay
+    pub fn mov_low(&mut self, size: u32, dst: Gpr, src: Gpr) {
+        if size == 1 {
+            return self.op8(&[0x8a], dst.0, src.into());
+        }
+        self.byte(0x66);
+        self.op(Width::W32, &[0x8b], dst.0, src.into());
+    }
+
     /// dst = the low `size` (1, 2, 4, 8) bytes of src, extended to 64 bits
     pub fn mov_extended(&mut self, size: u32, signed: bool, dst: Gpr, src: Rm) {
         match (size, signed, src) {

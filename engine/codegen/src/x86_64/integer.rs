@@ -55,6 +55,7 @@ impl Generator<'_> {
             K::Deposit => self.bits_by_mask(op, Pp::F2)?,
             K::Extract => self.bits_by_mask(op, Pp::F3)?,
             K::Crc32 => self.checksum(op)?,
+            K::Insert => self.insert(op)?,
             K::Sext | K::Zext => self.extend(op)?,
             K::SetCond => self.set_cond(op)?,
             K::Select => self.select(op)?,
@@ -282,6 +283,17 @@ impl Generator<'_> {
         let (a, b) = (self.int(op.a)?, self.int(op.b)?);
         let d = self.define_int(op, Some(op.a))?;
         self.asm.deposit(pp, Self::width(op), d, a, b.into());
+        self.defined(op);
+        Ok(())
+    }
+
+    fn insert(&mut self, op: &Op) -> Result<(), CompileError> {
+        let (a, b) = (self.int(op.a)?, self.int(op.b)?);
+        let d = self.define_int(op, Some(op.a))?;
+        let by = if d == b && d != a { RAX } else { b };
+        self.asm.mov(Width::W64, by, b);
+        self.asm.mov(Width::W64, d, a);
+        self.asm.mov_low(u32::from(op.aux) / 8, d, by);
         self.defined(op);
         Ok(())
     }

@@ -113,11 +113,8 @@ impl<'u> Translator<'_, 'u> {
             }
             (Place::Gpr(n), 1 | 2) => {
                 let bits = 8 * u16::from(size);
-                let low = self.b.zext(value, bits);
-                let keep = self.b.imm(u64::MAX << bits);
                 let old = self.x(n);
-                let old = self.b.and(old, keep);
-                let whole = self.b.or(old, low);
+                let whole = self.b.insert(old, value, bits);
                 self.keep(Self::gpr(n), whole);
                 value
             }

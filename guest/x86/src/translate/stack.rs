@@ -77,9 +77,13 @@ impl Translator<'_, '_> {
         let value = self.top(0, i.size);
         let value = self.b.copy(value);
         match i.memory {
-            None => {
+            None if i.rm == gpr::RSP => {
                 self.move_stack(i.size.into());
                 self.write(i, 0, value);
+            }
+            None => {
+                self.write(i, 0, value);
+                self.move_stack(i.size.into());
             }
             Some(m) if m.base == Some(gpr::RSP) => {
                 // The address is computed with the new pointer; a fault leaves the old one.
