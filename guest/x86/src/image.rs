@@ -1,6 +1,7 @@
 //! The x87 and vector registers as XSAVE lays them out in its standard form: what signal frames and
 //! debuggers have (SDM volume 1, “XSAVE-Managed State Components”).
 
+use crate::helpers_x87::set_words;
 use crate::state::{OPMASK_AT, State, X87_AT, ZMM_BYTES};
 
 /// Bytes of the part that FXSAVE has.
@@ -86,12 +87,13 @@ impl State {
     }
 
     /// Takes the registers over from an image; of one that is too short, what is there. Reserved bits
-    /// of MXCSR are dropped, as the kernel does.
+    /// of MXCSR are dropped, as the kernel does; whether an x87 exception is pending follows from the two
+    /// words, as XRSTOR has it.
     pub fn set_image(&mut self, image: &[u8]) {
         let Some(head) = image.first_chunk::<LEGACY>() else { return };
         let word = |at: usize| u64::from(u16::from_le_bytes([head[at], head[at + 1]]));
-        (self.fcw, self.ftw) = (word(0) & 0x1f3f | 0x40, word(4) & 0xff);
-        (self.fsw, self.ftop) = (word(2) & !0x3800, word(2) >> 11 & 7);
+        set_words(self, word(0), word(2));
+        (self.ftw, self.ftop) = (word(4) & 0xff, word(2) >> 11 & 7);
         self.mxcsr = word(24) | word(26) << 16;
         self.mxcsr &= 0xffff;
         for i in 0..8 {
@@ -119,5 +121,25 @@ impl State {
             }
         }
         self.note_vectors();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pending_x87_exception_follows_from_the_words() {
+        // Control, status, what is read back: invalid operation unmasked, masked, and no exception.
+        for (control, status, read) in
+            [(0x37eu16, 0x1u16, 0x8081u16), (0x37f, 0x8081, 0x1), (0x37e, 0x8080, 0)]
+        {
+            let mut image = State { xcr0: 7, ..State::default() }.image();
+            image[..2].copy_from_slice(&control.to_le_bytes());
+            image[2..4].copy_from_slice(&(status | 5 << 11).to_le_bytes());
+            let mut state = State { xcr0: 7, ..State::default() };
+            state.set_image(&image);
+            assert_eq!(status_word(&state), read | 5 << 11, "{control:#x} {status:#x}");
+        }
     }
 }

@@ -149,7 +149,7 @@ impl Bench {
     /// Compiles a program: its name in the bench's folder.
     fn compile(&self, source: &Path, name: &str, flags: &[&str]) -> Result<String, String> {
         let mut compiler = Command::new(COMPILER);
-        compiler.args(["-O1", "-w", "-pthread"]).args(flags).arg(source).arg("-o");
+        compiler.args(["-O1", "-w", "-pthread"]).args(flags).arg(source).arg("-lm").arg("-o");
         compiler.arg(self.folder.join(name));
         let done = compiler.output().map_err(|error| format!("{COMPILER}: {error}"))?;
         match done.status.success() {
@@ -247,7 +247,7 @@ fn dynamic(bench: &Bench) -> Result<(), String> {
 /// Compiles for the host's own architecture.
 fn compile_native(bench: &Bench, source: &Path, name: &str, flags: &[&str]) -> Result<(), String> {
     let mut compiler = Command::new("cc");
-    compiler.args(["-O2", "-w", "-pthread", "-static"]).args(flags).arg(source);
+    compiler.args(["-O2", "-w", "-pthread", "-static"]).args(flags).arg(source).arg("-lm");
     let done = compiler.arg("-o").arg(bench.folder.join(name)).output();
     let done = done.map_err(|error| format!("cc: {error}"))?;
     match done.status.success() {

@@ -15,11 +15,12 @@ use crate::options::Options;
 use crate::space::Space;
 use crate::thread::Thread;
 use cpu::VirtualCpu;
-use isa::{Event, Guest};
+use isa::{Event, FpFlags, Guest};
 use runtime::{Kicker, ProcessMemory, Vcpu, Width};
 use std::any::Any;
 use std::sync::Arc;
 use x86::state::{gpr, seg};
+use x86::trap::Exception;
 use x86::{Config, Feature, State, TLS_FIRST, Wiring, X86, model};
 
 /// `x86_64`.
@@ -231,12 +232,37 @@ impl Cpu {
         self.state().eflags & x86::state::eflags::TF != 0
     }
 
+    /// #MF and #XM as the floating-point exceptions that are not masked; denormal operands count as
+    /// underflow.
+    fn with_flags(&self, event: Event) -> Event {
+        const X87: u8 = Exception::X87 as u8;
+        const SIMD: u8 = Exception::Simd as u8;
+        let state = self.state();
+        let open = match event {
+            Event::Protection { vector: X87, .. } => state.fsw & !state.fcw,
+            Event::Protection { vector: SIMD, .. } => state.mxcsr & !(state.mxcsr >> 7),
+            _ => return event,
+        };
+        let bit = |n: u32| open >> n & 1 != 0;
+        let flags = FpFlags {
+            invalid: bit(0),
+            div_by_zero: bit(2),
+            overflow: bit(3),
+            underflow: bit(1) || bit(4),
+            inexact: bit(5),
+            denormal: bit(1),
+        };
+        Event::Float { flags }
+    }
+
     /// What a handler begins with.
     fn handler(&mut self, frame: &Frame, at: u64) {
         self.set(gpr::RSP, at);
         let (guest, long) = (Arc::clone(&self.guest), self.long);
         let fresh = guest.user_state(long);
         let state = self.state_mut();
+        // Floating point and vectors begin anew; those of before are in the frame.
+        state.set_image(&fresh.image());
         for number in [seg::CS, seg::SS] {
             copy_segment(state, &fresh, number);
         }
@@ -267,7 +293,7 @@ impl Processor for Cpu {
         }
         match super::run(&mut self.vcpu) {
             Some(Event::Step) if self.traps() => self.step(),
-            other => other,
+            other => other.map(|event| self.with_flags(event)),
         }
     }
 
@@ -276,6 +302,7 @@ impl Processor for Cpu {
         self.state_mut().stepping = 1;
         let event = super::step(&mut self.vcpu);
         self.state_mut().stepping = 0;
+        let event = event.map(|event| self.with_flags(event));
         event.or(traps.then_some(Event::Step))
     }
 
