@@ -207,7 +207,7 @@ impl Plan {
         Ok(Self {
             address: address(args)?,
             shared: number("shared", "shared device number", 1)?,
-            offset: args.value("offset").map_or(Ok(0), |o| text::parse_bytes("offset", o))?,
+            offset: offset(args.value("offset").unwrap_or("0"))?,
             handshake_limit: (seconds != 0).then(|| Duration::from_secs(seconds)),
             cache: CacheMode::named(mode).ok_or_else(invalid)?,
             discard,
@@ -244,18 +244,32 @@ fn blanks(args: &Args) -> Result<(bool, DetectZeroes), Failure> {
     Ok((discard.unwrap_or(true), detect))
 }
 
+fn offset(word: &str) -> Result<u64, Failure> {
+    let invalid = |_| Failure::new(format!("Invalid offset '{word}'"));
+    text::parse_bytes("offset", word).map_err(invalid)
+}
+
 /// Where to listen, or whom to ask.
 fn address(args: &Args) -> Result<Address, Failure> {
     if let Some(path) = args.value("socket") {
+        if !path.starts_with('/') {
+            return Err(Failure::new("socket path must be absolute"));
+        }
         return Ok(Address::Unix(path.to_owned()));
     }
-    let word = args.value("port");
-    let port = word.map_or(Ok(DEFAULT_PORT), str::parse);
-    let port =
-        port.map_err(|_| Failure::new(format!("Invalid port '{}'", word.unwrap_or_default())))?;
-    let asking = if args.has("list") { "localhost" } else { "0.0.0.0" };
-    let host = args.value("bind").unwrap_or(asking).to_owned();
-    Ok(Address::Tcp { host, port })
+    let host = args.value("bind").unwrap_or("0.0.0.0").to_owned();
+    let Some(word) = args.value("port") else {
+        return Ok(Address::Tcp { host, port: DEFAULT_PORT });
+    };
+    match word.parse() {
+        Ok(port) => Ok(Address::Tcp { host, port }),
+        Err(_) if word.parse::<u64>().is_ok() => {
+            Err(Failure::new(format!("Invalid port '{word}': the highest is {}", u16::MAX)))
+        }
+        Err(_) => Err(Failure::new(format!(
+            "address resolution failed for {host}:{word}: Servname not supported for ai_socktype"
+        ))),
+    }
 }
 
 /// Serves until the last client leaves, or for good.
@@ -293,9 +307,7 @@ fn serve(
     };
     if let Some(path) = args.value("pid-file") {
         let written = std::fs::write(path, format!("{}\n", std::process::id()));
-        written.map_err(|e| {
-            Failure::io(format!("cannot create PID file: Cannot open pid file '{path}'"), &e)
-        })?;
+        written.map_err(|e| Failure::io(format!("Could not create '{path}'"), &e))?;
     }
     match (shown, listener) {
         (Some(device), _) => device.serve(&export, waiting)?,

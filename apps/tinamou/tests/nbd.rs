@@ -255,7 +255,7 @@ fn complaints() {
     let cases = [
         (&["nope"][..], "Failed to blk_new_open 'nope': Could not open 'nope': No such file"),
         (&["-e", "x", "a"], "Invalid shared device number 'x'"),
-        (&["-p", "70000", "a"], "Invalid port '70000'"),
+        (&["-p", "70000", "a"], "Invalid port '70000': the highest is 65535"),
         (
             &["--detect-zeroes=unmap", "a"],
             "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap",

@@ -263,11 +263,28 @@ fn open_sources(image_args: &ImageArgs, plan: &Plan<'_>, args: &Args) -> Result<
     Ok(Sources { whole, first })
 }
 
+/// The id or name in what names a snapshot: itself, or `snapshot.id=ID` or `snapshot.name=NAME`.
+fn snapshot_name(wanted: &str) -> Result<&str, Failure> {
+    if !wanted.starts_with("snapshot.") {
+        return Ok(wanted);
+    }
+    let mut name = wanted;
+    for pair in wanted.split(',') {
+        match pair.split_once('=') {
+            Some(("snapshot.id" | "snapshot.name", value)) => name = value,
+            _ => {
+                let key = pair.split('=').next().unwrap_or_default();
+                let text = format!("Invalid parameter '{key}'");
+                return Err(Failure::new(format!("{text}: what is '{wanted}'?")));
+            }
+        }
+    }
+    Ok(name)
+}
+
 /// Opens an internal snapshot of an image.
 pub(crate) fn snapshot(node: &dyn Node, wanted: &str) -> Result<Arc<dyn Node>, Failure> {
-    let name = wanted
-        .rsplit_once("snapshot.")
-        .map_or(wanted, |(_, pair)| pair.split_once('=').map_or(wanted, |(_, value)| value));
+    let name = snapshot_name(wanted)?;
     let failed = |why: &str| Failure::new(format!("Failed to load snapshot: {why}"));
     let snapshots = node.image().and_then(Image::snapshots);
     let snapshots = snapshots.ok_or_else(|| failed("the format has no snapshots"))?;
