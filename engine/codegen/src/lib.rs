@@ -49,10 +49,8 @@ pub struct Target<'a> {
     pub unit: u64,
     /// Never link units directly.
     pub no_chain: bool,
-    /// Whether the host has AVX-512 with its vector lengths, bytes and words.
-    pub avx512: bool,
     /// What the host has beyond what it must have.
-    pub units: x86_64::Units,
+    pub host: x86_64::HostFeatures,
     /// How guest memory is reached.
     pub memory: Memory,
     /// Guest code that may change without anybody noticing: each entry compares it with what was

@@ -5,7 +5,7 @@
 //! that they change only with the code itself. `UPDATE_GOLDEN=1` writes files anew; a new one needs only its
 //! head.
 
-use codegen::x86_64::{Buffers, Generator, Units, emit_thunks};
+use codegen::x86_64::{Buffers, Generator, HostFeatures, emit_thunks};
 use codegen::{Compiled, Core, Memory, Target, Thunks};
 use iced_x86::{
     Decoder, DecoderOptions, Formatter, Instruction, Mnemonic, NasmFormatter, SymbolResolver,
@@ -189,8 +189,7 @@ pub fn compiled<G: Guest>(mut unit: Unit, memory: Memory) -> String {
         thunks,
         unit: 0,
         no_chain: false,
-        avx512: false,
-        units: Units::default(),
+        host: HostFeatures::default(),
         memory,
         compared: None,
     };

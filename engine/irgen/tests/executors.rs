@@ -3,7 +3,7 @@
 use ir::Unit;
 use irgen::{Bench, Random, Shape, Start, TestGuest, generate};
 use isa::Guest;
-use runtime::{Options, Units};
+use runtime::{HostFeatures, Options};
 
 fn compare(seeds: std::ops::Range<u64>, options: Options) {
     if !options.interpret && Options::default().interpret {
@@ -35,13 +35,8 @@ fn so_does_code_that_was_not_optimised() {
 }
 
 #[test]
-fn so_does_code_for_hosts_without_avx512() {
-    compare(0..1000, Options { interpret: false, avx512: false, ..Options::default() });
-}
-
-#[test]
-fn so_does_code_for_a_host_without_units_that_some_have() {
-    let plain = Options { interpret: false, units: Units::default(), ..Options::default() };
+fn so_does_code_for_hosts_without_what_only_some_have() {
+    let plain = Options { interpret: false, host: HostFeatures::default(), ..Options::default() };
     compare(20_000..21_000, plain);
 }
 

@@ -14,7 +14,7 @@ use crate::perf::{Perf, Stretch};
 use crate::process::Side;
 use crate::settling::Settling;
 use crate::standing::Changes;
-use codegen::x86_64::{Buffers, Generator, Units, emit_thunks};
+use codegen::x86_64::{Buffers, Generator, HostFeatures, emit_thunks};
 use codegen::{Compared, CompileError, Compiled, FaultRange, Target, Thunks};
 use ir::{RegInfo, Unit, VectorRegion};
 use isa::Mode;
@@ -178,7 +178,7 @@ pub struct Options {
     /// Never link units to each other.
     pub no_chain: bool,
     /// What generated code may use beyond what every host has.
-    pub units: Units,
+    pub host: HostFeatures,
     /// Write a map for `perf` to /tmp/perf-PID.map.
     pub perf_map: bool,
     /// Write generated code for `perf` to jit-PID.dump.
@@ -187,8 +187,6 @@ pub struct Options {
     pub interpret: bool,
     /// Optimise units before they are compiled.
     pub optimise: bool,
-    /// Use the host's AVX-512.
-    pub avx512: bool,
 }
 
 impl Default for Options {
@@ -197,12 +195,11 @@ impl Default for Options {
             code_bytes: 256 << 20,
             max_insns: 64,
             no_chain: false,
-            units: Units::of_host(),
+            host: HostFeatures::of_host(),
             perf_map: false,
             jit_dump: false,
             interpret: codegen::x86_64::host_supported().is_err(),
             optimise: true,
-            avx512: codegen::x86_64::host_has_avx512(),
         }
     }
 }
@@ -500,9 +497,8 @@ impl CodeCache {
                 origin: tables.arena.address(tables.used + HEADER),
                 thunks: tables.thunks,
                 unit: tables.units.len() as u64,
-                units: self.options.units,
+                host: self.options.host,
                 no_chain: self.options.no_chain || unit.flags & crate::vcpu::SINGLE_STEP != 0,
-                avx512: self.options.avx512,
                 memory: match &self.pages {
                     None => codegen::Memory::Tlb,
                     Some(pages) if pages.base == 0 => codegen::Memory::Direct,

@@ -78,7 +78,7 @@ mod primitives {
 }
 
 pub use cache::{CodeCache, Counters, Options};
-pub use codegen::x86_64::Units;
+pub use codegen::x86_64::HostFeatures;
 pub use faults::handle_fault;
 pub use pages::{Fault, Rights};
 pub use process::{ProcessMemory, Side, Width};

@@ -786,7 +786,7 @@ impl<'a> Generator<'a> {
     /// Whether an operation is a call of a function.
     fn calls(&self, op: &Op) -> bool {
         matches!(op.kind, OpKind::Call | OpKind::Leaf)
-            || !self.target.units.sha && super::units::row_of(op.kind).is_some()
+            || !self.target.host.sha && super::units::row_of(op.kind).is_some()
     }
 
     /// Loads what the loop holds, before its top.

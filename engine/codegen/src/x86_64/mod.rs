@@ -9,6 +9,7 @@ mod alloc;
 
 pub mod asm;
 mod calls;
+mod features;
 mod float;
 mod integer;
 mod leaf;
@@ -29,8 +30,9 @@ pub use lower::{Buffers, Generator};
 pub use mxcsr::{read_mxcsr, write_mxcsr};
 
 pub use alloc::pin_of;
+pub use features::HostFeatures;
 pub use thunks::emit_thunks;
-pub use units::{SOFT, Units};
+pub use units::SOFT;
 
 use asm::Gpr;
 use asm::gpr::{R8, R9, R10, R11, R12, R13, R14, R15, RBX, RDI, RDX, RSI};
@@ -41,18 +43,6 @@ pub const PINS: [Gpr; 7] = [RBX, RSI, RDI, R12, R13, R14, R15];
 pub const POOL: [u8; 5] = [RDX.0, R8.0, R9.0, R10.0, R11.0];
 /// Vector registers shared by floating-point values; 0 and 1 are scratch.
 pub const FLOAT_POOL: [u8; 14] = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-
-/// Whether this host has AVX-512 with its vector lengths, bytes and words, which generated code uses
-/// where it is told of them.
-pub fn host_has_avx512() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        std::arch::is_x86_feature_detected!("avx512bw")
-            && std::arch::is_x86_feature_detected!("avx512vl")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
 
 /// Whether this host has what generated code uses; if not, the name of what is missing.
 ///

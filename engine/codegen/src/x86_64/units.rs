@@ -14,24 +14,6 @@ use std::mem::offset_of;
 const X0: Xmm = Xmm(0);
 const X1: Xmm = Xmm(1);
 
-/// What the host has beyond what every host must have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Units {
-    /// SHA-1 and SHA-256.
-    pub sha: bool,
-}
-
-impl Units {
-    /// What this host has.
-    pub fn of_host() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        let sha = std::arch::is_x86_feature_detected!("sha");
-        #[cfg(not(target_arch = "x86_64"))]
-        let sha = false;
-        Self { sha }
-    }
-}
-
 /// A function in place of an instruction: the vectors of the frame, of which the first three are operands, the
 /// first also the result, and a byte.
 pub type Soft = extern "C" fn(&mut [[u64; 4]; 16], u64);
@@ -94,7 +76,7 @@ fn block(words: &[u64; 4]) -> Block {
 impl Generator<'_> {
     /// An operation of [`ROWS`].
     pub(super) fn by_unit(&mut self, op: &Op, row: usize) -> Result<(), CompileError> {
-        if !self.target.units.sha {
+        if !self.target.host.sha {
             return self.by_function(op, row);
         }
         let (a, b) = (self.vector(op.a)?, self.vector(op.b)?);

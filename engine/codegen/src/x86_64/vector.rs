@@ -761,7 +761,7 @@ impl Generator<'_> {
         let d = self.define_vector(op, Some(op.a))?;
         if count == 0 {
             self.vector_move(op, d, a);
-        } else if self.target.avx512 && lane.bits() >= 32 {
+        } else if self.target.host.avx512 && lane.bits() >= 32 {
             self.asm.vprol(wide(op), lane == Lane::B64, d, a, count);
         } else if lane == Lane::B32 && count.is_multiple_of(8) {
             let places = row(offset_of!(VectorConsts, rotate), usize::from(count / 8) - 1);

@@ -42,7 +42,7 @@ impl Generator<'_> {
                     left
                 }
                 // Parts of what is stored as a whole can be read at once, not the other way round.
-                left if left >= 64 && !write && self.target.avx512 => {
+                left if left >= 64 && !write && self.target.host.avx512 => {
                     self.asm.vmov512(false, X0, from);
                     self.asm.vmov512(true, X0, to);
                     64
@@ -99,7 +99,7 @@ impl Generator<'_> {
         let next = self.asm.jmp();
         self.asm.bind_to(next, again);
         self.asm.bind(part);
-        if self.target.avx512 {
+        if self.target.host.avx512 {
             self.copy_part((from, to), step == 32, write);
         } else if write {
             self.store_part((from, to), step);
