@@ -164,12 +164,7 @@ fn start_thread(thread: &mut Thread, wish: &Wish) -> Done {
     let mut twin = thread.twin(false);
     equip(&mut twin, wish);
     let traced = wish.flags & flag::UNTRACED == 0;
-    twin.tracee = thread
-        .tracee
-        .as_ref()
-        .filter(|_| traced)
-        .and_then(|t| t.child(option::CLONE))
-        .map(Box::new);
+    twin.tracee = if traced { thread.child_tracee(option::CLONE) } else { None };
     let process = Arc::clone(&thread.process);
     let births = process.births();
     // The new thread starts with every signal held back, until it can take them.
@@ -356,12 +351,7 @@ fn borrow_process(thread: &mut Thread, wish: &Wish) -> Done {
     twin.debug_anew();
     equip(&mut twin, wish);
     let traced = wish.flags & flag::UNTRACED == 0;
-    twin.tracee = thread
-        .tracee
-        .as_ref()
-        .filter(|_| traced)
-        .and_then(|t| t.child(option::VFORK))
-        .map(Box::new);
+    twin.tracee = if traced { thread.child_tracee(option::VFORK) } else { None };
     twin.alternate = thread.alternate;
     let host = host_wish(&thread.process, wish)?;
     block_all();

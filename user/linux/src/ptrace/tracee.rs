@@ -44,8 +44,8 @@ impl Tracee {
         Self { first: Some(kind::EXEC), ..Self::default() }
     }
 
-    /// That of a child which the host attaches to the same tracer, if it does by this option.
-    pub fn child(&self, option: u64) -> Option<Self> {
+    /// That of such a child.
+    fn child(&self, option: u64) -> Option<Self> {
         let block = self.block.get();
         if block.options & option == 0 {
             return None;
@@ -120,6 +120,11 @@ impl Thread {
             self.tracee = Some(Box::new(Tracee::new(seized)));
         }
         self.handlers().take_all();
+    }
+
+    /// What a child begins with that the host attaches to this thread's tracer, if it does by this option.
+    pub fn child_tracee(&self, option: u64) -> Option<Box<Tracee>> {
+        self.tracee.as_ref()?.child(option).map(Box::new)
     }
 
     /// Stops for the tracer: the signal to go on with; `None`: nobody traces.
@@ -278,7 +283,7 @@ impl Thread {
 
     /// What is to become of the tracing in the child of a fork.
     pub fn trace_child(&mut self, option: u64) {
-        self.tracee = self.tracee.take().and_then(|tracee| tracee.child(option)).map(Box::new);
+        self.tracee = self.child_tracee(option);
     }
 
     /// A stop signal takes effect, with the tracer told of it.
