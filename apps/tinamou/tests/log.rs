@@ -1,4 +1,4 @@
-//! What `-d`, `-D`, `-dfilter`, `-perfmap` and one instruction per unit show of a small program,
+//! What `-d`, `-D`, `-dfilter`, `-perfmap`, `-jitdump` and one instruction per unit show of a small program,
 //! through the binary.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -186,4 +186,18 @@ fn a_map_for_perf_names_host_code_by_guest_address() {
     // Each instruction has its part of the unit's code.
     let [first, second] = [" guest-0x80000000", " guest-0x80000004"].map(range);
     assert!(first[0] > 0xffff && first[1] > 0 && first[0] + first[1] == second[0], "{text}");
+}
+
+#[test]
+fn a_dump_for_perf_has_host_code_by_guest_address() {
+    let (number, _) = run("dump", &["-jitdump"]);
+    let dump = Scratch(PathBuf::from(format!("jit-{number}.dump")));
+    let bytes = std::fs::read(&dump.0).unwrap();
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    assert_eq!(word(0), 0x4a69_5444, "the number that dumps begin with");
+    // Behind the header and that of the record, and its six numbers: a name, and the code.
+    let first = word(8) as usize;
+    let (len, name) = (word(first + 4) as usize, &bytes[first + 56..]);
+    assert!(name.starts_with(b"guest-0x80000000\0"));
+    assert!(bytes[first..first + len].len() > 56 + 17, "no code");
 }

@@ -74,6 +74,8 @@ pub struct Plan {
     pub log: Log,
     /// Whether `/tmp/perf-PID.map` is written.
     pub perfmap: bool,
+    /// Whether `jit-PID.dump` is written.
+    pub jitdump: bool,
     /// Test protocol.
     pub qtest: Option<Qtest>,
     /// Where a debugger may connect, as given.

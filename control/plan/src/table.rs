@@ -168,7 +168,7 @@ pub const OPTIONS: &[OptionRow] = &[
     row("dump-vmstate", "FILE", NotYet("migration comes later"), "describe saved states"),
     row("enable-sync-profile", "", Ignored, "profile of locks"),
     row("perfmap", "", Yes, "write /tmp/perf-PID.map for perf"),
-    row("jitdump", "", NotYet("use -perfmap"), "write a dump for perf"),
+    row("jitdump", "", Yes, "write jit-PID.dump for perf"),
     row("object", "TYPE,id=ID[,PROP=VALUE...]", Yes, "object ('-object help'); JSON is understood"),
     row("singlestep", "", Yes, "same as -accel tcg,one-insn-per-tb=on"),
 ];

@@ -204,6 +204,7 @@ fn translator(plan: &Plan) -> runtime::Options {
         max_insns: if one { 1 } else { defaults.max_insns },
         no_chain: all_seen || logs(&trace::Item::NoChain),
         perf_map: plan.perfmap,
+        jit_dump: plan.jitdump,
         interpret: plan.accel.interpret.unwrap_or(defaults.interpret),
         code_bytes: plan.accel.tb_size.map_or(defaults.code_bytes, |mib| (mib as usize) << 20),
         ..defaults

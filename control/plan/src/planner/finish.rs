@@ -83,6 +83,7 @@ impl Planner<'_> {
             rtc: self.rtc,
             log: self.log,
             perfmap: self.perfmap,
+            jitdump: self.jitdump,
             qtest,
             gdb: self.gdb.map(|(_, text)| text),
             pidfile: self.pidfile,
