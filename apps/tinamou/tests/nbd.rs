@@ -78,7 +78,8 @@ fn a_server_lists_its_exports() {
     must(Whose::Ours, "qemu-img", &["create", "-q", "disk", "1M"], &within);
     let args = ["-t", "-x", "disk", "-D", "a disk", "-r", "-A", "-f", "raw", "disk"];
     let _serving = Server::start(Whose::Ours, &args, &within);
-    let ours = must(Whose::Ours, "qemu-nbd", &["-L", "-k", "socket"], &within);
+    let socket = within.join("socket").display().to_string();
+    let ours = must(Whose::Ours, "qemu-nbd", &["-L", "-k", &socket], &within);
     let expected = "exports available: 1\n export: 'disk'\n  description: a disk\n  size:  1048576\n  \
         flags: 0x48f ( readonly flush fua df cache )\n  min block: 1\n  opt block: 4096\n  \
         max block: 33554432\n  transaction size: 64-bit\n  available meta contexts: 2\n   \
@@ -106,9 +107,10 @@ fn a_server_in_the_background_can_be_called_at_once() {
 #[test]
 fn a_server_that_fails_in_the_background_says_so_before_it_is_waited_for() {
     let within = folder("fork-fails");
+    let socket = within.join("socket").display().to_string();
     for _ in 0..50 {
         let said = std::fs::File::create(within.join("said")).unwrap();
-        let args = ["--fork", "-k", "socket", "-f", "raw", "nothing"];
+        let args = ["--fork", "-k", &socket, "-f", "raw", "nothing"];
         let status = tool(Whose::Ours, "qemu-nbd", &args, &within).stderr(said).status().unwrap();
         let said = std::fs::read_to_string(within.join("said")).unwrap();
         assert_eq!(status.code(), Some(1));
@@ -255,6 +257,8 @@ fn complaints() {
     let cases = [
         (&["nope"][..], "Failed to blk_new_open 'nope': Could not open 'nope': No such file"),
         (&["-e", "x", "a"], "Invalid shared device number 'x'"),
+        (&["-k", "socket", "a"], "socket path must be absolute"),
+        (&["-p", "x", "a"], "address resolution failed for 0.0.0.0:x: Servname not supported"),
         (&["-p", "70000", "a"], "Invalid port '70000': the highest is 65535"),
         (
             &["--detect-zeroes=unmap", "a"],
