@@ -10,7 +10,6 @@ use crate::state::{State, ZMM_BYTES};
 use crate::trap::Trap;
 use ir::MemOp;
 use isa::Cpu;
-use softfloat::{Class, F80, Float};
 
 type Result64 = Result<u64, Trap>;
 
@@ -36,24 +35,8 @@ fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
     bytes[at..at + len].iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
-/// The tag word in two bits for each register: in use, zero, special, empty.
-fn tags(state: &State) -> u16 {
-    let tag = |physical: usize| {
-        let i = (physical as u64).wrapping_sub(state.ftop) & 7;
-        let bytes = register(state, i);
-        let value = bytes.iter().rev().fold(0, |value, byte| value << 8 | u128::from(*byte));
-        match F80::classify(value) {
-            _ if state.ftw >> physical & 1 == 0 => 3,
-            Class::PositiveZero | Class::NegativeZero => 1,
-            Class::PositiveNormal | Class::NegativeNormal => 0,
-            _ => 2,
-        }
-    };
-    (0..8).map(|physical| tag(physical) << (2 * physical)).sum()
-}
-
 fn environment(state: &State, size: u64) -> Vec<u8> {
-    let words = [state.fcw as u16, status_word(state), tags(state), 0, 0, 0, 0];
+    let words = [state.fcw as u16, status_word(state), state.tag_word() as u16, 0, 0, 0, 0];
     let wide = size != 2;
     let mut out = Vec::new();
     for (i, word) in words.into_iter().enumerate() {
@@ -70,7 +53,7 @@ fn set_environment(state: &mut State, bytes: &[u8], size: u64) {
     let step = if size == 2 { 2 } else { 4 };
     let word = |i: usize| number(bytes, i * step, 2);
     state.ftop = word(1) >> 11 & 7;
-    state.ftw = (0..8).map(|i| u64::from(word(2) >> (2 * i) & 3 != 3) << i).sum();
+    state.ftw = State::in_use(word(2));
     set_words(state, word(0), word(1));
 }
 

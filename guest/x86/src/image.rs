@@ -3,6 +3,7 @@
 
 use crate::helpers_x87::set_words;
 use crate::state::{OPMASK_AT, State, X87_AT, ZMM_BYTES};
+use softfloat::{Class, F80, Float};
 
 /// Bytes of the part that FXSAVE has.
 pub const LEGACY: usize = 512;
@@ -54,6 +55,26 @@ impl State {
     /// Bytes of the image of what XCR0 enables.
     pub fn image_len(&self) -> usize {
         len(self.xcr0)
+    }
+
+    /// The x87's tag word, two bits for each register by its physical number: in use, zero, special, empty.
+    pub fn tag_word(&self) -> u64 {
+        let tag = |physical: u64| {
+            let bytes = register(self, physical.wrapping_sub(self.ftop) & 7);
+            let value = bytes.iter().rev().fold(0, |value, byte| value << 8 | u128::from(*byte));
+            match F80::classify(value) {
+                _ if self.ftw >> physical & 1 == 0 => 3,
+                Class::PositiveZero | Class::NegativeZero => 1,
+                Class::PositiveNormal | Class::NegativeNormal => 0,
+                _ => 2,
+            }
+        };
+        (0..8).map(|physical| tag(physical) << (2 * physical)).sum()
+    }
+
+    /// The abridged form of a tag word: a bit for each register that is in use.
+    pub fn in_use(tag_word: u64) -> u64 {
+        (0..8).map(|i| u64::from(tag_word >> (2 * i) & 3 != 3) << i).sum()
     }
 
     /// The registers in XSAVE's standard form.

@@ -61,8 +61,6 @@ const MXCSR: [(&str, u32); 14] = [
 ];
 /// Where the x87's registers begin in the image, and how far they are apart.
 const ST: (usize, usize) = (32, 16);
-/// The abridged tags there.
-const TAGS: usize = 4;
 
 fn flags(id: &str, bits: &[(&str, u32)]) -> String {
     let fields: String = bits
@@ -174,28 +172,6 @@ fn places(guest: &X86, long: bool) -> impl Iterator<Item = (Place, usize)> {
     })
 }
 
-/// The full tag word: what each register holds, by its physical number.
-fn tags(image: &[u8]) -> u64 {
-    const VALID: u64 = 0;
-    const ZERO: u64 = 1;
-    const SPECIAL: u64 = 2;
-    const EMPTY: u64 = 3;
-    let top = usize::from(image[3] >> 3 & 7);
-    (0..8).fold(0, |word, n| {
-        let at = ST.0 + ST.1 * ((n + 8 - top) & 7);
-        let used = image[TAGS] >> n & 1 != 0;
-        let exponent = u16::from_le_bytes([image[at + 8], image[at + 9]]) & 0x7fff;
-        let tag = match exponent {
-            _ if !used => EMPTY,
-            0 if image[at..at + 8].iter().all(|byte| *byte == 0) => ZERO,
-            0 | 0x7fff => SPECIAL,
-            _ if image[at + 7] & 0x80 == 0 => SPECIAL,
-            _ => VALID,
-        };
-        word | tag << (2 * n)
-    })
-}
-
 /// Bytes of all registers.
 pub fn read(guest: &X86, state: &State, long: bool) -> Vec<u8> {
     let image = state.image();
@@ -207,7 +183,7 @@ pub fn read(guest: &X86, state: &State, long: bool) -> Vec<u8> {
             Place::Flags => state.flags(),
             Place::Segment(n) => state.seg_selector[usize::from(n)],
             Place::Base(n) => state.seg_base[usize::from(n)],
-            Place::Tags => tags(&image),
+            Place::Tags => state.tag_word(),
             Place::None(value) => value,
             Place::Mxcsr => {
                 u64::from(u32::from_le_bytes([image[24], image[25], image[26], image[27]]))
@@ -238,10 +214,7 @@ pub fn write(guest: &X86, state: &mut State, long: bool, (number, bytes): (usize
         Place::Flags => state.set_flags(value),
         Place::Base(n) if long => state.seg_base[usize::from(n)] = value,
         Place::Segment(_) | Place::Base(_) | Place::None(_) => {}
-        Place::Tags => {
-            let used = (0..8).filter(|n| value >> (2 * n) & 3 != 3).fold(0, |set, n| set | 1 << n);
-            state.ftw = used;
-        }
+        Place::Tags => state.ftw = State::in_use(value),
         Place::Mxcsr => change_image(state, 24, &bytes[..4]),
         Place::Image(at) => change_image(state, at, if len == 10 { bytes } else { &bytes[..2] }),
         Place::Vector(at) => state.vectors.0[at..at + len].copy_from_slice(bytes),

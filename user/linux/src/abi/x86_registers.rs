@@ -168,8 +168,7 @@ fn set_old_x87(state: &mut State, bytes: &[u8]) {
     let word = |at: usize| bytes.get(at..at + 2).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]));
     image[..2].copy_from_slice(&word(0).to_le_bytes());
     image[2..4].copy_from_slice(&word(4).to_le_bytes());
-    let tags = word(8);
-    image[4] = (0..8).fold(0, |all, n| all | u8::from(tags >> (2 * n) & 3 != 3) << n);
+    image[4] = State::in_use(word(8).into()) as u8;
     for n in 0..8 {
         if let Some(register) = bytes.get(28 + 10 * n..38 + 10 * n) {
             image[32 + 16 * n..42 + 16 * n].copy_from_slice(register);
