@@ -16,32 +16,45 @@ pub(crate) fn from_words(words: [u32; 4]) -> Block {
     std::array::from_fn(|i| words[i / 4].to_le_bytes()[i % 4])
 }
 
-/// The product modulo x⁸ + x⁴ + x³ + x + 1.
+/// The field of AES: its polynomial is x⁸ + x⁴ + x³ + x + 1, here without the highest bit.
+const FIELD: u8 = 0x1b;
+
+/// The product in the field of AES.
 pub const fn multiply(a: u8, b: u8) -> u8 {
+    multiply_in(FIELD, a, b)
+}
+
+/// The product in the field with this polynomial, whose highest bit is left out.
+const fn multiply_in(field: u8, a: u8, b: u8) -> u8 {
     let (mut a, mut product, mut i) = (a, 0, 0);
     while i < 8 {
         if b >> i & 1 != 0 {
             product ^= a;
         }
-        a = a << 1 ^ if a >> 7 != 0 { 0x1b } else { 0 };
+        a = a << 1 ^ if a >> 7 != 0 { field } else { 0 };
         i += 1;
     }
     product
 }
 
-/// The inverse, a²⁵⁴; of zero: zero.
+/// The inverse in the field of AES; of zero: zero.
 pub const fn inverse(a: u8) -> u8 {
+    inverse_in(FIELD, a)
+}
+
+/// The inverse, a²⁵⁴, in the field with this polynomial, whose highest bit is left out; of zero: zero.
+pub const fn inverse_in(field: u8, a: u8) -> u8 {
     let (mut result, mut power, mut i) = (1, a, 1);
     while i < 8 {
-        power = multiply(power, power);
-        result = multiply(result, power);
+        power = multiply_in(field, power, power);
+        result = multiply_in(field, result, power);
         i += 1;
     }
     result
 }
 
-/// The substitution of bytes.
-const SUBSTITUTE: [u8; 256] = {
+/// The substitution of bytes in AES.
+pub static AES_SBOX: [u8; 256] = {
     let mut table = [0; 256];
     let mut i = 0;
     while i < 256 {
@@ -54,11 +67,11 @@ const SUBSTITUTE: [u8; 256] = {
 };
 
 /// Its inverse.
-const RESTORE: [u8; 256] = {
+pub static AES_INVERSE_SBOX: [u8; 256] = {
     let mut table = [0; 256];
     let mut i = 0;
     while i < 256 {
-        table[SUBSTITUTE[i] as usize] = i as u8;
+        table[AES_SBOX[i] as usize] = i as u8;
         i += 1;
     }
     table
@@ -91,13 +104,13 @@ const BACKWARD: [u8; 4] = [14, 11, 13, 9];
 
 /// A round of encryption, without mixed columns if it is the last.
 pub fn encrypt(state: Block, key: Block, last: bool) -> Block {
-    let v = shift_rows(state, true).map(|byte| SUBSTITUTE[usize::from(byte)]);
+    let v = shift_rows(state, true).map(|byte| AES_SBOX[usize::from(byte)]);
     xor(if last { v } else { mix(v, FORWARD) }, key)
 }
 
 /// A round of the equivalent inverse cipher, alike.
 pub fn decrypt(state: Block, key: Block, last: bool) -> Block {
-    let v = shift_rows(state, false).map(|byte| RESTORE[usize::from(byte)]);
+    let v = shift_rows(state, false).map(|byte| AES_INVERSE_SBOX[usize::from(byte)]);
     xor(if last { v } else { mix(v, BACKWARD) }, key)
 }
 
@@ -109,7 +122,7 @@ pub fn inverse_mix(v: Block) -> Block {
 /// Words 1 and 3 substituted; and rotated, with the constant.
 pub fn key_assist(v: Block, constant: u8) -> Block {
     let substituted =
-        |w: u32| u32::from_le_bytes(w.to_le_bytes().map(|byte| SUBSTITUTE[usize::from(byte)]));
+        |w: u32| u32::from_le_bytes(w.to_le_bytes().map(|byte| AES_SBOX[usize::from(byte)]));
     let [_, x1, _, x3] = words(v).map(substituted);
     let rotated = |w: u32| w.rotate_right(8) ^ u32::from(constant);
     from_words([x1, rotated(x1), x3, rotated(x3)])

@@ -1,76 +1,24 @@
 //! AES and SM4 steps, permutation by lookup: pure functions of two registers.
 //!
-//! Sources: The RISC-V Instruction Set Manual, volume I, “Scalar Cryptography”; FIPS 197 for the
-//! AES S-box, GB/T 32907 for that of SM4, both made from their definition. Arguments:
+//! Sources: The RISC-V Instruction Set Manual, volume I, “Scalar Cryptography”; GB/T 32907 for
+//! the S-box of SM4, made from its definition. Arguments:
 //! instruction, rs1's value, rs2's value. Results are sign-extended on RV32.
 
 use crate::hart::Riscv;
 use crate::trap::Trap;
+use ir::cipher::{AES_INVERSE_SBOX, AES_SBOX, inverse_in, multiply};
 use isa::Cpu;
 
 type Result = std::result::Result<u64, Trap>;
 
-/// The polynomial of GF(2⁸) in AES, without its highest bit.
-const AES_FIELD: u8 = 0x1b;
-/// The same for SM4.
+/// The polynomial of GF(2⁸) in SM4, without its highest bit.
 const SM4_FIELD: u8 = 0xf5;
 
-/// Substitution of AES.
-pub(crate) static AES_SBOX: [u8; 256] = aes_sbox();
-/// Its inverse.
-pub(crate) static AES_INVERSE_SBOX: [u8; 256] = inverted(&AES_SBOX);
 /// Substitution of SM4.
 pub(crate) static SM4_SBOX: [u8; 256] = sm4_sbox();
 /// Round constants of AES' key schedule; the last is for the step without one.
 pub(crate) const ROUND_CONSTANTS: [u8; 11] =
     [0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0x1b, 0x36, 0x00];
-
-/// a · b in GF(2⁸).
-const fn multiply(mut a: u8, mut b: u8, field: u8) -> u8 {
-    let mut product = 0;
-    while b != 0 {
-        if b & 1 != 0 {
-            product ^= a;
-        }
-        let carry = a >> 7;
-        a = (a << 1) ^ (carry * field);
-        b >>= 1;
-    }
-    product
-}
-
-/// a⁻¹ = a²⁵⁴ in GF(2⁸); 0 for 0.
-const fn reciprocal(a: u8, field: u8) -> u8 {
-    let mut power = 1;
-    let mut i = 0;
-    while i < 254 {
-        power = multiply(power, a, field);
-        i += 1;
-    }
-    power
-}
-
-const fn aes_sbox() -> [u8; 256] {
-    let mut table = [0; 256];
-    let mut i = 0;
-    while i < 256 {
-        let b = reciprocal(i as u8, AES_FIELD);
-        let mixed = b ^ b.rotate_left(1) ^ b.rotate_left(2) ^ b.rotate_left(3) ^ b.rotate_left(4);
-        table[i] = mixed ^ 0x63;
-        i += 1;
-    }
-    table
-}
-
-const fn inverted(table: &[u8; 256]) -> [u8; 256] {
-    let mut inverse = [0; 256];
-    let mut i = 0;
-    while i < 256 {
-        inverse[table[i] as usize] = i as u8;
-        i += 1;
-    }
-    inverse
-}
 
 /// The affine map of SM4's S-box, used before and after the reciprocal.
 const fn sm4_affine(x: u8) -> u8 {
@@ -87,7 +35,7 @@ const fn sm4_sbox() -> [u8; 256] {
     let mut table = [0; 256];
     let mut i = 0;
     while i < 256 {
-        table[i] = sm4_affine(reciprocal(sm4_affine(i as u8), SM4_FIELD));
+        table[i] = sm4_affine(inverse_in(SM4_FIELD, sm4_affine(i as u8)));
         i += 1;
     }
     table
@@ -110,7 +58,7 @@ fn mixes(insn: u64) -> bool {
 /// The column that one byte, in row 0, contributes to (inverse) MixColumns.
 fn mixed_column(byte: u8, decrypt: bool) -> u32 {
     let factors = if decrypt { [0xe, 0x9, 0xd, 0xb] } else { [2, 1, 1, 3] };
-    u32::from_le_bytes(factors.map(|f| multiply(byte, f, AES_FIELD)))
+    u32::from_le_bytes(factors.map(|factor| multiply(byte, factor)))
 }
 
 /// (Inverse) MixColumns of one column.

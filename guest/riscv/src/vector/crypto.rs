@@ -5,9 +5,8 @@
 
 use super::{Done, Group, Vector};
 use crate::decode::Ext;
-use crate::helpers_crypto::{
-    AES_INVERSE_SBOX, AES_SBOX, ROUND_CONSTANTS, SM4_KEY, SM4_ROUND, SM4_SBOX, mix_column,
-};
+use crate::helpers_crypto::{ROUND_CONSTANTS, SM4_KEY, SM4_ROUND, SM4_SBOX, mix_column};
+use ir::cipher::{AES_INVERSE_SBOX, AES_SBOX};
 
 /// Four words: a block of AES or SM4, element 0 first.
 type Block = [u32; 4];
