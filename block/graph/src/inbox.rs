@@ -55,23 +55,30 @@ impl<T> Inbox<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts something in. `true` if the caller has to start the thread.
-    #[must_use]
-    pub fn put(&self, item: T) -> bool {
+    /// Puts something in. If nobody is there to take it out, starts a thread, called `name` in debuggers, in
+    /// which `worker` does its `work`.
+    pub fn put<W: Send + Sync + 'static>(
+        &self,
+        item: T,
+        name: &str,
+        (worker, work): (&Arc<W>, fn(&W, Stay)),
+    ) {
         let mut state = self.lock();
         state.items.push_back(item);
-        match std::mem::replace(&mut state.driver, Driver::Busy) {
-            Driver::Busy => false,
-            Driver::Idle => {
-                self.came.notify_one();
-                false
+        let driver = std::mem::replace(&mut state.driver, Driver::Busy);
+        drop(state);
+        match driver {
+            Driver::Busy => {}
+            Driver::Idle => self.came.notify_one(),
+            Driver::Waiting(wake) => wake.wake(),
+            Driver::Gone => {
+                let theirs = Arc::clone(worker);
+                let thread = std::thread::Builder::new().name(name.to_owned());
+                if thread.spawn(move || work(&theirs, Stay::AWhile)).is_err() {
+                    // Without a thread, this one does it.
+                    work(worker, Stay::WhileBusy);
+                }
             }
-            Driver::Waiting(wake) => {
-                drop(state);
-                wake.wake();
-                false
-            }
-            Driver::Gone => true,
         }
     }
 

@@ -48,15 +48,8 @@ impl Lane {
     /// wait for the disk.
     pub fn submit(&self, plain: Plain, write: bool, buf: Vec<u8>, answer: Answer) {
         let errand = Errand { plain, write, buf, answer };
-        if !self.shared.inbox.put(errand) {
-            return;
-        }
-        let shared = Arc::clone(&self.shared);
-        let thread = std::thread::Builder::new().name(self.shared.name.clone());
-        if thread.spawn(move || shared.work(Stay::AWhile)).is_err() {
-            // Without a thread, this one does it.
-            self.shared.work(Stay::WhileBusy);
-        }
+        let Shared { inbox, name, .. } = &*self.shared;
+        inbox.put(errand, name, (&self.shared, Shared::work));
     }
 }
 

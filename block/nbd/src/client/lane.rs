@@ -73,16 +73,8 @@ impl Lane {
         self.inbox.close();
     }
 
-    fn put(self: Arc<Self>, task: Task) {
-        if !self.inbox.put(task) {
-            return;
-        }
-        let lane = Arc::clone(&self);
-        let thread = std::thread::Builder::new().name("nbd lane".to_owned());
-        if thread.spawn(move || lane.work(Stay::AWhile)).is_err() {
-            // Without a thread, this one does it.
-            self.work(Stay::WhileBusy);
-        }
+    fn put(self: &Arc<Self>, task: Task) {
+        self.inbox.put(task, "nbd lane", (self, Self::work));
     }
 
     fn work(&self, stay: Stay) {
