@@ -164,17 +164,21 @@ impl Qcow2 {
         let mut done = 0;
         while done < len {
             let (source, n) = self.resolve(meta, guest + done, len - done)?;
-            let zero = match source {
-                Source::Zero => true,
-                Source::Backing => !self.has_backing_at(guest + done),
-                _ => false,
-            };
-            if !zero {
+            if !self.is_zero(&source, guest + done) {
                 return Ok(false);
             }
             done += n;
         }
         Ok(true)
+    }
+
+    /// Whether what comes from `source` at `guest` is zeroes.
+    pub(super) fn is_zero(&self, source: &Source, guest: u64) -> bool {
+        match source {
+            Source::Zero => true,
+            Source::Backing => !self.has_backing_at(guest),
+            _ => false,
+        }
     }
 
     /// Whether a backing file has bytes from `guest` on.

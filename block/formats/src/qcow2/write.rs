@@ -15,7 +15,6 @@ use graph::{Event, Node, SECTOR, Sharing, ZeroFlags};
 use super::Qcow2;
 use super::layout::Entry;
 use super::meta::{Meta, Run};
-use super::read::Source;
 
 /// Largest piece that is assembled in memory to save small writes.
 const ASSEMBLE: u64 = 256 << 10;
@@ -290,11 +289,7 @@ impl Qcow2 {
     /// because nothing was there is zero by itself from then on, whatever comes to lie below the image later.
     pub(super) fn zero_range(&self, guest: u64, len: u64, flags: ZeroFlags) -> io::Result<()> {
         let end = guest + len;
-        let cluster = self.layout.cluster;
-        // The last cluster counts as whole if the disk ends inside it.
-        let whole_end = if end == self.disk_size() { end.next_multiple_of(cluster) } else { end };
-        let from = guest.next_multiple_of(cluster);
-        let to = whole_end - whole_end % cluster;
+        let (from, to) = self.whole_clusters(guest, end);
         if from >= to {
             return self.zero_parts(guest, end);
         }
@@ -304,6 +299,13 @@ impl Qcow2 {
             this.zero_cluster(meta, at, flags.unmap, marks)
         })?;
         if to < end { self.zero_parts(to, end) } else { Ok(()) }
+    }
+
+    /// The whole clusters of a range; the last counts as whole if the disk ends inside it.
+    fn whole_clusters(&self, from: u64, to: u64) -> (u64, u64) {
+        let cluster = self.layout.cluster;
+        let to = if to == self.disk_size() { to.next_multiple_of(cluster) } else { to };
+        (from.next_multiple_of(cluster), to - to % cluster)
     }
 
     /// Whether entries can say that nothing below them shows through.
@@ -354,10 +356,7 @@ impl Qcow2 {
 
     /// Forgets whole clusters inside a range.
     pub(super) fn discard_range(&self, guest: u64, len: u64) -> io::Result<()> {
-        let end = guest + len;
-        let cluster = self.layout.cluster;
-        let whole_end = if end == self.disk_size() { end.next_multiple_of(cluster) } else { end };
-        let (from, to) = (guest.next_multiple_of(cluster), whole_end - whole_end % cluster);
+        let (from, to) = self.whole_clusters(guest, guest + len);
         if from >= to {
             return Ok(());
         }
@@ -468,12 +467,7 @@ impl Qcow2 {
                 let mut meta = self.meta();
                 let most = (to - at).min(1 << 20);
                 let (source, len) = self.resolve(&mut meta, at, most)?;
-                let zero = match source {
-                    Source::Zero => true,
-                    Source::Backing => !self.has_backing_at(at),
-                    _ => false,
-                };
-                (zero, len)
+                (self.is_zero(&source, at), len)
             };
             if !zero {
                 zeroes.resize(zeroes.len().max(len as usize), 0);
