@@ -339,8 +339,7 @@ fn bind(address: &Address) -> Result<Listener, Failure> {
         // Nobody listens there any more.
         let _ = std::fs::remove_file(path);
     }
-    Listener::bind(address)
-        .map_err(|e| Failure::io(format!("Failed to bind socket to {address}"), &e))
+    Listener::bind(address).map_err(|e| Failure::new(address.bind_failure(&e)))
 }
 
 /// What `--tls-creds` names.

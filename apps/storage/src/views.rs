@@ -13,10 +13,12 @@ pub(crate) fn node(site: &Site, member: &Arc<Member>, flat: bool) -> Value {
     let facts = site.graph.facts(member);
     let info = &facts.info;
     let depth = if flat { 0 } else { facts.backing_depth };
+    let told = facts.options.read_only && !facts.options.auto_read_only;
+    let by_itself = facts.read_only && member.kind() != NodeKind::Filter;
     let mut about = crate::daemon::members(json!({
         "file": file_name(info, member),
         "node-name": member.name(),
-        "ro": (facts.options.read_only && !facts.options.auto_read_only) || (facts.read_only && member.kind() != NodeKind::Filter),
+        "ro": told || by_itself,
         "drv": info.driver,
         "backing_file_depth": depth,
         "active": !facts.options.inactive,

@@ -9,7 +9,7 @@ use crate::{Command, Failure, Invocation, text};
 use graph::{Aio, Node, WriteFlags};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 pub(crate) const COMMAND: Command = Command {
@@ -77,13 +77,7 @@ fn run(called: &Invocation, args: &Args) -> Result<u8, Failure> {
         announce(&plan);
     }
     let begun = Instant::now();
-    let load = Load { plan: &plan, node: &*node, size: node.size() };
-    // A flush in between waits for some requests and not for others: callers do that best.
-    if node.aio() == Aio::Remote && plan.depth > 1 && plan.flush_interval == 0 {
-        away::run(plan, &node).map_err(|e| Failure::io("Failed request", &e))?;
-    } else {
-        load.run()?;
-    }
+    carry_out(plan, &node).map_err(|e| Failure::io("Failed request", &e))?;
     if !quiet {
         println!("Run completed in {:.3} seconds.", begun.elapsed().as_secs_f64());
     }
@@ -162,6 +156,19 @@ fn announce(plan: &Plan) {
     }
 }
 
+/// Carries the plan out in the way that the node has.
+fn carry_out(plan: Plan, node: &Arc<dyn Node>) -> io::Result<()> {
+    let load = Load { plan: &plan, node: &**node, size: node.size() };
+    match node.aio() {
+        // A flush in between waits for some requests and not for others: callers do that best.
+        Aio::Remote if plan.depth > 1 && plan.flush_interval == 0 => away::run(plan, node),
+        aio => match aio.interface() {
+            Some(interface) => flights::run(&load, interface),
+            None => load.run(),
+        },
+    }
+}
+
 struct Load<'a> {
     plan: &'a Plan,
     node: &'a dyn Node,
@@ -169,13 +176,11 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    fn run(&self) -> Result<(), Failure> {
+    /// By threads, each with one request at a time.
+    fn run(&self) -> io::Result<()> {
         let next = AtomicU64::new(0);
         let stop = AtomicBool::new(false);
         let failed = Mutex::new(None);
-        if let Some(interface) = self.node.aio().interface() {
-            return flights::run(self, interface).map_err(|e| Failure::io("Failed request", &e));
-        }
         // Held for reading by requests in flight, for writing by a flush that waits for them.
         let gate = RwLock::new(());
         std::thread::scope(|scope| {
@@ -188,10 +193,7 @@ impl Load<'_> {
                 });
             }
         });
-        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(Failure::io("Failed request", &error)),
-            None => Ok(()),
-        }
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
     fn work(&self, next: &AtomicU64, stop: &AtomicBool, gate: &RwLock<()>) -> io::Result<()> {
